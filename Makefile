@@ -1,0 +1,60 @@
+# Trainyard. `make` alone prints what there is to do.
+
+PYTHON ?= python3       # 3.11 or newer; only to make .venv
+DATA ?=                 # data set of `make run`: a path or a URI; by default MNIST
+ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
+INDEX ?= 1005           # which test image `make predict` sends
+TESTS ?= tests          # which tests `make test` runs
+
+RUN := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help run predict stop test lint format compile clean
+
+help:  ## Print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@awk -F ' *[?]= *| *# *' '/^[A-Z]+ [?]=/ {printf "  %-15s %s%s\n", $$1, $$3, ($$2 == "" ? "" : "  [" $$2 "]")}' Makefile
+
+run: .venv/run  ## Run the pipeline here, from a data set to a live endpoint
+	@$(RUN) pipeline.py run --data "$(strip $(DATA))" $(ARGS)
+
+predict: .venv/run  ## Send another test image to the endpoint of the latest run
+	@test -f runs/latest/serve/endpoint || { echo "no endpoint yet: make run starts one" >&2; exit 2; }
+	@$(RUN) -m components.serve predict --endpoint "$$(cat runs/latest/serve/endpoint)" \
+		--data runs/latest/download/dataset --index $(strip $(INDEX)) $(ARGS)
+
+stop:  ## End the endpoints and the object store that run here
+	@test ! -x $(RUN) || { $(RUN) -m components.serve stop; $(RUN) -m launch.store stop; }
+
+test: .venv/test  ## Run the tests
+	@$(RUN) -m pytest $(TESTS)
+
+lint: .venv/test  ## Check the code
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+format: .venv/test  ## Format the code
+	@.venv/bin/ruff check --fix --quiet . || true
+	@.venv/bin/ruff format .
+
+compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
+	@$(RUN) pipeline.py compile dist/pipeline.yaml
+
+clean: stop  ## Remove .venv, the runs, and the store with all it holds
+	rm -rf .venv .trainyard runs dist
+
+REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python: expected 3.11 or newer, received $$($(PYTHON) --version); make PYTHON=python3.12" >&2; exit 2; }
+	@echo "setting up .venv: some 700 MB to fetch, once; a minute or more"
+	@$(PYTHON) -m venv .venv
+
+.venv/run: .venv/bin/python $(REQUIREMENTS)
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/test: .venv/run requirements-dev.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

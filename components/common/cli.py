@@ -1,0 +1,105 @@
+"""The habits every step's command line shares: `--debug`, exit codes and a plain last line."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+
+class BadInput(Exception):
+    """The caller's mistake: repeating the same call cannot help. The message says expected, received, what to do."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. A BaseException, so that clean-up runs and no `except Exception` swallows it."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+class _PlainFailures:
+    """Turns every failure into an exit code and one plain last line on stderr.
+
+    Exit codes: 0 done; 2 the caller's mistake; 1 anything else; 130 and 143 ended by SIGINT and SIGTERM.
+    """
+
+    params: list[click.Parameter]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--debug"], is_flag=True, is_eager=True, expose_value=False, help="Show the traceback of a failure."
+            )
+        )
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            super().main(*args, **{**kwargs, "standalone_mode": False})  # type: ignore[misc]
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (Exception, KeyboardInterrupt, Terminated) as error:
+            if "--debug" in (kwargs.get("args") or sys.argv[1:]):
+                traceback.print_exc()
+            code, line = explain(error)
+            click.echo(line, err=True)
+            sys.exit(code)
+        sys.exit(0)
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Exit code and last line for a failure."""
+    if isinstance(error, Terminated):
+        return 143, "ended by SIGTERM before it was done; nothing half-written is left, run it again"
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return 130, "interrupted before it was done; nothing half-written is left, run it again"
+    text = " ".join(str(error).split())
+    if isinstance(error, BadInput):
+        return 2, text
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return 1, f"{where}{error.strerror} ({type(error).__name__})"
+    if isinstance(error, OSError | RuntimeError) and text:
+        return 1, text
+    return 1, f"unexpected {type(error).__name__}: {text or 'no message'}; run again with --debug for the traceback"
+
+
+class StepCommand(_PlainFailures, click.Command):
+    """A step with one action."""
+
+
+class StepGroup(_PlainFailures, click.Group):
+    """A step whose main action stands beside others (`predict`, `stop`)."""
+
+    command_class = StepCommand
+
+
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
+
+
+def step(function: Callable[..., None]) -> StepCommand:
+    """Make a function the command line of a step."""
+    return click.command(cls=StepCommand, context_settings=_SETTINGS)(function)
+
+
+def step_group(function: Callable[..., None]) -> StepGroup:
+    """Make a function the command line of a step that has further actions as subcommands."""
+    return click.group(cls=StepGroup, invoke_without_command=True, context_settings=_SETTINGS)(function)
+
+
+executor_input = click.option(
+    "--executor-input", default="", show_default=False, help="KFP's description of the outputs; filled in by KFP."
+)
+"""The option by which KFP 2 tells a step where its artifacts go; see `kfp_outputs.record_artifacts`."""
+
+
+def say(step_name: str, text: str) -> None:
+    """One line of progress that stands alone when a log is searched: the step's name, then what happened."""
+    click.echo(f"{step_name:<9} {text}", err=True)

@@ -1,0 +1,77 @@
+"""Files and folders that appear whole or not at all, and their digests."""
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.common.cli import BadInput
+
+
+@contextmanager
+def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
+    """A folder to write into, which takes the name `path` only when the block ends well.
+
+    Parents are made (kfp.local does not make them). An earlier output at `path` is replaced; a failure leaves it
+    as it was.
+
+    Args:
+        path: Where the folder is to appear.
+        marker: A file that every such output holds. A folder without it is somebody else's and is never replaced.
+
+    Raises:
+        BadInput: `path` is a file, or a folder with other things in it.
+    """
+    if path.exists() and not (path / marker).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise BadInput(
+            f"{path}: expected a new folder or an earlier output of this step, received something else; name another"
+        )
+    partial = _beside(path)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            old = _beside(path)
+            path.rename(old)
+            partial.rename(path)
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        else:
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A file name to write to, which takes the name `path` only when the block ends well."""
+    partial = _beside(path)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    path = path.resolve()  # `..` and `.` have no name of their own
+    return path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below a folder, as sorted paths relative to it."""
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file, in lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """SHA-256 of a folder: of the lines `<sha256>  <path>` of its files, sorted by path, as `sha256sum` prints them."""
+    lines = [f"{sha256_of_file(folder / path)}  {path.as_posix()}\n" for path in files_below(folder)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,54 @@
+"""How a step hands its results to Kubeflow Pipelines: output parameters, and metadata of output artifacts."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.common.files import atomic_file
+
+
+def write_parameter(path: Path | None, value: str | int | float | bool) -> None:
+    """Write one output parameter, as KFP reads it: plain text, `true`/`false`, no newline at the end."""
+    if path is None:
+        return
+    with atomic_file(path) as partial:
+        partial.write_text(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def record_artifacts(executor_input: str, metadata: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Tell KFP 2 about the step's output artifacts; does nothing outside KFP 2.
+
+    The KFP 2 launcher takes artifact metadata (scalars, confusion matrix, ROC) only from this file, and kfp.local drops
+    every output artifact that it does not name. Its path stands in the executor input and differs between backends.
+
+    Args:
+        executor_input: What `{executorInput: null}` of component.yaml became: JSON in KFP 2, the bare text `{{$}}` in
+            KFP 1, empty by hand.
+        metadata: Per output artifact, what the UI shows. None and non-finite numbers are left out (the backend
+            refuses both).
+    """
+    if not executor_input or executor_input.startswith("{{"):
+        return
+    outputs = json.loads(executor_input)["outputs"]
+    artifacts = {}
+    for name, listed in outputs.get("artifacts", {}).items():
+        artifact = {key: value for key, value in listed["artifacts"][0].items() if key in ("name", "uri", "type")}
+        artifact["metadata"] = _plain((metadata or {}).get(name, {}))
+        artifacts[name] = {"artifacts": [artifact]}
+    with atomic_file(Path(outputs["outputFile"])) as partial:
+        partial.write_text(json.dumps({"artifacts": artifacts}, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """The same value without None and non-finite numbers in its mappings."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if not _unfit(item)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _unfit(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))

@@ -1,0 +1,52 @@
+"""Write a trained classifier as a model folder: SavedModel, Keras file, LiteRT file and card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.common.models import CARD, LITERT_MODEL, SAVED_MODEL, LiteRTClassifier
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+EQUAL = 1e-4
+"""How far two probabilities for one image may lie apart and still count as the same answer."""
+
+
+def write_model(model: keras.Model, folder: Path, card: dict[str, Any], samples: np.ndarray) -> dict[str, Any]:
+    """Write the model folder of the plan (docs/artifacts.md) and return the card as written.
+
+    Args:
+        model: A trained classifier.
+        folder: An empty folder.
+        card: What is known of the training; `litert` and `parameters` are added.
+        samples: uint8 images (n, height, width, channels), on which the LiteRT file is checked against the SavedModel.
+    """
+    model.save(folder / "model.keras")
+    model.export(folder / SAVED_MODEL, verbose=False)
+    card = {**card, "parameters": model.count_params(), "litert": _write_litert(folder, samples)}
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    return card
+
+
+def _write_litert(folder: Path, samples: np.ndarray) -> dict[str, Any]:
+    """Write `model.tflite` if LiteRT can express the model and answers as the SavedModel does; tell what came of it."""
+    import numpy as np
+    import tensorflow as tf
+
+    saved = str(folder / SAVED_MODEL)
+    path = folder / LITERT_MODEL
+    try:
+        path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
+    except Exception as error:  # the converter raises whatever its passes raise
+        return {"written": False, "reason": f"LiteRT cannot express this model: {str(error).splitlines()[0]}"}
+    signature = tf.saved_model.load(saved).signatures["serving_default"]
+    expected = next(iter(signature(image=tf.constant(samples, tf.float32)).values())).numpy()
+    difference = float(np.abs(LiteRTClassifier(path).predict(samples) - expected).max())
+    if not difference <= EQUAL:
+        path.unlink()
+        return {"written": False, "reason": f"its answers differ from the SavedModel's by up to {difference:.2g}"}
+    return {"written": True, "max_difference": difference}

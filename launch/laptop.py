@@ -1,0 +1,154 @@
+"""The quick start: the pipeline on this machine, from a data set to a prediction, and its summary."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components.common.cli import BadInput, say
+from components.common.files import atomic_file
+from launch import store
+from launch.processes import PipelineRun, StepRun, run_process, steps_as_processes
+from launch.seeding import seed
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
+
+FAVOURITE = 1005
+"""The test image that is sent (modulo their number)."""
+
+
+def state_folder() -> Path:
+    """Where this machine's store and model servers keep their state: TRAINYARD_HOME, or `.trainyard` here."""
+    return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard")
+
+
+def run_here(pipeline: "GraphComponent", data: str, parameters: dict[str, Any], runs: Path) -> None:
+    """Run the pipeline with processes, send one image to its endpoint, and tell how it went.
+
+    Args:
+        pipeline: From `pipeline.build`.
+        data: See `seeding.seed`.
+        parameters: Pipeline parameters that were given.
+        runs: Folder for the runs; `<run>/summary.json` is written and `latest` points to the run, failed or not.
+
+    Raises:
+        BadInput, RuntimeError: a step failed; its last line is part of the message.
+    """
+    started = time.perf_counter()
+    home = state_folder()
+    os.environ.update(store.environment(home))
+    os.environ["TRAINYARD_HOME"] = str(home.resolve())  # the steps run in folders of their own
+    seeded = seed(data, home)
+    runs.mkdir(parents=True, exist_ok=True)
+    with steps_as_processes(runs) as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator:
+        try:
+            pipeline(source=seeded.source, **{**seeded.parameters, **parameters, "target": "process"})
+        except RuntimeError as error:
+            if not run.steps or run.steps[-1].exit_code == 0:  # kfp itself failed, not a step
+                raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
+    seconds = time.perf_counter() - started
+    assert run.folder is not None
+    (run.folder / "orchestrator.log").write_text(orchestrator.getvalue())
+    _point_latest(runs, run.folder)
+    failed = next((step for step in run.steps if step.exit_code), None)
+    if failed:
+        _write_summary(run.folder, {"status": "failed", "error": failed.last_line, **_steps(run)})
+        error = BadInput if failed.exit_code == 2 else RuntimeError
+        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}")
+    summary = _summarise(run, seconds)
+    _write_summary(run.folder, summary)
+    click.echo(tell(summary))
+
+
+def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
+    """Collect what the steps wrote, and send one test image to the endpoint."""
+    folder = run.folder
+    assert folder is not None
+    evaluation = json.loads((folder / "evaluate/evaluation/evaluation.json").read_text())
+    card = json.loads((folder / "train/model/model.json").read_text())
+    endpoint = (folder / "serve/endpoint").read_text()
+    report = folder / "report.html"
+    report.write_bytes((folder / "evaluate/report").read_bytes())
+    prediction = _predict(folder, endpoint, FAVOURITE % card["dataset"]["test_examples"])
+    return {
+        "status": "succeeded",
+        "run": folder.name,
+        "accuracy": evaluation["accuracy"],
+        "loss": evaluation["loss"],
+        "passed": evaluation["passed"],
+        "architecture": card["architecture"],
+        "dataset": card["dataset"],
+        "model_uri": (folder / "export/model_uri").read_text(),
+        "endpoint": endpoint,
+        "prediction": prediction,
+        "picture": str(folder / "prediction.png"),
+        "report": str(report),
+        **_steps(run),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _steps(run: PipelineRun) -> dict[str, Any]:
+    return {"steps": {step.name: round(step.seconds, 3) for step in run.steps}}
+
+
+def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
+    """Send a test image and return what the model saw; the step draws the picture in the terminal."""
+    result = folder / "prediction.json"
+    command = [sys.executable, "-m", "components.serve", "predict", "--endpoint", endpoint, "--index", str(index)]
+    command += ["--data", str(folder / "download/dataset"), "--picture", str(folder / "prediction.png")]
+    click.echo(err=True)
+    sys.stdout.flush()
+    sent = subprocess.run([*command, "--result", str(result)], check=False, stderr=subprocess.PIPE, text=True)
+    if sent.returncode:
+        raise RuntimeError(f"the endpoint is up, but the prediction failed: {sent.stderr.strip().splitlines()[-1]}")
+    return json.loads(result.read_text())
+
+
+def _write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    with atomic_file(folder / "summary.json") as partial:
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _point_latest(runs: Path, run: Path) -> None:
+    link = runs / f".latest-{os.getpid()}"
+    link.symlink_to(run.name)
+    link.replace(runs / "latest")
+
+
+def tell(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    dataset = summary["dataset"]
+    prediction = summary["prediction"]
+    right = prediction["label"] == prediction["true_label"]
+    took = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in summary["steps"].items())
+    rest = summary["seconds"] - sum(summary["steps"].values())
+    bold = lambda text: click.style(text, bold=True)  # noqa: E731
+    verdict = click.style("right", fg="green") if right else click.style(f"it is {prediction['true_label']}", fg="yellow")
+    rows = {
+        "accuracy": f"{bold(format(summary['accuracy'], '.2%'))} on {dataset['test_examples']:,} test images "
+        f"({dataset['name']}, {dataset['train_examples']:,} to learn from; {summary['architecture']} network)",
+        "prediction": f"{bold(prediction['label'])} with {prediction['probability']:.1%}, {verdict}  {summary['picture']}",
+        "report": summary["report"],
+        "model": summary["model_uri"],
+        "endpoint": summary["endpoint"],
+        "time": f"{took}  and {rest:.1f} s around them",
+    }
+    width = max(map(len, rows)) + 2
+    lines = [f"  {click.style(name.ljust(width), dim=True)}{text}" for name, text in rows.items()]
+    ahead = {
+        "make predict INDEX=7": "send another test image",
+        f"curl {summary['endpoint'].removesuffix(':predict')}": "ask the server for its versions",
+        "make run DATA=... ": "train on your own images",
+        "make stop": "end the endpoint and the store",
+    }
+    column = max(map(len, ahead)) + 2
+    return "\n".join(["", *lines, "", *(f"  {command.ljust(column)}{what}" for command, what in ahead.items()), ""])

@@ -1,0 +1,174 @@
+"""From a data set to a live prediction endpoint: the five components, joined.
+
+Run here with processes (`run`), compile for a cluster (`compile`), or send it to one (`submit`).
+"""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components.common.cli import say, step_group
+from launch.options import COMPONENTS, STEPS, parameter_options
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
+
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+
+
+def build(s3_secret: str = "s3-credentials") -> "GraphComponent":
+    """The pipeline.
+
+    Args:
+        s3_secret: Kubernetes secret whose keys (the names in `STORE_KEYS`) the steps that use the object store get as
+            environment. Only a cluster looks at it.
+    """
+    from kfp import dsl, kubernetes
+    from kfp.components import load_component_from_file
+
+    download, train, evaluate, export, serve = (
+        load_component_from_file(str(COMPONENTS / name / "component.yaml")) for name in STEPS
+    )
+
+    # Every parameter is passed on: backend 2.17.0 fails on a default that the task did not pass.
+    @dsl.pipeline(name="trainyard", description="From a data set to a live prediction endpoint.")
+    def trainyard(
+        source: str,
+        sha256: str = "",
+        architecture: str = "dense",
+        epochs: int = 5,
+        batch_size: int = 128,
+        learning_rate: float = 0.001,
+        seed: int = 0,
+        min_accuracy: float = 0.0,
+        bucket: str = "models",
+        model_name: str = "mnist",
+        version: str = "next",
+        target: str = "kserve",
+        namespace: str = "",
+        service_account: str = "",
+        runtime_version: str = "2.19.1",
+        port: int = 0,
+        timeout: int = 600,
+    ) -> None:
+        fetched = download(source=source, sha256=sha256)
+        trained = train(
+            dataset=fetched.outputs["dataset"],
+            architecture=architecture,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+        evaluated = evaluate(
+            dataset=fetched.outputs["dataset"],
+            model=trained.outputs["model"],
+            min_accuracy=min_accuracy,
+        )
+        published = export(
+            model=trained.outputs["model"],
+            evaluation=evaluated.outputs["evaluation"],
+            bucket=bucket,
+            model_name=model_name,
+            version=version,
+        )
+        served = serve(
+            model_uri=published.outputs["model_uri"],
+            model_name=model_name,
+            target=target,
+            namespace=namespace,
+            service_account=service_account,
+            runtime_version=runtime_version,
+            port=port,
+            timeout=timeout,
+        )
+        for task in (published, served):  # they act on the world outside: never from the cache
+            task.set_caching_options(False)
+        for task in (fetched, published, served):
+            kubernetes.use_secret_as_env(task, s3_secret, {key: key for key in STORE_KEYS})
+
+    return trainyard
+
+
+s3_secret_option = click.option(
+    "--s3-secret", default="s3-credentials", help="Kubernetes secret with the object store's AWS_* keys."
+)
+
+
+@step_group
+def main() -> None:
+    """From a data set to a live prediction endpoint: download, train, evaluate, export, serve.
+
+    \b
+    Examples:
+      python pipeline.py run
+      python pipeline.py run --data my-images.tar.gz --architecture cnn
+      python pipeline.py compile dist/pipeline.yaml
+      python pipeline.py submit --host http://localhost:8080 --source s3://datasets/mnist.tar.gz --wait
+    """
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@main.command()
+@click.option(
+    "--data",
+    default="",
+    show_default=False,
+    help="Data set, a path or a URI.  [default: MNIST through TFDS; without a network the digits in examples/data]",
+)
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
+@parameter_options("source", "target", "namespace", "service_account", "runtime_version")
+def run(data: str, runs: Path, **parameters: Any) -> None:
+    """Run the pipeline on this machine, each step as a process, and leave a live endpoint.
+
+    The object store is the one in AWS_ENDPOINT_URL, or a small one that is started here. The summary is written to
+    FOLDER/<run>/summary.json; FOLDER/latest is the newest run. `make stop` ends the endpoint and the store.
+    """
+    from launch.laptop import run_here
+
+    run_here(build(), data, _given(parameters), runs)
+
+
+@main.command(name="compile")
+@click.argument("output", type=click.Path(path_type=Path), default="dist/pipeline.yaml")
+@s3_secret_option
+def compile_(output: Path, s3_secret: str) -> None:
+    """Compile the pipeline for Kubeflow Pipelines into the file OUTPUT (dist/pipeline.yaml)."""
+    from kfp.compiler import Compiler
+
+    from components.common.files import atomic_file
+
+    with tempfile.TemporaryDirectory() as scratch, atomic_file(output) as partial:
+        compiled = Path(scratch) / "pipeline.yaml"  # the compiler insists on this ending
+        Compiler().compile(build(s3_secret), str(compiled))
+        partial.write_text(compiled.read_text())
+    say("compile", str(output))
+
+
+@main.command()
+@click.option("--host", required=True, help="URL of the Kubeflow Pipelines API.")
+@click.option("--experiment", default="trainyard", help="Experiment that the run belongs to.")
+@click.option("--wait", is_flag=True, help="Wait until the run ends; its failure is this command's failure.")
+@s3_secret_option
+@parameter_options("target", "port")
+def submit(host: str, experiment: str, wait: bool, s3_secret: str, **parameters: Any) -> None:
+    """Start a run on a Kubeflow Pipelines cluster and print its URL.
+
+    A login that the cluster asks for is kfp's own: see KF_PIPELINES_* in its documentation.
+    """
+    from launch.cluster import submit_run
+
+    submit_run(build(s3_secret), _given(parameters), host, experiment, wait)
+
+
+def _given(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that were given; the pipeline's own defaults hold for the others."""
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+if __name__ == "__main__":
+    main()
