@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components.common.cli import BadInput, say
+from components.common.cli import BadInput
 from components.common.files import atomic_file
 from launch import store
-from launch.processes import PipelineRun, StepRun, run_process, steps_as_processes
+from launch.processes import PipelineRun, steps_as_processes
 from launch.seeding import seed
 
 if TYPE_CHECKING:
@@ -131,12 +131,13 @@ def tell(summary: dict[str, Any]) -> str:
     right = prediction["label"] == prediction["true_label"]
     took = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in summary["steps"].items())
     rest = summary["seconds"] - sum(summary["steps"].values())
-    bold = lambda text: click.style(text, bold=True)  # noqa: E731
-    verdict = click.style("right", fg="green") if right else click.style(f"it is {prediction['true_label']}", fg="yellow")
+    verdict = click.style("right", fg="green") if right else click.style(f"it is {prediction['true_label']}", fg="red")
+    accuracy = click.style(f"{summary['accuracy']:.2%}", bold=True)
+    label = click.style(prediction["label"], bold=True)
     rows = {
-        "accuracy": f"{bold(format(summary['accuracy'], '.2%'))} on {dataset['test_examples']:,} test images "
+        "accuracy": f"{accuracy} on {dataset['test_examples']:,} test images "
         f"({dataset['name']}, {dataset['train_examples']:,} to learn from; {summary['architecture']} network)",
-        "prediction": f"{bold(prediction['label'])} with {prediction['probability']:.1%}, {verdict}  {summary['picture']}",
+        "prediction": f"{label} with {prediction['probability']:.1%}, {verdict}  {summary['picture']}",
         "report": summary["report"],
         "model": summary["model_uri"],
         "endpoint": summary["endpoint"],

@@ -1,4 +1,4 @@
-"""The pipeline's parameters as command-line options, read from the component.yaml files: described once, in one place."""
+"""The pipeline's parameters as command-line options, read from component.yaml: described once, in one place."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

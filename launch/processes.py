@@ -62,10 +62,7 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
             self.environment = {**os.environ, **(env_vars or {})}
 
         def run(self) -> Any:
-            # kfp.local puts a step's outputs under <runs>/<run>/<task>/; the command names at least one of them
-            output = next(argument for argument in self.command if argument.startswith(f"{runs.resolve()}/"))
-            name, task = Path(output).relative_to(runs.resolve()).parts[:2]
-            run.folder = runs / name
+            run.folder, task = self._place()
             program, *arguments = self.command
             started = time.perf_counter()
             code, last_line = run_process(
@@ -73,6 +70,19 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
             )
             run.steps.append(StepRun(task, time.perf_counter() - started, code, last_line))
             return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
+
+        def _place(self) -> tuple[Path, str]:
+            """Folder of the run and name of this task: kfp.local hands a step paths <runs>/<run>/<task>/<output>.
+
+            Those of its inputs belong to tasks that succeeded before it.
+            """
+            root = runs.resolve()
+            parts = [
+                Path(argument).relative_to(root).parts for argument in self.command if argument.startswith(f"{root}/")
+            ]
+            succeeded = {step.name for step in run.steps if step.exit_code == 0}
+            task = next(part[1] for part in parts if part[1] not in succeeded)
+            return runs / parts[0][0], task
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs.resolve()))
     original, handlers.SubprocessTaskHandler = handlers.SubprocessTaskHandler, StepProcess

@@ -31,8 +31,8 @@ def seed(data: str, home: Path) -> Seeded:
     """Put a data set into the store.
 
     Args:
-        data: A path or file:// URI is uploaded; any other URI is left for the download step to fetch itself. Empty: MNIST
-            through TFDS, and where it cannot be fetched the digits in examples/data.
+        data: A path or file:// URI is uploaded; any other URI is left for the download step to fetch itself. Empty:
+            MNIST through TFDS, and where it cannot be fetched the digits in examples/data.
         home: State folder, in which the MNIST of an earlier call is kept.
 
     Raises:
@@ -44,7 +44,7 @@ def seed(data: str, home: Path) -> Seeded:
         return Seeded(data)
     path = Path(data.removeprefix("file://"))
     if not path.exists():
-        raise BadInput(f"--data: expected a file, a folder or a URI, received {data!r}, where nothing is; correct the path")
+        raise BadInput(f"--data: expected a file, a folder or a URI, received {data!r}, where nothing is; correct it")
     return Seeded(_upload(path))
 
 
@@ -55,7 +55,10 @@ def _default(home: Path) -> Seeded:
         command = [sys.executable, "-m", "components.download", "--source", "tfds://mnist", "--dataset", str(mnist)]
         fetched = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if fetched.returncode:
-            say("run", "MNIST cannot be fetched from here: the small set of real digits in examples/data takes its place")
+            say(
+                "run",
+                "MNIST cannot be fetched from here: the small set of real digits in examples/data takes its place",
+            )
             return Seeded(_upload(DIGITS), {"epochs": 20, "batch_size": 32, "min_accuracy": 0.9})
         click.echo(fetched.stderr, err=True, nl=False)
     return Seeded(_upload(mnist), {"min_accuracy": 0.9})

@@ -31,6 +31,12 @@ def decode_images(
     """
     from PIL import Image, UnidentifiedImageError
 
+    from components.common.png import decode_pngs
+
+    decoded = decode_pngs(encoded)
+    if decoded is not None and shape in (None, decoded.shape[1:]):
+        return decoded
+
     def name(index: int) -> str:
         return names[index] if names else f"{where}: image {index}"
 
@@ -38,7 +44,9 @@ def decode_images(
     for index, content in enumerate(encoded):
         try:
             with Image.open(io.BytesIO(content)) as image:
-                channels = shape[2] if shape else (1 if image.mode in ("L", "1") else 3)
+                if image.mode.startswith(("I", "F")):
+                    raise BadInput(f"{name(index)}: expected 8 bits a channel, received {image.mode}; convert it")
+                channels = shape[2] if shape else (1 if image.mode in ("L", "LA", "1") else 3)
                 pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise BadInput(

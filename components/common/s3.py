@@ -1,7 +1,8 @@
 """The object store, as every step speaks to it: one client, one form of URI, one table of errors.
 
 Endpoint and credentials come from the standard AWS chain alone (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, profiles, roles), so that one setting serves Trainyard, KServe and the AWS CLI.
+AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, profiles, roles), so that one setting serves Trainyard, KServe and the
+AWS CLI alike.
 """
 
 import os
@@ -70,7 +71,10 @@ def parse_uri(uri: str) -> tuple[str, str]:
 def client(environment: Mapping[str, str] | None = None) -> "BaseClient":
     """A client for the store of this environment, or of the AWS variables in another one. Safe to share by threads.
 
-    Five attempts; a store that nobody answers for is given up after some 20 s.
+    Five attempts; a store that nobody answers for is given up after some 15 s.
+
+    Raises:
+        BadInput: AWS_ENDPOINT_URL is no URL.
     """
     import boto3
     from botocore.config import Config
@@ -85,14 +89,20 @@ def client(environment: Mapping[str, str] | None = None) -> "BaseClient":
     }
     if _is_this_machine(endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")):
         settings["proxies"] = {}  # a company's proxy cannot reach it
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=variables.get("AWS_SECRET_ACCESS_KEY"),
-        region_name=variables.get("AWS_DEFAULT_REGION"),
-        config=Config(**settings),
-    )
+    try:
+        with s3_errors("the object store"):
+            return boto3.client(
+                "s3",
+                endpoint_url=endpoint,
+                aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
+                aws_secret_access_key=variables.get("AWS_SECRET_ACCESS_KEY"),
+                region_name=variables.get("AWS_DEFAULT_REGION"),
+                config=Config(**settings),
+            )
+    except ValueError as error:
+        raise BadInput(
+            f"AWS_ENDPOINT_URL: expected http(s)://host[:port], received something else ({error})"
+        ) from error
 
 
 def _is_this_machine(endpoint: str | None) -> bool:

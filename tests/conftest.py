@@ -1,0 +1,84 @@
+"""What the tests share: a real object store, and steps run as real processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from components.common import s3
+from launch.store import start_store, stop_store
+
+PROJECT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class RunningStore:
+    environment: dict[str, str]
+    client: object
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """A running object store: `.environment` for processes, `.client` for the test itself."""
+    home = tmp_path_factory.mktemp("home")
+    environment = start_store(home).environment
+    yield RunningStore(environment, s3.client(environment))
+    stop_store(home)
+
+
+@pytest.fixture
+def bucket(store):
+    """A bucket of the test's own."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    store.client.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def step(store):
+    """Run a step as a process: `step("export", "--model", folder, ...)`."""
+
+    def run(*args, env=None, timeout=120):
+        return subprocess.run(
+            [sys.executable, "-m", f"components.{args[0]}", *map(str, args[1:])],
+            cwd=PROJECT,
+            env=outside_aws() | store.environment | (env or {}),
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The small set of real digits that the project ships."""
+    return PROJECT / "examples" / "data" / "digits.npz"
+
+
+@pytest.fixture(scope="session")
+def dataset(digits, tmp_path_factory):
+    """A data set folder, as download writes it."""
+    folder = tmp_path_factory.mktemp("dataset")
+    shutil.copy(digits, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(dataset, tmp_path_factory):
+    """A model folder that the real train step wrote; about 97 % accurate."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    command = [sys.executable, "-m", "components.train", "--dataset", dataset, "--model", folder]
+    subprocess.run([*command, "--epochs", "20", "--batch-size", "32"], cwd=PROJECT, check=True, capture_output=True)
+    return folder
+
+
+def outside_aws():
+    """This environment without a store of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_") or name == "AWS_CA_BUNDLE"}

@@ -1,0 +1,151 @@
+"""kfp.local's orchestrator with steps as processes: the part of kfp 2.17 that this project reaches into."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch.processes import run_process, steps_as_processes
+
+MODULE = """
+import argparse, json, os, pathlib, sys
+parser = argparse.ArgumentParser()
+for name in ("words", "data", "copy", "out", "length", "executor-input"):
+    parser.add_argument("--" + name)
+a = parser.parse_args()
+pathlib.Path(a.out or a.copy).parent.mkdir(parents=True, exist_ok=True)
+if a.words == "fail":
+    print("expected words, received fail; say something else", file=sys.stderr)
+    sys.exit(2)
+if a.out:
+    pathlib.Path(a.out).mkdir()
+    (pathlib.Path(a.out) / "text").write_text(a.words)
+    outputs = json.loads(getattr(a, "executor_input"))["outputs"]
+    artifact = outputs["artifacts"]["out"]["artifacts"][0]
+    content = {"artifacts": {"out": {"artifacts": [{k: artifact[k] for k in ("name", "uri", "type")}]}}}
+    pathlib.Path(outputs["outputFile"]).write_text(json.dumps(content))
+else:
+    text = (pathlib.Path(a.data) / "text").read_text()
+    pathlib.Path(a.copy).write_text(text + os.environ["SIGN"])
+"""
+
+COMPONENT = """
+name: {name}
+inputs:
+- {{name: {input}, type: {input_type}}}
+outputs:
+- {{name: {output}, type: {output_type}}}
+implementation:
+  container:
+    image: never-pulled
+    command: [python3, {module}]
+    args: [--{input}, {{{placeholder}: {input}}}, --{output}, {{outputPath: {output}}}{rest}]
+"""
+
+
+@pytest.fixture
+def two_steps(tmp_path):
+    """A pipeline of two container components: one writes a folder, the other reads it and gives a text."""
+    from kfp import dsl
+    from kfp.components import load_component_from_text
+
+    module = tmp_path / "python3-in-its-name.py"
+    module.write_text(MODULE)
+    write = load_component_from_text(
+        COMPONENT.format(
+            name="write",
+            input="words",
+            input_type="String",
+            output="out",
+            output_type="Dataset",
+            placeholder="inputValue",
+            module=module,
+            rest=", --executor-input, {executorInput: null}",
+        )
+    )
+    read = load_component_from_text(
+        COMPONENT.format(
+            name="read",
+            input="data",
+            input_type="Dataset",
+            output="copy",
+            output_type="String",
+            placeholder="inputPath",
+            module=module,
+            rest="",
+        )
+    )
+
+    @dsl.pipeline(name="two-steps")
+    def pipeline(words: str = "hello") -> str:
+        return read(data=write(words=words).outputs["out"]).outputs["copy"]
+
+    return pipeline
+
+
+def test_two_container_steps_run_as_processes_and_hand_over_a_folder_and_a_text(two_steps, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGN", "!")
+    with steps_as_processes(tmp_path / "runs") as run:
+        task = two_steps(words="python3 and 'quotes' and\nlines")
+    assert task.output == "python3 and 'quotes' and\nlines!"
+    assert [(step.name, step.exit_code) for step in run.steps] == [("write", 0), ("read", 0)]
+    assert all(step.seconds > 0 for step in run.steps)
+    assert (run.folder / "write" / "out" / "text").is_file()
+
+
+def test_a_step_that_fails_ends_the_run_and_its_last_line_is_kept(two_steps, tmp_path):
+    with steps_as_processes(tmp_path / "runs") as run, pytest.raises(RuntimeError, match="FAILURE"):
+        two_steps(words="fail")
+    assert [(step.name, step.exit_code) for step in run.steps] == [("write", 2)]
+    assert run.steps[0].last_line == "expected words, received fail; say something else"
+
+
+def test_kfp_is_as_before_afterwards(tmp_path):
+    from kfp.local import subprocess_task_handler
+
+    before = subprocess_task_handler.SubprocessTaskHandler
+    with steps_as_processes(tmp_path):
+        assert subprocess_task_handler.SubprocessTaskHandler is not before
+    assert subprocess_task_handler.SubprocessTaskHandler is before
+
+
+def test_a_server_that_a_step_leaves_behind_does_not_hold_the_run(tmp_path):
+    """The server inherits stderr and lives on; the step has ended, so the run goes on."""
+    pid = tmp_path / "pid"
+    server = "import time; time.sleep(60)"
+    program = f"""
+import subprocess, sys, pathlib
+process = subprocess.Popen([sys.executable, "-c", {server!r}], start_new_session=True)
+pathlib.Path({str(pid)!r}).write_text(str(process.pid))
+print("server started", file=sys.stderr)
+"""
+    started = time.monotonic()
+    try:
+        assert run_process([sys.executable, "-c", program], dict(os.environ)) == (0, "server started")
+        assert time.monotonic() - started < 30
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+def test_on_a_terminal_a_step_gets_a_terminal_too(tmp_path):
+    """`script` gives the runner a terminal; the step in it then sees one as well, in a log it sees none."""
+    root = Path(__file__).parent.parent
+    inner = "import sys; print('terminal' if sys.stderr.isatty() else 'log', file=sys.stderr)"
+    program = f"""
+import os, sys
+sys.path.insert(0, {str(root)!r})
+from launch.processes import run_process
+code, line = run_process([sys.executable, "-c", {inner!r}], dict(os.environ))
+open(sys.argv[1], "w").write(line)
+"""
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    import pty
+
+    for name, spawn in (("terminal", pty.spawn), ("log", lambda command: subprocess.run(command, capture_output=True))):
+        spawn([sys.executable, str(file), str(tmp_path / name)])
+        assert (tmp_path / name).read_text() == name
