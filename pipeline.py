@@ -117,7 +117,6 @@ def main() -> None:
 @click.option(
     "--data",
     default="",
-    show_default=False,
     help="Data set, a path or a URI.  [default: MNIST through TFDS; without a network the digits in examples/data]",
 )
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")

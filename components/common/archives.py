@@ -1,5 +1,6 @@
 """Unpacking of .tar, .tar.gz, .tgz and .zip archives that nobody vouches for."""
 
+import errno
 import shutil
 import stat
 import tarfile
@@ -7,13 +8,15 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, Self
 
 from components.common.cli import BadInput
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
-_CHUNK = 1 << 20
-_DEFLATE_LIMIT = 1032  # no byte of a deflate stream becomes more than so many
+_CHUNK = 1 << 17
+_GZIP = 16 + zlib.MAX_WBITS
+_MOST_FROM_A_BYTE = 1100  # deflate makes at most 1,032 bytes of one; a "zip bomb" claims more
+_REPACK = "pack the archive anew, links as the files they point to (tar --dereference --hard-dereference)"
 _UNUSABLE = (IsADirectoryError, NotADirectoryError, FileExistsError, ValueError)  # names that collide, or hold a NUL
 
 
@@ -28,6 +31,12 @@ class Readable(Protocol):
 def is_archive(name: str) -> bool:
     """Whether a file is an archive, by its name. Its content says nothing: a .npz is a zip, IDX files are gzip."""
     return name.lower().endswith(SUFFIXES)
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a relative name, with `/` between its parts, cannot lead out of the folder it is put in."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def extract(name: str, stream: Readable, folder: Path) -> None:
@@ -63,31 +72,87 @@ def extract(name: str, stream: Readable, folder: Path) -> None:
         raise BadInput(f"{name}: the archive holds names that cannot be files ({error}); pack it anew") from error
 
 
-class _StrictInfo(tarfile.TarInfo):
+class _StrictHeader(tarfile.TarInfo):
     """A tar header that is what it should be, or an error: tarfile takes a broken one for the end of the archive."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_StrictInfo":
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
-            return super().fromtarfile(tarfile_)
+            return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise  # the zero block that ends a tar
+            raise  # the block of zeros that ends a tar
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
 
 
 def _extract_tar(stream: Readable, folder: Path) -> None:
-    # Small buffers: tarfile copies the rest of its buffer for every header it reads.
-    with tarfile.open(
-        mode="r|", fileobj=stream, bufsize=1 << 17, copybufsize=_CHUNK, tarinfo=_StrictInfo
-    ) as archive:
+    # A small buffer: tarfile copies what is left in it for every header that it reads.
+    with tarfile.open(mode="r|", fileobj=stream, bufsize=1 << 14, copybufsize=_CHUNK, tarinfo=_StrictHeader) as archive:
         while member := archive.next():
             archive.members = []  # tarfile would remember every member
             if not (member.isfile() or member.isdir()):
-                kind = "link" if member.issym() or member.islnk() else "device"
-                raise BadInput(f"holds the {kind} {member.name!r}, expected files and folders only; {_REPACK}")
+                raise BadInput(f"expected files and folders, received the link or device {member.name!r}; {_REPACK}")
             if member.name.startswith("/"):
-                raise BadInput(f"holds the absolute path {member.name!r}; {_REPACK}")
+                raise BadInput(f"expected relative names, received {member.name!r}; {_REPACK}")
             archive.extract(member, folder, set_attrs=False, filter="data")
-    while stream.read(_CHUNK):  # what follows is checked too
+    while stream.read(_CHUNK):  # to the end: the digest and the checksum of gzip cover it
         pass
+
+
+class _Gunzip:
+    """The content of a gzip stream of one member or several, with their checksums and their ends checked."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._member = zlib.decompressobj(_GZIP)
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        while not self._member.eof or self._next_member():
+            packed = self._rest or self._stream.read(_CHUNK)
+            if not packed:
+                raise EOFError("the gzip stream has no end")
+            content = self._member.decompress(packed, size)
+            self._rest = self._member.unconsumed_tail
+            if content:
+                return content
+        return b""
+
+    def _next_member(self) -> bool:
+        """Go on to the next member, past padding with zeros; False at the end of the stream."""
+        rest = self._member.unused_data.lstrip(b"\0")
+        while not rest:
+            packed = self._stream.read(_CHUNK)
+            if not packed:
+                return False
+            rest = packed.lstrip(b"\0")
+        self._member, self._rest = zlib.decompressobj(_GZIP), rest
+        return True
+
+
+def _extract_zip(stream: Readable, folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder.parent) as file:  # the directory of a zip is at its end
+        shutil.copyfileobj(stream, file, _CHUNK)
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                _check_entry(entry)
+            _check_size(sum(entry.file_size for entry in archive.infolist()), file.tell(), folder)
+            for entry in archive.infolist():
+                archive.extract(entry, folder)
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise BadInput(f"expected files and folders, received the link or device {entry.filename!r}; {_REPACK}")
+    if not stays_inside(entry.filename):
+        raise BadInput(f"expected names below the archive's root, received {entry.filename!r}; {_REPACK}")
+    if entry.flag_bits & 1:
+        raise BadInput(f"expected no password, received the encrypted {entry.filename!r}; {_REPACK}")
+
+
+def _check_size(content: int, packed: int, folder: Path) -> None:
+    if content > _MOST_FROM_A_BYTE * packed:
+        raise BadInput(f"expected data, received a zip bomb: {packed:,} bytes claim to hold {content:,}")
+    free = shutil.disk_usage(folder).free
+    if content > free:
+        raise OSError(errno.ENOSPC, f"{content:,} bytes to unpack, {free:,} bytes free on the disk", str(folder))

@@ -32,6 +32,9 @@ class _PlainFailures:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for option in self.params:
+            if isinstance(option, click.Option) and option.default == "":
+                option.show_default = False  # '' stands for absent, as component.yaml has it
         self.params.append(
             click.Option(
                 ["--debug"], is_flag=True, is_eager=True, expose_value=False, help="Show the traceback of a failure."
@@ -95,7 +98,7 @@ def step_group(function: Callable[..., None]) -> StepGroup:
 
 
 executor_input = click.option(
-    "--executor-input", default="", show_default=False, help="KFP's description of the outputs; filled in by KFP."
+    "--executor-input", default="", help="KFP's description of the outputs; filled in by KFP."
 )
 """The option by which KFP 2 tells a step where its artifacts go; see `kfp_outputs.record_artifacts`."""
 

@@ -42,12 +42,11 @@ def cnn(images: keras.KerasTensor) -> keras.KerasTensor:
     """Two convolutions with pooling and a hidden layer with dropout: above 99.2 % on MNIST after 5 epochs."""
     from keras import layers
 
-    x = layers.Conv2D(32, 3, activation="relu", padding="same")(images)
-    x = layers.MaxPooling2D()(x)
-    x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
-    x = layers.MaxPooling2D()(x)
-    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
-    return layers.Dropout(0.4)(x)
+    x = layers.MaxPooling2D()(layers.Conv2D(32, 5, activation="relu", padding="same")(images))
+    x = layers.MaxPooling2D()(layers.Conv2D(64, 5, activation="relu", padding="same")(x))
+    x = layers.Dropout(0.3)(layers.Flatten()(x))
+    x = layers.Dense(128, activation="relu")(x)
+    return layers.Dropout(0.5)(x)
 
 
 ARCHITECTURES: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {"dense": dense, "cnn": cnn}

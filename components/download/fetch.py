@@ -1,0 +1,136 @@
+"""Fetching of a data set, whatever kind of source it has, into one folder."""
+
+import errno
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from components.common.archives import extract, is_archive, stays_inside
+from components.common.cli import BadInput
+from components.common.files import files_below, sha256_of_folder
+from components.common.progress import Advance, transfer
+from components.download.streams import CHUNK, ListedFile, Measured, OpenFile, ReadAhead
+
+_FILES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was fetched.
+
+    Attributes:
+        source: Where from, without credentials.
+        bytes: Size of what was transferred: of the archive, not of its files.
+        sha256: Of the file or archive as it was transferred; of a folder, of the lines that `sha256sum` prints for
+            its files, sorted by path.
+        files: Number of files in the folder now.
+    """
+
+    source: str
+    bytes: int
+    sha256: str
+    files: int
+
+
+def fetch(source: str, folder: Path, expected_sha256: str = "") -> Fetched:
+    """Fetch a data set into an existing, empty folder; archives are unpacked while they arrive.
+
+    Args:
+        source: s3://bucket/key, s3://bucket/prefix/, http(s)://..., file://..., tfds://name[:version], or a path.
+        folder: What lies beside it and starts with a dot may be used for temporary files.
+        expected_sha256: 64 hexadecimal digits; empty: not checked.
+
+    Raises:
+        BadInput: there is no such source, it is empty, it has another sha256, or it is a damaged or hostile archive.
+        OSError: the network or the disk failed.
+    """
+    scheme = urlsplit(source).scheme if "://" in source else "path"
+    if scheme not in _FETCHERS:
+        raise BadInput(f"--source: expected s3, http, https, file or tfds before '://', received {source!r}")
+    try:
+        fetched = _FETCHERS[scheme](source, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(f"the disk of {folder.parent} is full; free some space and run again") from error
+    if not fetched.files or not fetched.bytes:
+        raise BadInput(f"--source: expected data, received nothing from {fetched.source}")
+    if expected_sha256 not in ("", fetched.sha256):
+        raise BadInput(
+            f"--sha256: expected {expected_sha256}, received {fetched.sha256} from {fetched.source}; "
+            "correct the digest, or the source has changed"
+        )
+    return fetched
+
+
+def _fetch_path(source: str, folder: Path) -> Fetched:
+    from components.download.paths import list_folder, open_path
+
+    path = Path(unquote(urlsplit(source).path) if source.startswith("file://") else source)
+    if path.is_dir():
+        return _fetch_folder(source, list_folder(path), folder)
+    if not path.is_file():
+        raise BadInput(f"--source: expected a file, a folder or a URI, received {source!r}, where nothing is")
+    return _fetch_file(source, open_path(path), folder)
+
+
+def _fetch_url(source: str, folder: Path) -> Fetched:
+    from components.download.web import open_url, without_secrets
+
+    return _fetch_file(without_secrets(source), open_url(source), folder)
+
+
+def _fetch_object(source: str, folder: Path) -> Fetched:
+    from components.download.objects import list_objects, open_object
+
+    if source.endswith("/"):
+        return _fetch_folder(source, list_objects(source), folder)
+    return _fetch_file(source, open_object(source), folder)
+
+
+def _fetch_tfds(source: str, folder: Path) -> Fetched:
+    from components.download.tfds import prepare
+
+    return Fetched(source, prepare(source, folder), sha256_of_folder(folder), len(files_below(folder)))
+
+
+_FETCHERS: dict[str, Callable[[str, Path], Fetched]] = {
+    "path": _fetch_path,
+    "file": _fetch_path,
+    "http": _fetch_url,
+    "https": _fetch_url,
+    "s3": _fetch_object,
+    "tfds": _fetch_tfds,
+}
+
+
+def _fetch_file(source: str, file: OpenFile, folder: Path) -> Fetched:
+    with transfer("download", file.size) as advance:
+        measured = Measured(file.stream, advance)
+        with ReadAhead(measured) as stream:
+            if is_archive(file.name):
+                extract(file.name, stream, folder)
+            else:
+                with (folder / file.name).open("wb") as output:
+                    shutil.copyfileobj(stream, output, CHUNK)
+    return Fetched(source, measured.size, measured.sha256, len(files_below(folder)))
+
+
+def _fetch_folder(source: str, files: list[ListedFile], folder: Path) -> Fetched:
+    for file in files:
+        if not stays_inside(file.path):
+            raise BadInput(f"--source: expected names below {source}, received {file.path!r}; rename it")
+    size = sum(file.size for file in files)
+    with transfer("download", size) as advance, ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        for copied in [pool.submit(_copy, file, folder / file.path, advance) for file in files]:
+            copied.result()
+    return Fetched(source, size, sha256_of_folder(folder), len(files_below(folder)))
+
+
+def _copy(file: ListedFile, target: Path, advance: Advance) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as output:
+        shutil.copyfileobj(Measured(file.open().stream, advance), output, CHUNK)

@@ -1,0 +1,78 @@
+"""Objects in an S3-compatible store: one, or all below a prefix."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from components.common import s3
+from components.common.archives import Readable
+from components.common.cli import BadInput
+from components.download.streams import ListedFile, OpenFile, Resuming
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+
+def open_object(uri: str, client: "BaseClient | None" = None) -> OpenFile:
+    """Open one object; its stream resumes after a broken connection.
+
+    Raises:
+        BadInput: there is no such object or bucket.
+        PermissionError: the store refuses the credentials.
+        ConnectionError: the store does not answer.
+    """
+    bucket, key = s3.parse_uri(uri)
+    client = client or s3.client()
+
+    def get(**condition: str) -> dict[str, Any]:
+        with s3.s3_errors(uri):
+            return client.get_object(Bucket=bucket, Key=key, **condition)
+
+    try:
+        first = get()
+    except FileNotFoundError as error:
+        raise BadInput(f"--source: {error}; correct it, or end it in '/' for all objects below it") from error
+
+    def open_at(offset: int) -> Readable:
+        try:
+            response = get(Range=f"bytes={offset}-", IfMatch=first["ETag"])
+        except FileExistsError as error:
+            raise RuntimeError(f"{uri}: was replaced while it was fetched; run again") from error
+        return _Body(uri, response["Body"])
+
+    size = first["ContentLength"]
+    return OpenFile(key.rpartition("/")[2], size, Resuming(uri, open_at, size, _Body(uri, first["Body"])))
+
+
+def list_objects(uri: str) -> list[ListedFile]:
+    """The objects below a prefix, which ends in '/'.
+
+    Raises:
+        BadInput: there is no such bucket.
+    """
+    bucket, prefix = s3.parse_uri(uri)
+    client = s3.client()
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    try:
+        with s3.s3_errors(uri):
+            found = [item for page in pages for item in page.get("Contents", [])]
+    except FileNotFoundError as error:
+        raise BadInput(f"--source: {error}; correct it") from error
+    return [
+        ListedFile(
+            item["Key"].removeprefix(prefix), item["Size"], partial(open_object, f"s3://{bucket}/{item['Key']}", client)
+        )
+        for item in found
+        if not item["Key"].endswith("/")  # some tools mark folders by empty objects
+    ]
+
+
+class _Body:
+    """An object's bytes, with the store's errors in Python's terms."""
+
+    def __init__(self, uri: str, body: Any) -> None:
+        self._uri = uri
+        self._body = body
+
+    def read(self, size: int, /) -> bytes:
+        with s3.s3_errors(self._uri):
+            return self._body.read(size)

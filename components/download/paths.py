@@ -1,0 +1,20 @@
+"""Files and folders of this machine as sources."""
+
+from functools import partial
+from pathlib import Path
+
+from components.common.files import files_below
+from components.download.streams import ListedFile, OpenFile
+
+
+def open_path(path: Path) -> OpenFile:
+    """Open a file of this machine."""
+    return OpenFile(path.name, path.stat().st_size, path.open("rb", buffering=0))
+
+
+def list_folder(folder: Path) -> list[ListedFile]:
+    """The files below a folder of this machine."""
+    paths = files_below(folder)
+    return [
+        ListedFile(path.as_posix(), (folder / path).stat().st_size, partial(open_path, folder / path)) for path in paths
+    ]

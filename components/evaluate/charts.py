@@ -1,0 +1,115 @@
+"""Charts as inline SVG: plain strings, styled by report.css, drawn for a phone's width and scaled up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+
+import numpy as np
+
+from components.evaluate.metrics import Roc
+
+ROC_POINTS = 80
+"""Points of a ROC curve as drawn, the size of a stamp."""
+SHADES = 8
+"""Shades of a heat map too large for numbers."""
+
+
+def epoch_chart(name: str, values: Sequence[float], test: float, text: Callable[[float], str]) -> str:
+    """A metric's course over the epochs of training, and the test split's value as a dashed line.
+
+    Args:
+        name: What is drawn.
+        values: One per epoch, at least one.
+        test: The same metric on the test split.
+        text: Writes a value.
+    """
+    left, right, top, bottom = 44, 347, 8, 172
+    marks = ticks(min(*values, test), max(*values, test))
+    low, high = marks[0], marks[-1]
+
+    def x(epoch: float) -> float:
+        return (left + right) / 2 if len(values) == 1 else left + (epoch - 1) / (len(values) - 1) * (right - left)
+
+    def y(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    grid = "".join(
+        f'<path class="grid" d="M{left} {y(mark):.1f}H{right}"/>'
+        f'<text x="{left - 8}" y="{y(mark) + 3.5:.1f}" text-anchor="end">{text(mark)}</text>'
+        for mark in marks
+    )
+    epochs = [epoch for epoch in ticks(1, max(2, len(values)), whole=True) if 1 <= epoch <= len(values)]
+    below = "".join(
+        f'<text x="{x(epoch):.1f}" y="{bottom + 17}" text-anchor="middle">{epoch:g}</text>' for epoch in epochs
+    )
+    points = [(x(epoch), y(value)) for epoch, value in enumerate(values, start=1)]
+    dots = points if len(points) <= 20 else points[-1:]
+    label = (
+        f"{name} by epoch: {text(values[0])} after the first, {text(values[-1])} after epoch {len(values)}; "
+        f"{text(test)} on the test split"
+    )
+    return (
+        f'<svg class="chart" viewBox="0 0 360 208" role="img" aria-label="{escape(label)}">{grid}{below}'
+        f'<text x="{(left + right) / 2}" y="205" text-anchor="middle">epoch</text>'
+        f'<path class="test" d="M{left} {y(test):.1f}H{right}"/>'
+        f'<path class="line" d="{_polyline(points)}"/>'
+        + "".join(f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in dots)
+        + "</svg>"
+    )
+
+
+def roc_chart(name: str, roc: Roc) -> str:
+    """A small ROC curve over the diagonal that guessing gives."""
+    curve = roc.thinned(ROC_POINTS)
+    points = [
+        (2 + 96 * false, 98 - 96 * true)
+        for false, true in zip(curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True)
+    ]
+    line = _polyline(points)
+    return (
+        f'<svg class="chart roc" viewBox="0 0 100 100" role="img" '
+        f'aria-label="{escape(f"ROC curve of {name}: area {roc.auc:.4f}")}">'
+        f'<path class="frame" d="M2 2H98V98H2z"/><path class="guess" d="M2 98L98 2"/>'
+        f'<path class="area" d="{line}L98 98z"/><path class="line" d="{line}"/></svg>'
+    )
+
+
+def heat_map(confusion: np.ndarray, shade: np.ndarray, label: str) -> str:
+    """A confusion matrix of many classes: a shaded square per pair that occurred, without numbers.
+
+    Args:
+        confusion: Counts, shape (classes, classes).
+        shade: How strong the colour of each is, 0 to 1, of the same shape.
+        label: What a screen reader says.
+    """
+    size = len(confusion)
+    diagonal = np.eye(size, dtype=bool)
+    steps = np.ceil(shade * SHADES).clip(1, SHADES)
+    squares = []
+    for kind, where in (("right", diagonal), ("wrong", ~diagonal)):
+        for step in range(1, SHADES + 1):
+            cells = np.argwhere(where & (steps == step) & (confusion > 0)).tolist()
+            if cells:  # one path per shade: ten thousand squares stay small
+                path = "".join(f"M{column} {row}h1v1h-1z" for row, column in cells)
+                squares.append(f'<path class="{kind}" fill-opacity="{step / SHADES:.3g}" d="{path}"/>')
+    return (
+        f'<svg class="chart heat" viewBox="0 0 {size} {size}" role="img" aria-label="{escape(label)}">'
+        f'<path class="frame" d="M0 0H{size}V{size}H0z"/>{"".join(squares)}</svg>'
+    )
+
+
+def ticks(low: float, high: float, whole: bool = False, about: int = 4) -> list[float]:
+    """Round numbers, evenly spaced, that span low to high; some `about` of them."""
+    low = min(low, high - 1e-3 * max(abs(high), 1e-3))  # a flat line needs a scale, too
+    span = high - low
+    magnitude = 10.0 ** math.floor(math.log10(span / about))
+    step = next(step for step in (magnitude * factor for factor in (1, 2, 5, 10)) if span / step <= about + 1)
+    step = max(1, round(step)) if whole else step
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+
+
+def _polyline(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

@@ -1,0 +1,84 @@
+"""The same results as Kubeflow Pipelines shows them: KFP 2 from artifact metadata, KFP 1 from two JSON files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from components.evaluate.metrics import Metrics
+
+
+def scalars(metrics: Metrics) -> dict[str, float]:
+    """Metadata of a `Metrics` artifact."""
+    return {"accuracy": metrics.accuracy, "loss": metrics.loss}
+
+
+def classification(metrics: Metrics, classes: list[str]) -> dict[str, Any]:
+    """Metadata of a `ClassificationMetrics` artifact: confusion matrix and micro-average ROC curve (it holds one)."""
+    return {
+        "confusionMatrix": {
+            "annotationSpecs": [{"displayName": name} for name in classes],
+            "rows": [{"row": row} for row in metrics.confusion.tolist()],
+        },
+        "confidenceMetrics": [
+            {"confidenceThreshold": threshold, "recall": recall, "falsePositiveRate": false_positives}
+            for false_positives, recall, threshold in _roc_points(metrics)
+        ],
+    }
+
+
+def v1_metrics(metrics: Metrics) -> dict[str, Any]:
+    """Content of `mlpipeline_metrics`."""
+    return {
+        "metrics": [
+            {"name": "accuracy", "numberValue": metrics.accuracy, "format": "PERCENTAGE"},
+            {"name": "loss", "numberValue": metrics.loss, "format": "RAW"},
+        ]
+    }
+
+
+def v1_views(metrics: Metrics, classes: list[str], report: str) -> dict[str, Any]:
+    """Content of `mlpipeline_ui_metadata`: confusion matrix, micro-average ROC curve, and the whole report."""
+    classes = [name.strip() for name in classes]  # the UI strips the cells' names, but not the labels
+    pairs = ((truth, answer) for truth in range(len(classes)) for answer in range(len(classes)))
+    counts = ((classes[truth], classes[answer], metrics.confusion[truth, answer]) for truth, answer in pairs)
+    confusion = {
+        "type": "confusion_matrix",
+        "schema": _schema(target="CATEGORY", predicted="CATEGORY", count="NUMBER"),
+        "labels": classes,
+        "source": _csv(counts),
+    }
+    roc = {
+        "type": "roc",
+        "schema": _schema(fpr="NUMBER", tpr="NUMBER", thresholds="NUMBER"),
+        "source": _csv(_roc_points(metrics)),
+    }
+    inline_csv = {"format": "csv", "storage": "inline"}
+    whole = {"type": "web-app", "storage": "inline", "source": report}
+    return {"version": 1, "outputs": [confusion | inline_csv, roc | inline_csv, whole]}
+
+
+def _roc_points(metrics: Metrics) -> list[tuple[float, float, float]]:
+    """False positive rate, true positive rate and threshold of some points of the micro-average curve."""
+    curve = metrics.micro_roc
+    thresholds = curve.thresholds.clip(max=1.0)  # JSON and the UI know no infinity
+    return list(
+        zip(
+            curve.false_positive_rate.tolist(),
+            curve.true_positive_rate.tolist(),
+            thresholds.tolist(),
+            strict=True,
+        )
+    )
+
+
+def _schema(**types: str) -> list[dict[str, str]]:
+    return [{"name": name, "type": kind} for name, kind in types.items()]
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

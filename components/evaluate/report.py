@@ -1,0 +1,364 @@
+"""The report: one HTML file that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.evaluate.charts import epoch_chart, heat_map, roc_chart
+from components.evaluate.gate import Verdict
+from components.evaluate.metrics import Metrics
+from components.evaluate.scoring import Scored
+
+STYLE = Path(__file__).with_name("report.css")
+NO_NETWORK = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Content security policy: even a hostile class name could load nothing and run nothing."""
+MATRIX_CLASSES = 24
+"""Most classes whose confusion matrix is a table with numbers; a larger one is a picture without."""
+LONG_TABLE = 30
+"""Rows from which a table scrolls inside the page."""
+PICTURE = 80
+"""Longest side of a picture in pixels; larger images are scaled down."""
+ROC_CURVES = 23
+MISTAKES = 24
+CONFUSIONS = 10
+
+
+def render(scored: Scored, verdict: Verdict) -> str:
+    """The whole page."""
+    title = escape(f"{scored.card['architecture']} on {scored.dataset.name}")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{NO_NETWORK}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}: evaluation</title>
+<link rel="icon" href="data:,">
+<style>
+{STYLE.read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header>
+<p class="above">Model evaluation</p>
+<h1>{title}</h1>
+{_verdict(verdict)}
+{_numbers(scored)}
+</header>
+<main>
+{_learning_curves(scored)}
+{_confusion_matrix(scored)}
+{_class_table(scored)}
+{_roc_curves(scored)}
+{_mistakes(scored)}
+{_facts(scored)}
+</main>
+<footer>Scored with {escape(scored.backend)} on the test split, which training does not see.</footer>
+</body>
+</html>
+"""
+
+
+def _verdict(verdict: Verdict) -> str:
+    kind, word = ("passed", "✓ Passed") if verdict.passed else ("failed", "✗ Not passed")
+    rules = "".join(f"<span>{escape(rule.text.replace('>=', '≥'))}</span>" for rule in verdict.rules)
+    return f'<p class="verdict {kind}"><strong>{word}</strong>{rules}</p>'
+
+
+def _numbers(scored: Scored) -> str:
+    metrics, card = scored.metrics, scored.card
+    low, high = metrics.interval
+    wrong = metrics.examples - int(metrics.confusion.trace())
+    history = card.get("history", [])
+    numbers = [
+        ("Accuracy", percent(metrics.accuracy), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"),
+        ("Loss", f"{metrics.loss:.4f}", "cross-entropy, lower is better"),
+        ("Test examples", f"{metrics.examples:,}", f"{wrong:,} answered wrongly"),
+        ("Parameters", f"{card['parameters']:,}", card["architecture"]),
+    ]
+    if history:
+        seconds = sum(epoch.get("seconds", 0) for epoch in history)
+        numbers.append(("Training", duration(seconds), counted(len(history), "epoch")))
+    items = (
+        f"<div><dt>{name}</dt><dd>{value}<small>{escape(note)}</small></dd></div>" for name, value, note in numbers
+    )
+    return f'<dl class="numbers">{"".join(items)}</dl>'
+
+
+def _learning_curves(scored: Scored) -> str:
+    charts = []
+    for name, key, test, text in (
+        ("Loss", "loss", scored.metrics.loss, lambda value: f"{value:.3g}"),
+        ("Accuracy", "accuracy", scored.metrics.accuracy, lambda value: f"{100 * value:.4g} %"),
+    ):
+        values = [epoch[key] for epoch in scored.card.get("history", []) if np.isfinite(epoch.get(key, np.nan))]
+        if values:
+            charts.append(
+                f"<figure><figcaption><h3>{name}</h3>"
+                f'<p class="legend"><span>training</span><span class="of-test">test split {text(test)}</span></p>'
+                f"</figcaption>{epoch_chart(name, values, test, text)}</figure>"
+            )
+    if not charts:
+        return ""
+    return _section(
+        "Learning curves",
+        "How training went, epoch by epoch, and where the test split stands. A curve that ends far better than the "
+        "test line tells of a model that has learned its examples by heart.",
+        f'<div class="pair">{"".join(charts)}</div>',
+    )
+
+
+def _confusion_matrix(scored: Scored) -> str:
+    metrics, classes = scored.metrics, scored.classes
+    mistake = ~np.eye(len(classes), dtype=bool)
+    share = metrics.confusion / metrics.confusion.sum(axis=1, keepdims=True).clip(1)
+    shade = np.where(mistake, share / max(share[mistake].max(), 1e-9), share)
+    if len(classes) <= MATRIX_CLASSES:
+        matrix = _matrix_table(metrics, classes, shade)
+    else:
+        label = (
+            f"Confusion matrix of {len(classes)} classes: {metrics.confusion.trace():,} of {metrics.examples:,} "
+            "test examples lie on the diagonal"
+        )
+        matrix = f"<figure>{heat_map(metrics.confusion, shade, label)}</figure>"
+    return _section(
+        "Confusion matrix",
+        "A row for each true class, a column for each answer. Blue are right answers, orange are mistakes; the "
+        "stronger the colour, the larger the share of its row.",
+        f'<div class="beside">{matrix}{_most_confused(np.where(mistake, metrics.confusion, 0), scored)}</div>',
+    )
+
+
+def _matrix_table(metrics: Metrics, classes: list[str], shade: np.ndarray) -> str:
+    longest = max(map(len, classes))
+    upright = ' class="upright"' if longest > 3 else ""
+    head = "".join(f'<th scope="col"><span{upright}>{escape(name)}</span></th>' for name in classes)
+
+    def cell(truth: int, answer: int) -> str:
+        count = metrics.confusion[truth, answer]
+        if not count:
+            return "<td></td>"
+        kind = "right" if truth == answer else "wrong"
+        said = f"{classes[truth]} answered as {classes[answer]}: {count:,} of {metrics.per_class[truth].support:,}"
+        depth = f"--shade:{shade[truth, answer]:.2f}"
+        return f'<td class="{kind}" style="{depth}" title="{escape(said)}">{count}</td>'
+
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(cell(truth, answer) for answer in range(len(classes)))}</tr>'
+        for truth, name in enumerate(classes)
+    )
+    return (
+        '<div class="matrix" tabindex="0" role="region" aria-label="Confusion matrix" '
+        f'style="--classes:{len(classes)};--letters:{min(longest, 14)}"><table>'
+        "<caption>Rows: truth. Columns: answer.</caption>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _most_confused(wrong: np.ndarray, scored: Scored) -> str:
+    most = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = [divmod(int(index), len(wrong)) for index in most if wrong.flat[index]]
+    rows = [
+        (
+            scored.classes[truth],
+            scored.classes[answer],
+            f"{wrong[truth, answer]:,}",
+            percent(wrong[truth, answer] / scored.metrics.per_class[truth].support),
+        )
+        for truth, answer in pairs
+    ]
+    table = _table("Most frequent mistakes", ("Truth", "Answer", "Times", "Of class"), rows, kind="figures pairs")
+    return f"<div>{table}</div>" if rows else ""
+
+
+def _class_table(scored: Scored) -> str:
+    per_class = scored.metrics.per_class
+    rows = [
+        (name, number(one.precision), number(one.recall), number(one.f1), number(one.auc, 4), f"{one.support:,}")
+        for name, one in zip(scored.classes, per_class, strict=True)
+    ]
+    means = (
+        number(mean(one.precision for one in per_class)),
+        number(mean(one.recall for one in per_class)),
+        number(mean(one.f1 for one in per_class)),
+        number(mean(one.auc for one in per_class if one.auc is not None), 4),
+    )
+    return _section(
+        "Class by class",
+        "Precision: how often the answer is right when the model gives it. Recall: how much of a class it finds. "
+        "F1 joins both, AUC is the area under the ROC curve.",
+        _table(
+            "Metrics of each class on the test split",
+            ("Class", "Precision", "Recall", "F1", "AUC", "Images"),
+            rows,
+            ("Mean", *means, f"{scored.metrics.examples:,}"),
+        ),
+    )
+
+
+def _roc_curves(scored: Scored) -> str:
+    defined = [(name, one.roc) for name, one in zip(scored.classes, scored.metrics.per_class, strict=True) if one.roc]
+    shown, note = defined, ""
+    if len(defined) > ROC_CURVES:
+        shown = sorted(defined, key=lambda pair: pair[1].auc)[:ROC_CURVES]
+        note = f" Of {len(defined)} classes, the {len(shown)} with the smallest area are drawn."
+    stamps = "".join(
+        f"<li><figure>{roc_chart(name, roc)}"
+        f"<figcaption><strong>{escape(name)}</strong><br>area {roc.auc:.4f}</figcaption></figure></li>"
+        for name, roc in [("all classes", scored.metrics.micro_roc), *shown]
+    )
+    return _section(
+        "ROC curves, one class against the rest",
+        "Across, the share of false alarms; up, the share of hits. A curve along the upper left corner is perfect "
+        "(area 1), the dashed diagonal is guessing (area 0.5). The first curve counts every class of every image "
+        f"(micro-average).{note}",
+        f'<ul class="stamps">{stamps}</ul>',
+    )
+
+
+def _mistakes(scored: Scored) -> str:
+    title = "Most confident mistakes"
+    confidence = scored.probabilities.max(axis=1)
+    wrong = np.flatnonzero(scored.answers != scored.labels)
+    if not len(wrong):
+        return _section(title, f"None: all {scored.metrics.examples:,} answers are right.")
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES].tolist()
+
+    def stamp(index: int) -> str:
+        truth, answer = scored.classes[scored.labels[index]], scored.classes[scored.answers[index]]
+        said = escape(f"Test image {index}: {truth}, answered as {answer}")
+        return (
+            f'<li><figure><img src="{picture(scored.images[index])}" alt="{said}" title="{said}">'
+            f"<figcaption>is <strong>{escape(truth)}</strong><br>answered <strong>{escape(answer)}</strong><br>"
+            f"{percent(confidence[index])} sure</figcaption></figure></li>"
+        )
+
+    pixels = " pixels" if max(scored.dataset.image_shape[:2]) <= PICTURE // 2 else ""
+    shown = f"{len(surest)} of {len(wrong):,} wrong answers" if len(surest) < len(wrong) else "All wrong answers"
+    return _section(
+        title,
+        f"{shown}, the surest first. Some are hard for people too, and some may carry a wrong label.",
+        f'<ul class="stamps{pixels}">{"".join(map(stamp, surest))}</ul>',
+    )
+
+
+def _facts(scored: Scored) -> str:
+    card, data = scored.card, scored.dataset
+    height, width, channels = data.image_shape
+    model = {
+        "architecture": card["architecture"],
+        "parameters": card["parameters"],
+        "input": f"{height} × {width} pixels, {counted(channels, 'channel')}",
+        "classes": len(scored.classes),
+        **{name.replace("_", " "): value for name, value in card.get("hyperparameters", {}).items()},
+        "SHA-256": scored.model_sha256,
+    }
+    known = card.get("dataset", {})
+    trained_on = {
+        "name": known.get("name"),
+        "layout": known.get("layout"),
+        "source": known.get("source"),
+        "training examples": known.get("train_examples"),
+        "test examples": known.get("test_examples"),
+        "SHA-256": known.get("sha256"),
+    }
+    tested_on = {"name": data.name, "layout": data.layout, "test examples": scored.metrics.examples}
+    return _section(
+        "Model and data",
+        "",
+        f'<div class="pair"><div>{_facts_table("Model", model)}'
+        f"{_facts_table('Libraries it was trained with', card.get('libraries', {}))}</div>"
+        f"<div>{_facts_table('Data set it was trained on', trained_on)}"
+        f"{_facts_table('Data set it was tested on', tested_on)}</div></div>",
+    )
+
+
+def _section(title: str, about: str, content: str = "") -> str:
+    lead = f'<p class="lead">{escape(about)}</p>' if about else ""
+    return f"<section><h2>{escape(title)}</h2>{lead}{content}</section>"
+
+
+def _table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    foot: Sequence[str] | None = None,
+    kind: str = "figures",
+) -> str:
+    """A table whose first column names the row; a long one scrolls in itself."""
+
+    def line(cells: Sequence[str]) -> str:
+        name, *others = map(escape, cells)
+        return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
+
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = [line(row) for row in rows]
+    last = f"<tfoot>{line(foot)}</tfoot>" if foot else ""
+    table = (
+        f'<table class="{kind}"><caption>{escape(caption)}</caption><thead><tr>{names}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody>{last}</table>"
+    )
+    if len(body) < LONG_TABLE:
+        return table
+    return f'<div class="long" tabindex="0" role="region" aria-label="{escape(caption)}">{table}</div>'
+
+
+def _facts_table(caption: str, facts: Mapping[str, Any]) -> str:
+    def line(name: str, value: Any) -> str:
+        kind = ' class="digest"' if name == "SHA-256" else ""
+        text = f"{value:,}" if type(value) is int else str(value)
+        return f'<tr><th scope="row">{escape(name)}</th><td{kind}>{escape(text)}</td></tr>'
+
+    rows = "".join(line(name, value) for name, value in facts.items() if value not in (None, ""))
+    return f'<table class="facts"><caption>{escape(caption)}</caption><tbody>{rows}</tbody></table>' if rows else ""
+
+
+def picture(image: np.ndarray) -> str:
+    """A PNG of an image as a data URI, scaled down to at most PICTURE pixels a side.
+
+    Args:
+        image: uint8, shape (height, width, channels): 3 channels are RGB, 4 RGBA; of any other number the mean is
+            shown in grey.
+    """
+    from PIL import Image
+
+    drawn = Image.fromarray(image if image.shape[2] in (3, 4) else image.mean(axis=2).astype(np.uint8))
+    drawn.thumbnail((PICTURE, PICTURE))
+    file = io.BytesIO()
+    drawn.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 for people; 100 % only where it is all."""
+    return "> 99.99 %" if 0.99995 <= share < 1 else f"{100 * share:.2f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A metric for people, with a dash where it is not defined."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """The mean, where there are values."""
+    listed = list(values)
+    return sum(listed) / len(listed) if listed else None
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,131 @@
+"""Score a model on the test split of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.common.cli import BadInput
+from components.common.datasets import ImageDataset, open_dataset
+from components.common.files import sha256_of_folder
+from components.common.models import load_classifier, read_card
+from components.evaluate.metrics import Metrics, measure
+
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers on the test split, and what they are worth.
+
+    Attributes:
+        card: The model's card.
+        model_sha256: Digest of the model folder, which ties these numbers to it.
+        backend: What ran the model, `LiteRT` or `TensorFlow`.
+        dataset: The data set.
+        images: uint8, shape (images, height, width, channels), 0 to 255.
+        labels: int64, shape (images,), indices into `classes`.
+        probabilities: float32, shape (images, classes).
+        metrics: Computed from labels and probabilities.
+    """
+
+    card: dict[str, Any]
+    model_sha256: str
+    backend: str
+    dataset: ImageDataset
+    images: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    metrics: Metrics
+
+    @property
+    def classes(self) -> list[str]:
+        """Name of each class: the data set's, where it names them and the model's card only numbers them."""
+        names = self.card["classes"]
+        return self.dataset.class_names if names == numbered(len(names)) else names
+
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """int64, shape (images,): the most probable class of each image."""
+        return self.probabilities.argmax(axis=1)
+
+
+def score(model: Path, dataset: Path) -> Scored:
+    """Let a model answer the whole test split.
+
+    Raises:
+        BadInput: either folder is not what it should be, they do not fit together, or there is no test split.
+    """
+    card = read_card(model)
+    data = open_dataset(dataset)
+    check_fit(model, card, data)
+    split = data.read(SPLIT)
+    classifier = load_classifier(model)
+    probabilities = classifier.predict(split.images)
+    check_answers(model, card, probabilities)
+    return Scored(
+        card=card,
+        model_sha256=sha256_of_folder(model),
+        backend=classifier.backend,
+        dataset=data,
+        images=split.images,
+        labels=split.labels,
+        probabilities=probabilities,
+        metrics=measure(split.labels, probabilities),
+    )
+
+
+def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
+    """Raise BadInput where the model's inputs or classes are not those of the data."""
+
+    def misfit(knows: str, received: str) -> BadInput:
+        return BadInput(
+            f"{data.folder}: expected {knows}, as the model in {model} knows them, received {received}; "
+            "pass the data set that the model was trained on, or train a model on this one"
+        )
+
+    takes, shape = card["input"]["shape"], data.image_shape
+    if tuple(takes) != tuple(shape):
+        raise misfit(f"images of {_size(takes)}", _size(shape))
+    knows, names = card["classes"], data.class_names
+    if len(knows) != len(names):
+        raise misfit(f"{len(knows)} classes ({_some(knows)})", f"{len(names)} ({_some(names)})")
+    if len(knows) < 2:
+        raise BadInput(f"{model}: expected a model of two classes or more, received one; train it on more classes")
+    if knows != names and numbered(len(names)) not in (knows, names):
+        at = next(index for index in range(len(names)) if knows[index] != names[index])
+        raise misfit(f"classes with {knows[at]!r} at place {at}", repr(names[at]))
+
+
+def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) -> None:
+    """Raise BadInput where the model does not answer with a probability for each class of its card."""
+    classes = len(card["classes"])
+    if probabilities.shape[1:] != (classes,):
+        raise BadInput(
+            f"{model}: expected {classes} probabilities for an image, as many as model.json names classes, received "
+            f"{_size(probabilities.shape[1:])}; train the model again"
+        )
+    unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
+    if unusable:
+        raise BadInput(
+            f"{model}: expected numbers as answers, received NaN or infinity for {unusable} of {len(probabilities)} "
+            "images; train the model again with a smaller learning rate"
+        )
+
+
+def numbered(count: int) -> list[str]:
+    """The class names of data that has none: 0, 1, 2 ..."""
+    return [str(index) for index in range(count)]
+
+
+def _size(shape: Iterable[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

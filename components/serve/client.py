@@ -1,0 +1,89 @@
+"""Talk to a prediction endpoint: TensorFlow Serving's REST over HTTP, with failures in plain words."""
+
+import json
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from components.common.cli import BadInput
+
+_VERB = ":predict"
+
+
+class EndpointError(RuntimeError):
+    """The endpoint did not answer, or answered that it could not. `status` is the HTTP status, 0 for no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Endpoint:
+    """A prediction endpoint, named by its predict URL."""
+
+    def __init__(self, url: str, timeout: float = 30) -> None:
+        """Args:
+            url: http(s)://host[:port]/v1/models/<name>[/versions/<version>]:predict
+            timeout: Seconds to wait for an answer.
+
+        Raises:
+            BadInput: it is no such URL.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not url.endswith(_VERB):
+            raise BadInput(
+                f"--endpoint: expected a predict URL, http://host:port/v1/models/NAME{_VERB}, received {url!r}; "
+                "pass the URL that serve printed"
+            )
+        self.url = url
+        self._timeout = timeout
+        local = parts.hostname in ("localhost", "127.0.0.1", "::1")  # never asked for through a proxy
+        self._opener = build_opener(ProxyHandler({})) if local else build_opener()
+
+    def predict(self, instances: list[Any]) -> list[Any]:
+        """Class probabilities of images.
+
+        Args:
+            instances: Nested lists (height, width, channels) of numbers 0 to 255.
+
+        Raises:
+            EndpointError: it did not answer, or refused.
+        """
+        answer = self._call(self.url, json.dumps({"instances": instances}).encode())
+        try:
+            return answer["predictions"]
+        except (KeyError, TypeError):
+            raise EndpointError(f"{self.url}: expected predictions, received {str(answer)[:200]}") from None
+
+    def metadata(self) -> dict[str, Any]:
+        """What the endpoint tells of the model: TensorFlow Serving's `model_spec` and `metadata`.
+
+        Raises:
+            EndpointError: it did not answer, or has no metadata.
+        """
+        return self._call(self.url.removesuffix(_VERB) + "/metadata")
+
+    def _call(self, url: str, body: bytes | None = None) -> Any:
+        request = Request(url, body, {"Content-Type": "application/json"})
+        try:
+            with self._opener.open(request, timeout=self._timeout) as response:
+                return json.load(response)
+        except HTTPError as error:
+            raise EndpointError(f"{url}: answered {error.code}: {_text(error)}", error.code) from None
+        except (URLError, HTTPException, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            reason = getattr(reason, "strerror", None) or reason or type(reason).__name__
+            raise EndpointError(f"{url}: does not answer ({reason}); check that the model is served") from None
+        except ValueError:
+            raise EndpointError(f"{url}: expected JSON, received something else; pass a predict URL") from None
+
+
+def _text(error: HTTPError) -> str:
+    """The text of an error answer: its `error` field, else its beginning."""
+    content = error.read(10_000).decode("utf-8", "replace")
+    try:
+        return str(json.loads(content)["error"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(content.split())[:200] or str(error.reason)

@@ -1,0 +1,173 @@
+"""Send one image to an endpoint: from a file, or from the test split of a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.common.cli import BadInput
+from components.common.files import atomic_file
+from components.serve.client import Endpoint, EndpointError
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image and what the model saw in it.
+
+    Attributes:
+        image: uint8, shape (height, width, channels), as it was sent.
+        probabilities: One per class, 0 to 1.
+        classes: Their names.
+        true_label: What it is, where that is known.
+        index: Its place in the test split, when it came from a data set.
+    """
+
+    image: np.ndarray
+    probabilities: list[float]
+    classes: list[str]
+    true_label: str | None = None
+    index: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.classes[self.order[0]]
+
+    @property
+    def probability(self) -> float:
+        return self.probabilities[self.order[0]]
+
+    @property
+    def order(self) -> list[int]:
+        """The classes, most probable first."""
+        return sorted(range(len(self.classes)), key=lambda index: -self.probabilities[index])
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--result` writes."""
+        return {
+            "label": self.label,
+            "probability": self.probability,
+            "true_label": self.true_label,
+            "index": self.index,
+            "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
+        }
+
+
+def predict_file(url: str, path: Path, invert: bool) -> Seen:
+    """Send a PNG or JPEG image, brought to the model's size and colours.
+
+    Args:
+        url: Predict URL.
+        path: The image; its proportions are kept, what is missing is filled with the colour of its corner, and
+            transparent parts become white.
+        invert: Swap dark and light.
+
+    Raises:
+        BadInput: the file is no image.
+        EndpointError: the endpoint does not answer, or does not take images.
+    """
+    endpoint = Endpoint(url)
+    told = endpoint.metadata()
+    image = _read_image(path, _input_shape(url, told), invert)
+    probabilities = _ask(endpoint, image)
+    return Seen(image, probabilities, _class_names(told, len(probabilities)))
+
+
+def predict_example(url: str, folder: Path, index: int) -> Seen:
+    """Send an image of the test split of a data set.
+
+    Raises:
+        BadInput: there is no such data set, or no such image in it.
+        EndpointError: the endpoint does not answer, or takes other images.
+    """
+    from components.common.datasets import open_dataset
+
+    dataset = open_dataset(folder)
+    count = dataset.counts.get("test", 0)
+    if not 0 <= index < count:
+        raise BadInput(
+            f"--index: expected 0 to {count - 1} ({dataset.name} has {count} test images), received {index}; "
+            "choose another"
+        )
+    endpoint = Endpoint(url)
+    told = _metadata_if_any(endpoint)
+    test = dataset.read("test")
+    image = test.images[index]
+    probabilities = _ask(endpoint, image)
+    classes = _class_names(told, len(probabilities), dataset.class_names)
+    return Seen(image, probabilities, classes, dataset.class_names[test.labels[index]], index)
+
+
+def save_result(seen: Seen, path: Path) -> None:
+    """Write the answer as JSON."""
+    with atomic_file(path) as partial:
+        partial.write_text(json.dumps(seen.as_json(), indent=2) + "\n")
+
+
+def _ask(endpoint: Endpoint, image: np.ndarray) -> list[float]:
+    answer = endpoint.predict([image.tolist()])[0]
+    if not isinstance(answer, list) or not all(isinstance(value, int | float) for value in answer):
+        raise EndpointError(f"{endpoint.url}: expected one probability per class, received {str(answer)[:200]}")
+    return answer
+
+
+def _metadata_if_any(endpoint: Endpoint) -> dict[str, Any]:
+    """The metadata; nothing from servers that have none, which is no hindrance where the image is known to fit."""
+    try:
+        return endpoint.metadata()
+    except EndpointError as error:
+        if not error.status:
+            raise
+        return {}
+
+
+def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, ...]:
+    """(height, width, channels) that the model takes; -1 where it takes any."""
+    try:
+        signatures = told["metadata"]["signature_def"]["signature_def"]
+        tensor = next(iter(signatures["serving_default"]["inputs"].values()))
+        shape = tuple(int(dimension["size"]) for dimension in tensor["tensor_shape"]["dim"])
+    except (KeyError, TypeError, ValueError, StopIteration):
+        raise EndpointError(f"{url}: its metadata does not tell what the model takes; use --data instead") from None
+    if len(shape) != 4 or shape[-1] not in (1, 3):
+        raise EndpointError(f"{url}: the model takes {list(shape)}, which is no grey or RGB image; send it otherwise")
+    return shape[1:]
+
+
+def _class_names(told: dict[str, Any], count: int, known: Sequence[str] = ()) -> list[str]:
+    """Names of the classes: the endpoint's, else those known here if their number fits, else 0, 1, 2, ..."""
+    card = told.get("metadata", {}).get("card", {})
+    for names in (card.get("classes", []), known):
+        if len(names) == count:
+            return list(names)
+    return [str(index) for index in range(count)]
+
+
+def _read_image(path: Path, shape: tuple[int, ...], invert: bool) -> np.ndarray:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    height, width, channels = shape
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except FileNotFoundError:
+        raise BadInput(f"--image: expected a PNG or JPEG file, received nothing at {path}; pass another") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
+        raise BadInput(f"--image: expected a PNG or JPEG image, received a damaged or other file, {path}") from None
+    if image.mode.startswith("I"):  # 16 bits
+        image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if invert:
+        image = ImageOps.invert(image)
+    size = (width if width > 0 else image.width, height if height > 0 else image.height)
+    image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=image.getpixel((0, 0)))
+    return np.asarray(image, np.uint8).reshape(size[1], size[0], channels)

@@ -1,0 +1,185 @@
+"""Bring a published version to this machine, whole and unchanged or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from components.common.cli import BadInput
+from components.common.files import atomic_folder, files_below, sha256_of_file, sha256_of_folder
+
+MANIFEST = "manifest.json"
+PARALLEL_DOWNLOADS = 8
+
+
+class Source(Protocol):
+    """Where a version's files are."""
+
+    uri: str
+
+    def manifest(self) -> bytes:
+        """The content of manifest.json.
+
+        Raises:
+            BadInput: there is no such version.
+        """
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Copy one file to `target`."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a version; its sha256 is checked when it is there."""
+
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that can be fetched.
+
+    Attributes:
+        number: 1 or more.
+        digest: 12 hexadecimal digits that tell its content from any other.
+    """
+
+    source: Source
+    number: int
+    digest: str
+    files: list[File]
+
+    @property
+    def folder_name(self) -> str:
+        """Name for its folder: equal names mean equal content."""
+        return f"{self.number}-{self.digest}"
+
+
+def find(uri: str) -> Version:
+    """Look a version up, without fetching it.
+
+    Args:
+        uri: `s3://bucket/name/version/` as export prints it, or (by hand) a folder of this machine as a path or file://
+            URL: a published version with its manifest, or a model folder as train writes it, which counts as version 1.
+
+    Raises:
+        BadInput: there is no version at that place, or its manifest is none.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme == "s3":
+        return _published(StorePrefix(uri))
+    if scheme not in ("", "file"):
+        raise BadInput(
+            f"--model-uri: expected s3://bucket/name/version/ or a folder of this machine, received {uri!r}; "
+            "pass the URI that export printed"
+        )
+    folder = Path(unquote(urlsplit(uri).path)) if scheme == "file" else Path(uri)
+    if folder.is_dir() and not (folder / MANIFEST).is_file():
+        from components.common.models import read_card
+
+        read_card(folder)  # BadInput if it is no model folder
+        files = [File(path.as_posix()) for path in files_below(folder)]
+        return Version(LocalFolder(folder), 1, sha256_of_folder(folder)[:12], files)
+    return _published(LocalFolder(folder))
+
+
+def _published(source: Source) -> Version:
+    content = source.manifest()
+    try:
+        manifest = json.loads(content)
+        files = [File(_inside(file["path"]), file["sha256"]) for file in manifest["files"]]
+        return Version(source, int(manifest["version"]), hashlib.sha256(content).hexdigest()[:12], files)
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"{source.uri}: expected a {MANIFEST} as export writes it, received something else; publish the model again"
+        ) from None
+
+
+def _inside(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError(path)
+    return path
+
+
+def fetch(version: Version, folder: Path) -> None:
+    """Fetch all files of a version into a new folder, several at a time.
+
+    Raises:
+        RuntimeError: a file is not what the manifest says.
+    """
+    with atomic_folder(folder, marker="model.json") as partial, ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+        fetched = [pool.submit(_fetch_file, version.source, file, partial / file.path) for file in version.files]
+        try:
+            for file in fetched:
+                file.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _fetch_file(source: Source, file: File, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.fetch(file.path, target)
+    received = sha256_of_file(target)
+    if file.sha256 and received != file.sha256:
+        raise RuntimeError(
+            f"{source.uri}{file.path}: expected sha256 {file.sha256} as in {MANIFEST}, received {received}; "
+            "the published version is damaged, publish the model again"
+        )
+
+
+class LocalFolder:
+    """A version in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.uri = f"{folder.resolve()}/"
+        self._folder = folder
+
+    def manifest(self) -> bytes:
+        """See `Source.manifest`."""
+        try:
+            return (self._folder / MANIFEST).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise BadInput(
+                f"--model-uri: expected a folder, received nothing at {self._folder}; pass a model folder"
+            ) from None
+
+    def fetch(self, path: str, target: Path) -> None:
+        """See `Source.fetch`."""
+        shutil.copyfile(self._folder / path, target)
+
+
+class StorePrefix:
+    """A version in an object store."""
+
+    def __init__(self, uri: str) -> None:
+        from components.common import s3
+
+        self.uri = uri.rstrip("/") + "/"
+        self._bucket, self._prefix = s3.parse_uri(self.uri)
+        self._client: Any = s3.client()
+        self._errors: Callable[[str], Any] = s3.s3_errors
+
+    def manifest(self) -> bytes:
+        """See `Source.manifest`."""
+        try:
+            with self._errors(self.uri):
+                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)["Body"].read()
+        except FileNotFoundError:
+            raise BadInput(
+                f"{self.uri}: expected a published version, received no {MANIFEST} there; "
+                "pass the URI that export printed, s3://bucket/name/version/"
+            ) from None
+
+    def fetch(self, path: str, target: Path) -> None:
+        """See `Source.fetch`."""
+        with self._errors(self.uri + path):
+            self._client.download_file(self._bucket, self._prefix + path, str(target))

@@ -1,0 +1,215 @@
+"""A double of the Kubernetes API over HTTP, in memory: InferenceServices, Deployments, and a script for KServe's part.
+
+It behaves as an API server does where the serve step could go wrong: conflicts by resourceVersion, a generation that
+only a change of the specification raises, merge patches alone, a status that writes do not touch, errors as Status
+objects. What KServe's controller would do is played from a script: a frame for each look at the service after a write.
+"""
+
+import copy
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+SERVICES = "inferenceservices"
+DEPLOYMENTS = "deployments"
+PATH = re.compile(
+    r"/apis/(?P<group>[^/]+)/(?P<version>[^/]+)/namespaces/(?P<namespace>[^/]+)/(?P<plural>[^/?]+)(/(?P<name>[^/?]+))?"
+)
+GROUPS = {SERVICES: "serving.kserve.io/v1beta1", DEPLOYMENTS: "apps/v1"}
+
+Object = dict[str, Any]
+
+
+@dataclass
+class Frame:
+    """What KServe has done by one look: the service's status, and the predictor's Deployment."""
+
+    status: Object
+    deployment: Object | None = None
+
+
+@dataclass
+class Fault:
+    """An answer in place of the real one, to the next request of a verb."""
+
+    verb: str
+    status: int
+    message: str = ""
+    times: int = 1
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+
+
+@dataclass
+class API:
+    """The cluster's content. `script` is what KServe does after a write, `faults` what goes wrong first."""
+
+    url: str = ""
+    script: list[Frame] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    _playing: list[Frame] = field(default_factory=list)
+    _lock: Any = field(default_factory=threading.RLock)
+    _counter: int = 0
+
+    def service(self, name: str, namespace: str = "vision") -> Object:
+        return self.objects[SERVICES, namespace, name]
+
+    def kubeconfig(self, path: Path, namespace: str = "vision") -> Path:
+        """Write a kubeconfig whose context leads here."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": self.url}}],
+            "users": [{"name": "me", "user": {"token": "secret-token"}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": namespace}}],
+        }
+        path.write_text(json.dumps(config))
+        return path
+
+    def answer(self, verb: str, path: str, content_type: str, body: Object | None) -> Object:
+        """Carry out one request.
+
+        Raises:
+            Refusal: the answer is an error.
+        """
+        with self._lock:
+            self.requests.append((verb, path))
+            for fault in self.faults:
+                if fault.verb == verb and fault.times:
+                    fault.times -= 1
+                    raise Refusal(fault.status, "", fault.message)
+            parts = PATH.fullmatch(path.partition("?")[0])
+            if not parts or GROUPS.get(parts["plural"]) != f"{parts['group']}/{parts['version']}":
+                raise Refusal(404, "NotFound", "the server could not find the requested resource")
+            if verb == "POST":
+                return self._create(parts["plural"], parts["namespace"], body)
+            key = (parts["plural"], parts["namespace"], parts["name"])
+            if verb == "GET":
+                if key[0] == SERVICES:
+                    self._play(key)
+                return self._found(key)
+            if content_type != "application/merge-patch+json":
+                raise Refusal(
+                    415, "UnsupportedMediaType", f"the body of the request was in an unknown format: {content_type}"
+                )
+            return self._patch(key, body)
+
+    def _found(self, key: tuple[str, str, str]) -> Object:
+        if key not in self.objects:
+            raise Refusal(404, "NotFound", f'{key[0]} "{key[2]}" not found')
+        return self.objects[key]
+
+    def _create(self, plural: str, namespace: str, body: Object) -> Object:
+        key = (plural, namespace, body["metadata"]["name"])
+        if key in self.objects:
+            raise Refusal(409, "AlreadyExists", f'{plural} "{key[2]}" already exists')
+        new = copy.deepcopy(body)
+        new.pop("status", None)
+        new["metadata"] |= {"namespace": namespace, "generation": 1, "resourceVersion": self._next()}
+        self.objects[key] = new
+        self._playing = copy.deepcopy(self.script)
+        return new
+
+    def _patch(self, key: tuple[str, str, str], patch: Object) -> Object:
+        old = self._found(key)
+        expected = patch.get("metadata", {}).pop("resourceVersion", None)
+        if expected not in (None, old["metadata"]["resourceVersion"]):
+            raise Refusal(
+                409, "Conflict", f'Operation cannot be fulfilled on {key[0]} "{key[2]}": the object has been modified'
+            )
+        patch.pop("status", None)
+        new = merged(old, patch)
+        new["metadata"]["generation"] += new["spec"] != old["spec"]
+        new["metadata"]["resourceVersion"] = self._next()
+        self.objects[key] = new
+        self._playing = copy.deepcopy(self.script)
+        return new
+
+    def _play(self, key: tuple[str, str, str]) -> None:
+        if not self._playing or key not in self.objects:
+            return
+        frame = self._playing.pop(0)
+        self.objects[key]["status"] = frame.status
+        self.objects[key]["metadata"]["resourceVersion"] = self._next()
+        if frame.deployment:
+            self.objects[DEPLOYMENTS, key[1], f"{key[2]}-predictor"] = frame.deployment
+
+    def _next(self) -> str:
+        self._counter += 1
+        return str(self._counter)
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """JSON merge patch, RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
+
+
+@contextmanager
+def kubernetes_api() -> Iterator[API]:
+    """A running API on a port of its own."""
+    api = API()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _handle(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            content_type = self.headers.get("Content-Type", "").partition(";")[0]
+            try:
+                if self.headers.get("Authorization") != "Bearer secret-token":
+                    raise Refusal(401, "Unauthorized", "Unauthorized")
+                status, content = (
+                    200,
+                    api.answer(self.command, self.path, content_type, json.loads(body) if body else None),
+                )
+            except Refusal as refusal:
+                status = refusal.status
+                content = {
+                    "kind": "Status",
+                    "status": "Failure",
+                    "message": str(refusal),
+                    "reason": refusal.reason,
+                    "code": status,
+                }
+            encoded = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(encoded)))
+            self.end_headers()
+            self.wfile.write(encoded)
+
+        do_GET = do_POST = do_PATCH = _handle  # noqa: N815
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    api.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        server.server_close()

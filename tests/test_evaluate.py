@@ -1,0 +1,389 @@
+"""The evaluate step: its numbers against scikit-learn and Keras, its verdict, and what Kubeflow gets to see."""
+
+import csv
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.common.cli import BadInput
+from components.common.datasets import open_dataset
+from components.common.files import sha256_of_folder
+from components.common.models import load_classifier
+from components.evaluate.gate import Rule, Verdict
+from components.evaluate.kfp_views import classification, v1_views
+from components.evaluate.metrics import cross_entropy, measure, roc_curve, wilson_interval
+from components.evaluate.scoring import check_answers
+
+PROJECT = Path(__file__).parent.parent
+OUTPUTS = (
+    "metrics",
+    "classification_metrics",
+    "report",
+    "accuracy",
+    "passed",
+    "mlpipeline_metrics",
+    "mlpipeline_ui_metadata",
+)
+
+
+def evaluate(dataset, model, folder, *more):
+    """Run the step as a process, with all of its outputs below `folder`."""
+    outputs = [f"--{name.replace('_', '-')}={folder / name}" for name in OUTPUTS]
+    command = [sys.executable, "-m", "components.evaluate", "--dataset", dataset, "--model", model]
+    return subprocess.run(
+        [*map(str, command), "--evaluation", str(folder / "evaluation"), *outputs, *map(str, more)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def evaluated(dataset, model, tmp_path_factory):
+    """Outputs of one evaluation of the digits, with KFP's description of them as KFP 2 passes it."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    artifacts = {
+        name: {"artifacts": [{"name": name, "uri": f"s3://x/{name}", "type": {"schemaTitle": "system.Artifact"}}]}
+        for name in ("evaluation", *OUTPUTS)
+        if name not in ("accuracy", "passed")
+    }
+    description = {"outputs": {"artifacts": artifacts, "outputFile": str(folder / "made" / "executor_output.json")}}
+    done = evaluate(dataset, model, folder, "--min-accuracy=0.9", "--executor-input", json.dumps(description))
+    assert done.returncode == 0, done.stderr
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(dataset, model):
+    """Labels of the test split and the model's probabilities."""
+    split = open_dataset(dataset).read("test")
+    return split.labels, load_classifier(model).predict(split.images)
+
+
+def some_scores(seed, examples=500, classes=7, ties=False):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, examples)
+    scores = random.normal(size=(examples, classes)) + 2 * np.eye(classes)[labels]
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return labels, (probabilities.round(1) if ties else probabilities).astype("float32")
+
+
+def test_one_line_tells_the_result(evaluated):
+    number = r"\d\.\d{4}"
+    line = rf"evaluate  accuracy {number} \(95 % interval {number} to {number}\), loss {number}, "
+    assert re.fullmatch(line + r"gate accuracy >= 0\.9: passed\n", (evaluated / "stderr").read_text())
+
+
+def test_metrics_are_those_of_scikit_learn(evaluated, answers):
+    from sklearn import metrics
+
+    labels, probabilities = answers
+    said = probabilities.argmax(axis=1)
+    ours = read(evaluated / "evaluation" / "evaluation.json")
+    near = {"abs": 1e-6}
+    normal = probabilities / probabilities.sum(axis=1, keepdims=True, dtype="float64")
+    assert ours["accuracy"] == pytest.approx(metrics.accuracy_score(labels, said), **near)
+    assert ours["loss"] == pytest.approx(metrics.log_loss(labels, normal), **near)
+    assert ours["confusion_matrix"] == metrics.confusion_matrix(labels, said).tolist()
+    theirs = metrics.precision_recall_fscore_support(labels, said)
+    for name, values in zip(("precision", "recall", "f1", "support"), theirs, strict=True):
+        assert [one[name] for one in ours["classes"]] == pytest.approx(values, **near)
+    for index, one in enumerate(ours["classes"]):
+        assert one["auc"] == pytest.approx(metrics.roc_auc_score(labels == index, probabilities[:, index]), **near)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_roc_curves_are_those_of_scikit_learn_point_by_point(ties):
+    from sklearn import metrics
+
+    labels, probabilities = some_scores(seed=3, ties=ties)
+    for index, scores in enumerate(probabilities.T):
+        theirs = metrics.roc_curve(labels == index, scores, drop_intermediate=False)
+        ours = roc_curve(scores, labels == index)
+        np.testing.assert_allclose(ours.false_positive_rate, theirs[0], atol=1e-6)
+        np.testing.assert_allclose(ours.true_positive_rate, theirs[1], atol=1e-6)
+        np.testing.assert_allclose(ours.thresholds, theirs[2], atol=1e-6)
+        assert ours.auc == pytest.approx(metrics.auc(*theirs[:2]), abs=1e-6)
+
+
+def test_micro_average_is_that_of_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    labels, probabilities = some_scores(seed=4)
+    theirs = roc_auc_score(np.eye(7)[labels], probabilities, average="micro")
+    assert measure(labels, probabilities).micro_roc.auc == pytest.approx(theirs, abs=1e-6)
+
+
+def test_loss_is_that_of_keras_even_for_certain_answers():
+    """Right and wrong answers with probabilities of exactly 0 and 1 show how the logarithm is guarded."""
+    labels, probabilities = some_scores(seed=5, examples=50, classes=300)
+    certain = np.eye(300, dtype="float32")[:50]
+    labels, probabilities = np.append(labels, np.arange(50) // 2 * 2), np.vstack([probabilities, certain])
+    program = """
+import json, sys
+import keras, numpy
+labels, probabilities = map(numpy.array, json.load(sys.stdin))
+probabilities = probabilities.astype("float32")
+print(float(keras.ops.mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))))
+"""
+    given = json.dumps([labels.tolist(), probabilities.tolist()])
+    keras = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, text=True, check=True)
+    assert cross_entropy(labels, probabilities) == pytest.approx(float(keras.stdout), abs=1e-6)
+
+
+@pytest.mark.parametrize(("right", "examples"), [(0, 10), (10, 10), (9741, 10000), (1, 2)])
+def test_interval_is_wilsons(right, examples):
+    from scipy.stats import binomtest
+
+    theirs = binomtest(right, examples).proportion_ci(method="wilson")
+    assert wilson_interval(right, examples) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_a_class_that_the_test_split_lacks_has_no_curve_and_no_score():
+    labels, probabilities = some_scores(seed=6)
+    absent = measure(np.where(labels == 6, 0, labels), probabilities).per_class[6]
+    assert (absent.support, absent.recall, absent.f1, absent.auc) == (0, 0.0, 0.0, None)
+
+
+def test_thinned_curve_keeps_its_ends_and_its_shape():
+    random = np.random.default_rng(8)
+    positive = random.random(20_000) < 0.3
+    curve = roc_curve(random.normal(size=20_000) + 2 * positive, positive)
+    thinned = curve.thinned(200)
+    assert len(thinned.thresholds) <= 200
+    assert (thinned.false_positive_rate[0], thinned.true_positive_rate[0]) == (0, 0)
+    assert (thinned.false_positive_rate[-1], thinned.true_positive_rate[-1]) == (1, 1)
+    area = np.trapezoid(thinned.true_positive_rate, thinned.false_positive_rate)
+    assert area == pytest.approx(curve.auc, abs=1e-3)
+    assert thinned.auc == curve.auc
+
+
+def test_evaluation_names_the_very_model_and_how_it_was_run(evaluated, model):
+    evaluation = read(evaluated / "evaluation" / "evaluation.json")
+    assert evaluation["model_sha256"] == sha256_of_folder(model)
+    assert (evaluation["backend"], evaluation["examples"], evaluation["passed"]) == ("LiteRT", 360, True)
+    low, high = evaluation["accuracy_interval"]
+    assert low < evaluation["accuracy"] < high
+
+
+def test_examples_repeat_exactly_what_the_model_answers(evaluated, model):
+    examples = read(evaluated / "evaluation" / "examples.json")["examples"]
+    assert len({example["label"] for example in examples}) == len(examples) == 5
+    instances = np.array([example["instance"] for example in examples])
+    assert (instances.shape, instances.min(), instances.max() <= 255) == ((5, 28, 28, 1), 0, True)
+    probabilities = load_classifier(model).predict(instances.astype("uint8"))
+    np.testing.assert_allclose([example["probabilities"] for example in examples], probabilities, atol=1e-6)
+    assert [example["prediction"] for example in examples] == [str(row.argmax()) for row in probabilities]
+
+
+def test_kfp_2_gets_scalars_confusion_matrix_and_roc_in_the_form_its_backend_and_ui_read(evaluated):
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    text = (evaluated / "made" / "executor_output.json").read_text()
+    output = json_format.Parse(text, pipeline_spec_pb2.ExecutorOutput())  # refuses what the launcher refuses
+    metadata = {
+        name: json_format.MessageToDict(listed.artifacts[0].metadata) for name, listed in output.artifacts.items()
+    }
+    evaluation = read(evaluated / "evaluation" / "evaluation.json")
+    assert metadata["metrics"] == {name: evaluation[name] for name in ("accuracy", "loss")}
+    matrix = metadata["classification_metrics"]["confusionMatrix"]
+    assert [spec["displayName"] for spec in matrix["annotationSpecs"]] == [one["name"] for one in evaluation["classes"]]
+    assert [row["row"] for row in matrix["rows"]] == evaluation["confusion_matrix"]
+    points = metadata["classification_metrics"]["confidenceMetrics"]
+    assert all(point.keys() == {"confidenceThreshold", "recall", "falsePositiveRate"} for point in points)
+    assert 2 <= len(points) <= 200
+    assert set(output.artifacts) == {"evaluation", *OUTPUTS} - {"accuracy", "passed"}
+
+
+def test_output_files_hold_what_the_artifacts_say(evaluated):
+    evaluation = read(evaluated / "evaluation" / "evaluation.json")
+    assert (evaluated / "accuracy").read_text() == str(evaluation["accuracy"])
+    assert (evaluated / "passed").read_text() == "true"
+    assert read(evaluated / "metrics") == {name: evaluation[name] for name in ("accuracy", "loss")}
+    assert "confusionMatrix" in read(evaluated / "classification_metrics")
+    assert (evaluated / "report").read_bytes() == (evaluated / "evaluation" / "report.html").read_bytes()
+
+
+def test_kfp_1_gets_scalars_and_plots(evaluated):
+    scalars = read(evaluated / "mlpipeline_metrics")["metrics"]
+    evaluation = read(evaluated / "evaluation" / "evaluation.json")
+    assert [(one["name"], one["numberValue"], one["format"]) for one in scalars] == [
+        ("accuracy", evaluation["accuracy"], "PERCENTAGE"),
+        ("loss", evaluation["loss"], "RAW"),
+    ]
+    matrix, roc, report = read(evaluated / "mlpipeline_ui_metadata")["outputs"]
+    assert {one["storage"] for one in (matrix, roc, report)} == {"inline"}
+    assert (report["type"], report["source"]) == ("web-app", (evaluated / "report").read_text())
+    assert [column["name"] for column in roc["schema"]] == ["fpr", "tpr", "thresholds"]
+    points = [list(map(float, row)) for row in csv.reader(io.StringIO(roc["source"]))]
+    assert points[0][:2] == [0, 0]
+    assert points[-1][:2] == [1, 1]
+    assert all(math.isfinite(number) for point in points for number in point)
+
+
+def test_kfp_1_matrix_survives_class_names_with_commas_quotes_and_spaces():
+    """Read as its UI does: every pair once, each name found among the labels after stripping."""
+    labels, probabilities = some_scores(seed=9, classes=4)
+    metrics, names = measure(labels, probabilities), ["a, b", 'the "c"', " d ", "é\nf"]
+    matrix = v1_views(metrics, names, report="")["outputs"][0]
+    rows = list(csv.reader(io.StringIO(matrix["source"].strip())))
+    assert len(rows) == len(matrix["labels"]) ** 2
+    found = np.zeros((4, 4), int)
+    for truth, answer, count in rows:
+        found[matrix["labels"].index(truth.strip()), matrix["labels"].index(answer.strip())] = count
+    assert found.tolist() == metrics.confusion.tolist()
+    specs = classification(metrics, names)["confusionMatrix"]["annotationSpecs"]
+    assert [spec["displayName"] for spec in specs] == names
+
+
+def test_a_model_that_misses_the_bar_is_a_result_and_no_failure(dataset, model, tmp_path):
+    done = evaluate(dataset, model, tmp_path, "--min-accuracy", "0.9999")
+    assert done.returncode == 0
+    assert done.stderr.endswith("gate accuracy >= 0.9999: failed\n")
+    evaluation = read(tmp_path / "evaluation" / "evaluation.json")
+    assert (evaluation["passed"], (tmp_path / "passed").read_text()) == (False, "false")
+    (rule,) = evaluation["rules"]
+    assert (rule["metric"], rule["at_least"], rule["passed"]) == ("accuracy", 0.9999, False)
+    assert rule["text"] == f"accuracy {evaluation['accuracy']:.4f} >= 0.9999: failed"
+
+
+def test_rounding_never_contradicts_a_verdict():
+    assert Rule("accuracy", at_least=0.95, value=0.9741).text == "accuracy 0.9741 >= 0.95: passed"
+    assert Rule("accuracy", at_least=0.95, value=0.94999).text == "accuracy 0.94999 >= 0.95: failed"
+    assert Rule("accuracy", at_least=0.95, value=0.95).text == "accuracy 0.9500 >= 0.95: passed"
+    assert Rule("accuracy", at_least=2 / 3, value=2 / 3).passed
+    rules = [Rule("accuracy", at_least=0.9, value=0.8), Rule("accuracy", at_least=0.5, value=0.8)]
+    assert not Verdict(rules).passed
+
+
+def test_tensorflow_and_scikit_learn_are_not_imported(dataset, model, tmp_path):
+    program = f"""
+import runpy, sys
+sys.argv = ["evaluate", "--dataset", {str(dataset)!r}, "--model", {str(model)!r}, "--evaluation", {str(tmp_path)!r}]
+try:
+    runpy.run_module("components.evaluate", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+assert not {{"tensorflow", "sklearn", "scipy", "matplotlib", "kfp"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_model_without_litert_gets_the_same_marks_from_tensorflow(dataset, model, evaluated, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare)
+    (bare / "model.tflite").unlink()
+    done = evaluate(dataset, bare, tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, before = (read(folder / "evaluation" / "evaluation.json") for folder in (tmp_path, evaluated))
+    assert (ours["backend"], before["backend"]) == ("TensorFlow", "LiteRT")
+    assert ours["confusion_matrix"] == before["confusion_matrix"]
+    assert ours["loss"] == pytest.approx(before["loss"], abs=1e-5)
+
+
+def npz(folder, **changed):
+    """A data set folder of a few blank 28 x 28 images of classes 0 to 9, with some of its arrays replaced."""
+    labels = np.arange(10)
+    arrays = {"x_train": np.zeros((10, 28, 28), "uint8"), "y_train": labels}
+    arrays |= {"x_test": np.zeros((10, 28, 28), "uint8"), "y_test": labels} | changed
+    folder.mkdir()
+    np.savez(folder / "data.npz", **arrays)
+    return folder
+
+
+@pytest.fixture
+def misfits(tmp_path, dataset, model, answers):
+    """Folders that evaluate must refuse, by name."""
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for name in "bcdefghijk":
+            folder = tmp_path / "lettered" / split / name
+            folder.mkdir(parents=True)
+            Image.fromarray(np.zeros((28, 28), "uint8")).save(folder / "1.png")
+    shutil.copytree(model, tmp_path / "named")
+    card = read(tmp_path / "named" / "model.json") | {"classes": list("abcdefghij")}
+    (tmp_path / "named" / "model.json").write_text(json.dumps(card))
+    (tmp_path / "occupied" / "evaluation").mkdir(parents=True)
+    (tmp_path / "occupied" / "evaluation" / "thesis.txt").touch()
+    no_test = {"x_test": np.zeros((0, 28, 28), "uint8"), "y_test": np.arange(0)}
+    colour = {f"x_{split}": np.zeros((10, 14, 20, 3), "uint8") for split in ("train", "test")}
+    return {
+        "no test split": npz(tmp_path / "a", **no_test),
+        "other shape": npz(tmp_path / "b", **colour),
+        "fewer classes": npz(tmp_path / "c", y_train=np.arange(10) % 3, y_test=np.arange(10) % 3),
+        "lettered": tmp_path / "lettered",
+        "named model": tmp_path / "named",
+        "occupied": tmp_path / "occupied",
+        "empty": tmp_path / "out",
+        "digits": dataset,
+        "model": model,
+    }
+
+
+@pytest.mark.parametrize(
+    ("dataset_is", "model_is", "more", "said"),
+    [
+        ("no test split", "model", (), ["'test'", "train (10)"]),
+        ("other shape", "model", (), ["28 x 28 x 1", "14 x 20 x 3"]),
+        ("fewer classes", "model", (), ["10 classes", "received 3"]),
+        ("lettered", "named model", (), ["'a'", "'b'"]),
+        ("digits", "digits", (), ["1/saved_model.pb"]),
+        ("model", "model", (), ["x_train"]),
+        ("digits", "model", ("--min-accuracy=1.5",), ["--min-accuracy", "0 to 1", "1.5"]),
+        ("digits", "model", ("--min-accuracy=nan",), ["--min-accuracy", "nan"]),
+        ("digits", "model", ("--min-accuracy=high",), ["--min-accuracy", "high"]),
+    ],
+)
+def test_what_does_not_fit_is_named_with_both_sides_and_nothing_is_written(
+    misfits, dataset_is, model_is, more, said, tmp_path
+):
+    done = evaluate(misfits[dataset_is], misfits[model_is], tmp_path / "out", *more)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert all(words in done.stderr.splitlines()[-1] for words in said), done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_somebody_elses_folder_is_never_replaced(misfits):
+    done = evaluate(misfits["digits"], misfits["model"], misfits["occupied"])
+    assert done.returncode == 2
+    assert [path.name for path in (misfits["occupied"]).rglob("*") if path.is_file()] == ["thesis.txt"]
+
+
+def test_an_earlier_evaluation_is_replaced(dataset, model, tmp_path):
+    for bar, passed in (("0.99999", "false"), ("0", "true")):
+        assert evaluate(dataset, model, tmp_path, "--min-accuracy", bar).returncode == 0
+        assert (tmp_path / "passed").read_text() == passed
+        assert read(tmp_path / "evaluation" / "evaluation.json")["passed"] == (passed == "true")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_class_names_of_the_data_are_used_where_the_model_only_numbers_them(misfits, tmp_path):
+    done = evaluate(misfits["lettered"], misfits["model"], tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    evaluation = read(tmp_path / "out" / "evaluation" / "evaluation.json")
+    assert [one["name"] for one in evaluation["classes"]] == list("bcdefghijk")
+
+
+def test_answers_that_are_no_probabilities_of_the_classes_are_refused():
+    card = {"classes": ["a", "b", "c"]}
+    with pytest.raises(BadInput, match=r"expected 3 probabilities .* received 2"):
+        check_answers(Path("model"), card, np.zeros((5, 2), "float32"))
+    with pytest.raises(BadInput, match=r"NaN or infinity for 1 of 5"):
+        check_answers(Path("model"), card, np.vstack([np.zeros((4, 3)), [[0, np.nan, 1]]]))

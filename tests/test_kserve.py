@@ -1,0 +1,380 @@
+"""The serve step on KServe: the decision on what a cluster shows, and the step against a double of its API."""
+
+import pytest
+
+from components.serve.rollout import Before, Patience, Phase, Verdict, Want, classify
+from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame, kubernetes_api
+
+URI = "s3://models/mnist/4/"
+OLD = "s3://models/mnist/3/"
+URL = "http://mnist.vision.example.com"
+
+
+def conditions(**given):
+    """Conditions by name: True, False, or (status, reason, message)."""
+    listed = []
+    for name, value in given.items():
+        status, reason, message = value if isinstance(value, tuple) else (str(value), "", "")
+        listed.append({"type": name, "status": status, "reason": reason, "message": message})
+    return listed
+
+
+def standard(ready=True, transition="UpToDate", failure=None, **given):
+    """A status as KServe writes it in Standard mode."""
+    known = {"IngressReady": ready, "PredictorReady": ready, "Ready": ready, **given}
+    model = {"transitionStatus": transition, **({"lastFailureInfo": failure} if failure else {})}
+    return {"deploymentMode": "Standard", "url": URL, "conditions": conditions(**known), "modelStatus": model}
+
+
+def deployment(uri=URI, generation=2, observed=None, replicas=1, updated=1, old=0, available=None, conditions=()):
+    """The predictor's Deployment in the middle or at the end of a rolling update."""
+    source = {"internal.serving.kserve.io/storage-initializer-sourceuri": uri}
+    return {
+        "metadata": {"generation": generation},
+        "spec": {"replicas": replicas, "template": {"metadata": {"annotations": source}}},
+        "status": {
+            "observedGeneration": generation if observed is None else observed,
+            "updatedReplicas": updated,
+            "replicas": updated + old,
+            "availableReplicas": updated if available is None else available,
+            "conditions": list(conditions),
+        },
+    }
+
+
+def knative(created="r-2", ready="r-2", rolled="r-2", percent=100, transition="UpToDate", failure=None, **given):
+    """A status as KServe writes it in Knative mode."""
+    names = ("IngressReady", "LatestDeploymentReady", "PredictorReady", "Ready", "RoutesReady")
+    known = {**dict.fromkeys(names, True), **given}
+    traffic = [{"revisionName": created, "percent": percent, "latestRevision": True}]
+    if percent < 100:
+        traffic.append({"revisionName": rolled, "percent": 100 - percent, "tag": "prev", "latestRevision": False})
+    predictor = {
+        "latestCreatedRevision": created,
+        "latestReadyRevision": ready,
+        "latestRolledoutRevision": rolled,
+        "traffic": traffic,
+    }
+    model = {"transitionStatus": transition, **({"lastFailureInfo": failure} if failure else {})}
+    return {
+        "deploymentMode": "Serverless",
+        "url": URL,
+        "conditions": conditions(**known),
+        "components": {"predictor": predictor},
+        "modelStatus": model,
+    }
+
+
+LOAD_FAILED = {"reason": "ModelLoadFailed", "message": "no saved_model.pb under /mnt/models/1", "exitCode": 1}
+NO_RUNTIME = {"reason": "NoSupportingRuntime", "message": "no runtime supports tensorflow 9"}
+WAITING = {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime to become available"}
+UNAVAILABLE = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+QUOTA = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: pods"}
+
+
+@pytest.mark.parametrize(
+    ("status", "deployed", "phase", "reason"),
+    [
+        pytest.param(standard(), deployment(), Phase.READY, "Ready", id="done"),
+        pytest.param({}, None, Phase.ROLLING, "NotObserved", id="just created"),
+        pytest.param(
+            {"conditions": conditions(Ready=False)}, None, Phase.ROLLING, "NoDeploymentMode", id="no mode yet"
+        ),
+        pytest.param(standard(), deployment(OLD), Phase.ROLLING, "NotApplied", id="Ready=True is the old model's"),
+        pytest.param(standard(), deployment(generation=1), Phase.ROLLING, "NotApplied", id="same URI, not changed yet"),
+        pytest.param(standard(), deployment(observed=1), Phase.ROLLING, "NotObserved", id="update not begun"),
+        pytest.param(standard(False), None, Phase.ROLLING, "NoDeployment", id="no Deployment yet"),
+        pytest.param(
+            standard(PredictorReady=UNAVAILABLE, Ready=False),
+            deployment(updated=1, available=0),
+            Phase.ROLLING,
+            "Updating",
+            id="Ready=False is no failure in a rollout",
+        ),
+        pytest.param(standard(), deployment(old=1), Phase.ROLLING, "Updating", id="old pods still there"),
+        pytest.param(standard(), deployment(replicas=3, updated=2), Phase.ROLLING, "Updating", id="pods missing"),
+        pytest.param(standard(IngressReady=False), deployment(), Phase.ROLLING, "IngressReady", id="no ingress yet"),
+        pytest.param(
+            standard(), deployment(conditions=[LATE]), Phase.FAILED, "ProgressDeadlineExceeded", id="too late"
+        ),
+        pytest.param(standard(), deployment(conditions=[QUOTA]), Phase.FAILED, "FailedCreate", id="quota"),
+        pytest.param(
+            standard(transition="BlockedByFailedLoad", failure=LOAD_FAILED),
+            deployment(updated=1, old=1, available=1),
+            Phase.FAILED,
+            "ModelLoadFailed",
+            id="the new model cannot be loaded while the old one serves",
+        ),
+        pytest.param(
+            standard(transition="BlockedByFailedLoad", failure=LOAD_FAILED),
+            deployment(),
+            Phase.READY,
+            "Ready",
+            id="the failure was an old pod's",
+        ),
+        pytest.param(standard(failure=LOAD_FAILED), deployment(), Phase.READY, "Ready", id="last failure is long past"),
+        pytest.param(
+            standard(False, transition="InvalidSpec", failure=NO_RUNTIME), None, Phase.INVALID, "NoSupportingRuntime"
+        ),
+        pytest.param(
+            standard(transition="InvalidSpec", failure=NO_RUNTIME), deployment(), Phase.INVALID, "NoSupportingRuntime"
+        ),
+        pytest.param(standard(Stopped=True), deployment(), Phase.FAILED, "Stopped", id="stopped"),
+        pytest.param(
+            standard(PredictorReady=("False", "ReconcileFailed", "no such service account"), Ready=False),
+            deployment(OLD),
+            Phase.FAILED,
+            "ReconcileFailed",
+        ),
+        pytest.param(
+            {"deploymentMode": "ModelMesh", "conditions": conditions(Ready=True)}, None, Phase.FAILED, "UnsupportedMode"
+        ),
+    ],
+)
+def test_a_standard_rollout_is_judged_by_its_deployment(status, deployed, phase, reason):
+    service = {"metadata": {}, "status": status}
+    verdict = classify(service, deployed, Want(URI, changed=True), Before(generation=1))
+    assert (verdict.phase, verdict.reason) == (phase, reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "phase", "reason"),
+    [
+        pytest.param(knative(), Phase.READY, "Ready", id="done"),
+        pytest.param(
+            knative("r-1", "r-1", "r-1"), Phase.ROLLING, "NoNewRevision", id="Ready=True is the old revision's"
+        ),
+        pytest.param(knative(ready="r-1", rolled="r-1"), Phase.ROLLING, "RevisionNotReady", id="new one not ready"),
+        pytest.param(
+            knative(
+                ready="r-1", rolled="r-1", PredictorConfigurationReady=("False", "RevisionFailed", "image missing")
+            ),
+            Phase.FAILED,
+            "RevisionFailed",
+            id="new one failed while the old one serves",
+        ),
+        pytest.param(knative(percent=10, rolled="r-1"), Phase.ROLLING, "Traffic", id="a canary's share"),
+        pytest.param(knative(rolled="r-1"), Phase.ROLLING, "NotRolledOut", id="not rolled out"),
+        pytest.param(knative(RoutesReady=False), Phase.ROLLING, "RoutesReady", id="no route yet"),
+        pytest.param(
+            knative(transition="InProgress"),
+            Phase.READY,
+            "Ready",
+            id="scaled to zero: ready although nothing is loaded",
+        ),
+        pytest.param(
+            knative(ready="r-1", transition="BlockedByFailedLoad", failure=LOAD_FAILED),
+            Phase.FAILED,
+            "ModelLoadFailed",
+            id="cannot be loaded",
+        ),
+    ],
+)
+def test_a_knative_rollout_is_judged_by_its_revision(status, phase, reason):
+    service = {"metadata": {}, "status": status}
+    verdict = classify(service, None, Want(URI, changed=True), Before(revision="r-1"))
+    assert (verdict.phase, verdict.reason) == (phase, reason)
+
+
+def test_nothing_new_is_waited_for_when_nothing_was_changed():
+    for status, deployed in ((knative("r-1", "r-1", "r-1"), None), (standard(), deployment(generation=1))):
+        want, before = Want(URI, changed=False), Before("r-1", 1)
+        assert classify({"metadata": {}, "status": status}, deployed, want, before).phase is Phase.READY
+
+
+def test_a_service_that_is_deleted_meanwhile_has_failed():
+    want, before = Want(URI, changed=True), Before()
+    assert classify(None, None, want, before).reason == "Deleted"
+    going = {"metadata": {"deletionTimestamp": "2026-11-22T10:00:00Z"}, "status": standard()}
+    assert classify(going, deployment(), want, before).phase is Phase.FAILED
+
+
+def test_a_failure_counts_when_it_lasts_and_heals_when_it_does_not():
+    failed, rolling = Verdict(Phase.FAILED, "ModelLoadFailed", grace=60), Verdict(Phase.ROLLING, "Updating")
+    patience = Patience(longest=600)
+    seen = [(0, failed), (59, failed), (60, rolling), (61, failed), (120, failed), (121, failed)]
+    phases = [patience.judge(verdict, now).phase for now, verdict in seen]
+    assert phases == [Phase.ROLLING] * 5 + [Phase.FAILED]
+    assert Patience(longest=5).judge(Verdict(Phase.FAILED, "Stopped"), 0).phase is Phase.FAILED
+    short = Patience(longest=5)
+    assert [short.judge(failed, now).phase for now in (0, 4, 5)] == [Phase.ROLLING, Phase.ROLLING, Phase.FAILED]
+
+
+@pytest.fixture
+def api():
+    with kubernetes_api() as running:
+        yield running
+
+
+@pytest.fixture
+def serve(step, api, tmp_path):
+    """Run the step against the API double."""
+    kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
+
+    def run(*options, uri=URI, env=None):
+        return step("serve", "--model-uri", uri, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})})
+
+    return run
+
+
+def last_line(done):
+    return done.stderr.strip().splitlines()[-1]
+
+
+FIRST = [
+    Frame({}),
+    Frame(standard(False)),
+    Frame(standard(False), deployment(updated=0)),
+    Frame(standard(), deployment()),
+]
+
+
+def test_a_first_deployment_is_created_and_waited_for(serve, api, tmp_path):
+    api.script = FIRST
+    done = serve("--service-account", "models", "--endpoint", tmp_path / "url", uri=URI.rstrip("/"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{URL}/v1/models/mnist:predict" == (tmp_path / "url").read_text()
+    assert "serve     mnist: not ready yet (Updating: 0 of 1 new pods)" in done.stderr
+    service = api.service("mnist")
+    assert service["apiVersion"] == "serving.kserve.io/v1beta1"
+    assert service["metadata"]["annotations"] == {"serving.kserve.io/deploymentMode": "Standard"}
+    assert service["spec"] == {
+        "predictor": {
+            "model": {"modelFormat": {"name": "tensorflow"}, "runtimeVersion": "2.19.1", "storageUri": URI},
+            "serviceAccountName": "models",
+        }
+    }
+
+
+def test_an_update_is_not_called_ready_before_the_new_model_is(serve, api):
+    """Right after the update everything still says Ready=True, of the old model."""
+    api.script = [Frame(standard(), deployment(OLD, generation=1))]
+    assert serve(uri=OLD).returncode == 0
+    api.script = [
+        Frame(standard(), deployment(OLD, generation=1)),
+        Frame(standard(), deployment(URI, observed=1)),
+        Frame(standard(), deployment(URI, updated=1, old=1)),
+        Frame(standard(), deployment(URI)),
+    ]
+    done = serve()
+    assert done.returncode == 0, done.stderr
+    assert "NotApplied" in done.stderr
+    assert "1 old pods have still to go" in done.stderr
+    assert api.service("mnist")["spec"]["predictor"]["model"]["storageUri"] == URI
+    again = serve()
+    assert again.returncode == 0
+    assert "unchanged InferenceService vision/mnist" in again.stderr
+
+
+def test_an_update_leaves_alone_what_others_set_and_ends_a_canary(serve, api):
+    api.script = [Frame(knative("r-1", "r-1", "r-1"))]
+    assert serve(uri=OLD).returncode == 0
+    predictor = api.service("mnist")["spec"]["predictor"]
+    predictor |= {"minReplicas": 2, "canaryTrafficPercent": 10}
+    predictor["model"]["resources"] = {"limits": {"cpu": "2"}}
+    api.script = [Frame(knative("r-2", "r-1", "r-1")), Frame(knative())]
+    done = serve()
+    assert done.returncode == 0, done.stderr
+    predictor = api.service("mnist")["spec"]["predictor"]
+    assert predictor["minReplicas"] == 2
+    assert predictor["model"]["resources"] == {"limits": {"cpu": "2"}}
+    assert "canaryTrafficPercent" not in predictor
+    assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+    assert not any(DEPLOYMENTS in path for _, path in api.requests[1:])
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_wait_early(serve, api):
+    blocked = standard(False, transition="BlockedByFailedLoad", failure=LOAD_FAILED)
+    api.script = [Frame(blocked, deployment(updated=1, available=0))]
+    done = serve("--timeout", "15")
+    assert done.returncode == 1
+    line = "mnist: the rollout failed (ModelLoadFailed: no saved_model.pb under /mnt/models/1 (exit code 1))"
+    assert last_line(done) == line
+
+
+def test_a_specification_that_kserve_cannot_serve_is_the_callers_mistake(serve, api):
+    api.script = [Frame(standard(False, transition="InvalidSpec", failure=NO_RUNTIME))]
+    done = serve("--timeout", "10", "--runtime-version", "9")
+    assert done.returncode == 2
+    assert last_line(done) == "mnist: KServe cannot serve this (NoSupportingRuntime: no runtime supports tensorflow 9)"
+
+
+def test_the_deadline_tells_the_last_state_in_words(serve, api):
+    api.script = [Frame(standard(PredictorReady=UNAVAILABLE, Ready=False), deployment(available=0))]
+    done = serve("--timeout", "2")
+    assert done.returncode == 1
+    assert "mnist: not ready after 2 s (Updating: 0 of 1 new pods answer)" in last_line(done)
+    assert "Deployment does not have minimum availability" in last_line(done)
+
+
+def test_conflicts_and_a_busy_api_are_tried_again(serve, api):
+    api.script = [Frame(standard(), deployment(OLD, generation=1))]
+    assert serve(uri=OLD).returncode == 0
+    api.script = [Frame(standard(), deployment())]
+    api.faults = [
+        Fault("PATCH", 409, "the object has been modified", times=2),
+        Fault("GET", 503, "the server is currently unable to handle the request", times=2),
+        Fault("GET", 429, "too many requests"),
+    ]
+    done = serve()
+    assert done.returncode == 0, done.stderr
+    assert [fault.times for fault in api.faults] == [0, 0, 0]
+
+
+FORBIDDEN = (
+    'inferenceservices.serving.kserve.io is forbidden: User "system:serviceaccount:vision:runner" cannot create '
+    'resource "inferenceservices" in API group "serving.kserve.io" in the namespace "vision"'
+)
+DENIED = 'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: name is too long'
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "text"),
+    [
+        (
+            Fault("POST", 403, FORBIDDEN),
+            1,
+            "not allowed to create inferenceservices.serving.kserve.io in namespace vision",
+        ),
+        (Fault("POST", 400, DENIED), 2, DENIED),
+        (Fault("POST", 422, "spec.predictor: Invalid value"), 2, "spec.predictor: Invalid value"),
+        (Fault("POST", 404, "the server could not find the requested resource"), 1, "install KServe"),
+        (Fault("GET", 401, "Unauthorized"), 1, "does not accept the credentials"),
+        (Fault("GET", 500, "etcdserver: leader changed", times=99), 1, "etcdserver: leader changed"),
+    ],
+)
+def test_a_refusal_of_the_cluster_is_told_in_one_plain_line(serve, api, fault, code, text):
+    api.faults = [fault]
+    done = serve("--timeout", "30")
+    assert done.returncode == code
+    assert text in last_line(done)
+    assert "Traceback" not in done.stderr
+    assert (SERVICES, "vision", "mnist") not in api.objects
+
+
+def test_a_missing_or_silent_cluster_is_told_in_one_plain_line(serve, tmp_path):
+    done = serve(env={"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)})
+    assert done.returncode == 1
+    assert "--target process" in last_line(done)
+    silent = tmp_path / "silent"
+    text = (tmp_path / "kubeconfig").read_text()
+    silent.write_text(text.replace(text.partition('"server": "')[2].partition('"')[0], "http://127.0.0.1:9"))
+    done = serve(env={"KUBECONFIG": str(silent)})
+    assert done.returncode == 1
+    assert "the cluster at http://127.0.0.1:9 does not answer" in last_line(done)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--model-name", "MNIST"], "--model-name: expected lower-case letters"),
+        (["--model-uri", "runs/latest/model"], "export the model first"),
+    ],
+)
+def test_what_no_cluster_can_take_is_refused_before_it_is_asked(serve, api, options, text):
+    done = serve(*options)
+    assert done.returncode == 2
+    assert text in last_line(done)
+    assert api.requests == []

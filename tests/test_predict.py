@@ -1,0 +1,247 @@
+"""`serve predict`: an image goes to a live endpoint, and the answer is shown."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from components.common.datasets import open_dataset
+from tests.serving import answers_of
+
+PROJECT = Path(__file__).parent.parent
+INDEX = 17
+
+
+@pytest.fixture(scope="module")
+def endpoint(model, tmp_path_factory):
+    """Predict URL of a served model."""
+    home = tmp_path_factory.mktemp("home")
+    command = [sys.executable, "-m", "components.serve"]
+    run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
+    arguments = ["--target", "process", "--model-uri", model]
+    yield subprocess.run([*command, *arguments], text=True, **run).stdout.strip()
+    subprocess.run([*command, "stop"], **run)
+
+
+@pytest.fixture
+def predict(step):
+    def run(url, *options, env=None):
+        return step("serve", "predict", "--endpoint", url, *options, env=env)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digit(dataset):
+    """One test image, (28, 28) uint8, and its label."""
+    test = open_dataset(dataset).read("test")
+    return test.images[INDEX, :, :, 0], str(test.labels[INDEX])
+
+
+def last_line(done):
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_an_image_of_the_data_set_is_sent_shown_and_saved(predict, endpoint, dataset, model, digit, tmp_path):
+    picture, result = tmp_path / "new" / "seen.png", tmp_path / "seen.json"
+    options = ["--data", dataset, "--index", INDEX, "--picture", picture, "--result", result]
+    done = predict(endpoint, *options)
+    assert done.returncode == 0, done.stderr
+    image, label = digit
+    expected = answers_of(model, image.reshape(1, 28, 28, 1))[0]
+    seen = json.loads(result.read_text())
+    assert seen["label"] == str(expected.argmax())
+    assert seen["probability"] == pytest.approx(expected.max(), abs=1e-5)
+    assert (seen["true_label"], seen["index"]) == (label, INDEX)
+    assert list(seen["probabilities"]) == [str(index) for index in range(10)]
+    assert list(seen["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert f"true label {label}" in done.stdout
+    assert f"{100 * expected.max():.1f} %" in done.stdout
+    with Image.open(picture) as drawn:
+        assert drawn.size[0] > drawn.size[1] > 400
+        left = np.asarray(drawn.convert("L"))[48:608, 48:608]
+    assert np.array_equal(left[10::20, 10::20], image)
+
+
+def test_plain_characters_are_drawn_where_there_is_no_terminal(predict, endpoint, dataset, digit):
+    done = predict(endpoint, "--data", dataset, "--index", INDEX)
+    assert "\033" not in done.stdout
+    drawn = done.stdout.split("\n")[:14]
+    assert set("".join(drawn)) <= set(" .:-=+*#%@")
+    rows = digit[0].reshape(14, 2, 28).mean(axis=1)
+    lit = np.array([[character != " " for character in line.ljust(28)] for line in drawn])
+    assert np.array_equal(lit, rows >= 25.6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [({"COLORTERM": "truecolor"}, "\033[38;2;"), ({"COLORTERM": ""}, "\033[38;5;"), ({"NO_COLOR": "1"}, None)],
+)
+def test_a_terminal_gets_the_colours_it_knows(endpoint, dataset, settings, code):
+    command = [sys.executable, "-m", "components.serve", "predict", "--endpoint", endpoint, "--data", dataset]
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | settings
+    process = subprocess.Popen([*command, "--index", "3"], cwd=PROJECT, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while chunk := read(ours):
+        shown += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    assert ("▀" in shown.decode()) == (code is not None)
+    assert code in shown.decode() if code else "\033" not in shown.decode()
+
+
+def read(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+def on_paper(digit):
+    """The digit as dark ink on a white sheet, large and in colours."""
+    return ImageOps.invert(Image.fromarray(digit)).resize((280, 280)).convert("RGB")
+
+
+def transparent(digit):
+    """The digit as black ink on nothing."""
+    ink = Image.new("RGBA", (28, 28), "black")
+    ink.putalpha(Image.fromarray(digit))
+    return ink.resize((140, 140))
+
+
+def in_16_bits(digit):
+    """The digit in 65,536 shades of grey."""
+    return Image.fromarray(digit.astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    ("draw", "name", "options"),
+    [
+        (Image.fromarray, "digit.png", []),
+        (on_paper, "digit.jpg", ["--invert"]),
+        (on_paper, "digit.png", ["--invert"]),
+        (transparent, "digit.png", ["--invert"]),
+        (in_16_bits, "digit.png", []),
+    ],
+)
+def test_any_image_is_brought_to_what_the_model_takes(predict, endpoint, digit, tmp_path, draw, name, options):
+    image, label = digit
+    draw(image).save(tmp_path / name)
+    done = predict(endpoint, "--image", tmp_path / name, "--result", tmp_path / "result.json", *options)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads((tmp_path / "result.json").read_text())
+    assert seen["label"] == label
+    assert seen["true_label"] is None
+    assert seen["index"] is None
+
+
+def test_proportions_and_colours_are_kept(tmp_path):
+    """A red square on a wide white sheet stays square and red in a model of 32 x 32 colour images."""
+    from components.serve.predict import _read_image
+
+    sheet = Image.new("RGB", (400, 200), "white")
+    sheet.paste("red", (150, 50, 250, 150))
+    sheet.save(tmp_path / "sheet.png")
+    pixels = _read_image(tmp_path / "sheet.png", (32, 32, 3), invert=False)
+    assert pixels.shape == (32, 32, 3)
+    red = (pixels[..., 0] > 200) & (pixels[..., 1] < 60)
+    assert red.any(axis=0).sum() == red.any(axis=1).sum() == 8
+    assert (pixels[0] == 255).all()
+
+
+@contextmanager
+def served(metadata, predictions):
+    """An endpoint that answers like TensorFlow Serving, for a model of which it knows nothing but the signature."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self._answer(metadata)
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer({"predictions": predictions})
+
+        def _answer(self, content):
+            body = json.dumps(content or {"error": "Malformed request"}).encode()
+            self.send_response(200 if content else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/models/mnist:predict"
+        server.shutdown()
+
+
+def signature(*shape):
+    tensor = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": str(size)} for size in shape]}}
+    signatures = {"serving_default": {"inputs": {"image": tensor}, "outputs": {}}}
+    return {"model_spec": {"name": "mnist"}, "metadata": {"signature_def": {"signature_def": signatures}}}
+
+
+def test_classes_without_names_are_numbered(predict, digit, tmp_path):
+    Image.fromarray(digit[0]).save(tmp_path / "digit.png")
+    with served(signature(-1, 8, 8, 1), [[0.1, 0.2, 0.7]]) as url:
+        done = predict(url, "--image", tmp_path / "digit.png", "--result", tmp_path / "result.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["probabilities"] == {"0": 0.1, "1": 0.2, "2": 0.7}
+
+
+def test_the_data_set_names_the_classes_of_an_endpoint_without_metadata(predict, dataset, tmp_path):
+    with served(None, [[0.0] * 9 + [1.0]]) as url:
+        done = predict(url, "--data", dataset, "--index", "0", "--result", tmp_path / "result.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["label"] == "9"
+
+
+def test_an_endpoint_that_cannot_be_used_is_told_in_one_plain_line(predict, endpoint, dataset, digit, tmp_path):
+    image = tmp_path / "digit.png"
+    Image.fromarray(digit[0]).save(image)
+    gone = "http://127.0.0.1:9/v1/models/mnist:predict"
+    with served(None, []) as without, served(signature(-1, 13), [[1.0]]) as table, served({"x": 1}, ["a"]) as odd:
+        for url, options, text in [
+            (gone, ["--image", image], "does not answer (Connection refused)"),
+            (gone, ["--data", dataset, "--index", "0"], "does not answer (Connection refused)"),
+            (endpoint.replace("mnist", "other"), ["--image", image], "404: Servable not found"),
+            (without, ["--image", image], "answered 404"),
+            (table, ["--image", image], "no grey or RGB image"),
+            (odd, ["--data", dataset, "--index", "0"], "expected one probability per class"),
+        ]:
+            done = predict(url, *options)
+            assert done.returncode == 1, done.stderr
+            assert text in last_line(done)
+            assert "Traceback" not in done.stderr
+
+
+def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    for url, options, text in [
+        (endpoint, ["--data", dataset, "--index", "360"], "--index: expected 0 to 359"),
+        (endpoint, ["--data", dataset, "--index", "-1"], "--index: expected 0 to 359"),
+        (endpoint, ["--data", dataset], "expected either --image, or --data with --index"),
+        (endpoint, [], "expected either --image, or --data with --index"),
+        (endpoint, ["--image", "x.png", "--data", dataset, "--index", "0"], "expected either --image"),
+        (endpoint, ["--data", tmp_path, "--index", "0"], "expected"),
+        (endpoint, ["--image", tmp_path / "text.png"], "--image: expected a PNG or JPEG image"),
+        (endpoint, ["--image", tmp_path / "none.png"], "--image: expected a PNG or JPEG file"),
+        ("http://127.0.0.1:1/", ["--data", dataset, "--index", "0"], "--endpoint: expected a predict URL"),
+    ]:
+        done = predict(url, *options)
+        assert done.returncode == 2, done.stderr
+        assert text in last_line(done)
+        assert "Traceback" not in done.stderr

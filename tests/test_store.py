@@ -1,0 +1,151 @@
+"""The embedded object store: found, durable, private, and stopped without harm to others."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import ClientError
+
+from components.common import s3
+from launch import store as launch_store
+from launch.store import environment, start_store, stop_store
+from launch.store_folder import StoreFolder
+
+
+@pytest.fixture
+def home(tmp_path):
+    yield tmp_path
+    stop_store(tmp_path)
+
+
+def test_a_running_store_is_found_and_its_data_outlive_it(home):
+    first = start_store(home)
+    s3.client(first.environment).create_bucket(Bucket="kept")
+    s3.client(first.environment).put_object(Bucket="kept", Key="a/b", Body=b"still here")
+    assert start_store(home) == first
+
+    assert stop_store(home)
+    assert not stop_store(home)
+    again = start_store(home)
+    assert again.environment["AWS_SECRET_ACCESS_KEY"] == first.environment["AWS_SECRET_ACCESS_KEY"]
+    assert s3.client(again.environment).get_object(Bucket="kept", Key="a/b")["Body"].read() == b"still here"
+
+
+def test_acknowledged_objects_survive_a_killed_store(home):
+    client = s3.client(start_store(home).environment)
+    client.create_bucket(Bucket="kept")
+    for number in range(20):
+        client.put_object(Bucket="kept", Key=f"{number:02}", Body=b"x" * 1000)
+    kill(home)
+    listed = s3.client(start_store(home).environment).list_objects_v2(Bucket="kept")
+    assert [item["Key"] for item in listed["Contents"]] == [f"{number:02}" for number in range(20)]
+
+
+def kill(home):
+    """Kill the server without warning; the record it leaves behind."""
+    folder = StoreFolder(home / "store")
+    record = folder.running()
+    os.kill(record.pid, signal.SIGKILL)
+    assert launch_store.until(lambda: not folder.held(), 10)
+    return record
+
+
+def test_two_who_start_a_store_together_share_it(home):
+    with ThreadPoolExecutor(4) as pool:
+        urls = {store.url for store in pool.map(lambda _: start_store(home), range(4))}
+    assert len(urls) == 1
+
+
+def test_the_store_outlives_its_starter_and_a_shell_can_use_it(home):
+    command = [sys.executable, "-m", "launch.store"]
+    variables = os.environ | {"TRAINYARD_HOME": str(home)}
+    subprocess.run([*command, "start"], env=variables, check=True, capture_output=True)
+    script = f". {home}/env && {sys.executable} -c 'from components.common import s3; s3.client().list_buckets()'"
+    subprocess.run(["sh", "-c", script], check=True)
+    stopped = subprocess.run([*command, "stop"], env=variables, check=True, capture_output=True, text=True)
+    assert "stopped" in stopped.stderr
+    assert not (home / "env").exists()
+
+
+def test_its_secret_is_checked_and_readable_by_its_owner_alone(home):
+    store = start_store(home)
+    for file in (home / "env", home / "store" / "secret", home / "store" / "etc" / "proxy-server.conf"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        s3.client(store.environment | {"AWS_SECRET_ACCESS_KEY": "wrong"}).list_buckets()
+
+
+def test_stopping_never_ends_a_process_that_inherited_the_pid(home):
+    """A store was killed, and the pid in its record belongs to somebody else now."""
+    start_store(home)
+    record = kill(home)
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        (home / "store" / "server.json").write_text(f'{{"pid": {bystander.pid}, "url": "{record.url}"}}')
+        assert not stop_store(home)
+        time.sleep(0.2)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_server_whose_folder_is_removed_ends(home):
+    start_store(home)
+    pid = StoreFolder(home / "store").running().pid
+    subprocess.run(["rm", "-rf", home / "store"], check=True)
+    assert launch_store.until(lambda: ended(pid), 10)
+
+
+def ended(pid):
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def test_a_store_of_ones_own_is_used_and_nothing_is_touched(home, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.example.com")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    assert environment(home)["AWS_ENDPOINT_URL"] == "https://s3.example.com"
+    assert environment(home)["AWS_ACCESS_KEY_ID"] == "mine"
+    assert list(home.iterdir()) == []
+
+
+def test_a_shell_that_knows_an_earlier_start_of_the_store_gets_it_started_again(home, monkeypatch):
+    for name, value in start_store(home).environment.items():
+        monkeypatch.setenv(name, value)
+    stop_store(home)
+    s3.client(environment(home)).list_buckets()
+
+
+def test_a_store_that_cannot_start_says_why(home):
+    (home / "store").mkdir()
+    (home / "store" / "data").write_text("a file where the folder of the objects should be")
+    with pytest.raises(RuntimeError, match=r"did not start: .*data.*its log is"):
+        start_store(home)
+
+
+def test_of_many_create_only_writers_of_one_object_one_wins(store, bucket):
+    def write(number):
+        try:
+            store.client.put_object(Bucket=bucket, Key="one", Body=b"%d" % number, IfNoneMatch="*")
+        except ClientError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(12) as pool:
+        winners = [number for number in pool.map(write, range(12)) if number is not None]
+    assert len(winners) == 1
+    assert store.client.get_object(Bucket=bucket, Key="one")["Body"].read() == b"%d" % winners[0]
+
+
+def test_a_wrong_checksum_is_refused(store, bucket):
+    with pytest.raises(ClientError, match=r"BadDigest|checksum"):
+        store.client.put_object(Bucket=bucket, Key="x", Body=b"sent", ChecksumSHA256="A" * 43 + "=")
+    assert "Contents" not in store.client.list_objects_v2(Bucket=bucket)
