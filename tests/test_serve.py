@@ -219,22 +219,58 @@ def test_a_first_rollout_that_fails_leaves_no_service(machine, model, tmp_path, 
     assert "nothing is served here" in machine.command("status").stdout
 
 
-def test_a_step_ended_in_the_middle_leaves_the_service_as_it_was(machine, three, model, images, tmp_path):
-    """SIGTERM while the new version, which needs TensorFlow, is loading."""
-    url = machine.serve(three).stdout.strip()
-    before = machine.state(), machine.folders()
-    publish(model, tmp_path / "4", 4)
-    (tmp_path / "4" / "model.tflite").unlink()
-    seal(tmp_path / "4", 4)
-    command = [sys.executable, "-m", "components.serve", "--target", "process", "--model-uri", tmp_path / "4"]
+@pytest.fixture
+def slow(model, tmp_path):
+    """A version that takes seconds to load, since it needs TensorFlow."""
+    publish(model, tmp_path / "slow", 4)
+    (tmp_path / "slow" / "model.tflite").unlink()
+    seal(tmp_path / "slow", 4)
+    return tmp_path / "slow"
+
+
+@pytest.fixture
+def rolling_out(machine, three, slow):
+    """A step in the middle of replacing version 3 by one that takes seconds to load."""
+    machine.serve(three)
+    command = [sys.executable, "-m", "components.serve", "--target", "process", "--model-uri", slow]
     process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **machine.environment}, stderr=subprocess.PIPE)
     wait_until(lambda: len(machine.state()["versions"]) == 2)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143
+    return process
+
+
+def test_a_step_ended_in_the_middle_leaves_the_service_as_it_was(machine, rolling_out, model, images):
+    before = machine.state()
+    rolling_out.send_signal(signal.SIGTERM)
+    _, stderr = rolling_out.communicate(timeout=60)
+    assert rolling_out.returncode == 143
     assert "ended by SIGTERM" in stderr.decode().splitlines()[-1]
-    assert (machine.state(), machine.folders()) == before
-    assert served_alike(url, model, images)
+    assert machine.state() == {**before, "versions": before["versions"][:1]}
+    assert [folder.partition("-")[0] for folder in machine.folders()] == ["3"]
+    assert served_alike(f"{before['url']}/v1/models/mnist:predict", model, images)
+
+
+def test_a_server_that_a_new_version_brings_down_is_started_again(machine, rolling_out, model, images):
+    """As when the new version takes more memory than there is."""
+    before = machine.state()
+    os.kill(before["pid"], signal.SIGKILL)
+    _, stderr = rolling_out.communicate(timeout=60)
+    assert rolling_out.returncode == 1
+    assert "the model server has ended" in stderr.decode().splitlines()[-1]
+    after = machine.state()
+    assert after["pid"] != before["pid"]
+    assert after["url"] == before["url"]
+    assert [(one["version"], one["percent"]) for one in after["versions"]] == [(3, 100)]
+    assert served_alike(f"{after['url']}/v1/models/mnist:predict", model, images)
+
+
+def test_what_a_killed_step_left_is_gone_after_the_next(machine, rolling_out, three, model, images):
+    rolling_out.kill()
+    rolling_out.communicate()
+    done = machine.serve(three)
+    assert done.returncode == 0, done.stderr
+    assert [(one["version"], one["percent"]) for one in machine.state()["versions"]] == [(3, 100)]
+    assert len(machine.folders()) == 1
+    assert served_alike(done.stdout.strip(), model, images)
 
 
 def test_a_model_that_litert_cannot_express_is_served_by_tensorflow(machine, model, images, tmp_path):

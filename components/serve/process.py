@@ -20,7 +20,7 @@ import components
 from components.common.cli import BadInput
 from components.serve import known_examples, versions
 from components.serve.client import Endpoint
-from components.serve.service import AVAILABLE, END, Service, State, Wanted
+from components.serve.service import AVAILABLE, END, LOADING, Service, State, Wanted
 
 SECONDS_TO_STOP = 15
 T = TypeVar("T")
@@ -54,11 +54,11 @@ def serve(uri: str, model_name: str, port: int, timeout: float, tell: Tell) -> s
                 f"--port: {model_name} is served on port {running.port} already, received {port}; "
                 f"leave --port out, or run `stop --model-name {model_name}` first"
             )
-        before = service.wanted()
+        before = [wanted for wanted in service.wanted() if wanted.percent]  # without what a killed step left
         try:
             url = _roll_out(service, version, before, port, deadline, tell)
         except BaseException:
-            _restore(service, before, was_running=running is not None)
+            _restore(service, before, running)
             raise
         service.tidy()
     return url
@@ -72,8 +72,8 @@ def _roll_out(
         versions.fetch(version, folder)
         tell(f"{service.name}: version {version.number}, {len(version.files)} files, from {version.source.uri}")
     new = Wanted(version.number, version.source.uri, version.folder_name, percent=100)
-    old = [wanted for wanted in before if wanted.percent and wanted.folder != new.folder]
-    if not any(wanted.percent and wanted.folder == new.folder for wanted in before):
+    old = [wanted for wanted in before if wanted.folder != new.folder]
+    if old == before:
         service.want([*old, Wanted(new.version, new.uri, new.folder, percent=0)])
     state = service.state() or _start(service, port, deadline)
 
@@ -111,23 +111,28 @@ def _running(service: Service) -> State:
     return state
 
 
-def _restore(service: Service, before: list[Wanted], was_running: bool) -> None:
-    """Leave a service as it was before a rollout that failed."""
-    if not was_running:
+def _restore(service: Service, before: list[Wanted], running: State | None) -> None:
+    """Leave a service as it was before a rollout that failed; a server that did not survive it is started again."""
+    if not before or running is None:
         _end_server(service)
     if not before:
         service.remove()
         return
     service.want(before)
-    if was_running:
+    if running is not None:
+        deadline = time.monotonic() + SECONDS_TO_STOP
         folders = {wanted.folder for wanted in before}
-        with suppress(RuntimeError, TimeoutError):  # the rollout's own failure is the one to tell
-            _wait(
-                lambda: {version.folder for version in _running(service).versions} <= folders,
-                time.monotonic() + SECONDS_TO_STOP,
-                "still loaded",
-            )
+        with suppress(BadInput, RuntimeError, TimeoutError):  # the rollout's own failure is the one to tell
+            if not service.runs():
+                _start(service, running.port, deadline)
+            _wait(lambda: _settled(service, folders), deadline, "not as before")
     service.tidy()
+
+
+def _settled(service: Service, folders: set[str]) -> bool:
+    """Whether no other versions are left than these, and these are loaded."""
+    versions = _running(service).versions
+    return {version.folder for version in versions} == folders and all(v.state != LOADING for v in versions)
 
 
 def _without_credentials(environment: Mapping[str, str]) -> dict[str, str]:

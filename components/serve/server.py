@@ -92,7 +92,7 @@ class Served:
         self.versions: dict[str, Version] = {}  # by folder; of one number, the last is the newest
         self._wanted: dict[str, Wanted] = {}
         self._seen: tuple[int, int] | None = None  # of service.json: time of its last change, and which file it is
-        self._answering: list[Version] = []
+        self._shares: dict[Version, int] = {}  # of those that answer, in percent
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: State | None = None
 
@@ -103,12 +103,9 @@ class Served:
             Refused: 404, there is none.
         """
         if number is None:
-            if len(self._answering) == 1:
-                return self._answering[0]
-            if self._answering:
-                shares = [version.wanted.percent for version in self._answering]
-                return random.choices(self._answering, shares)[0]
-            raise Refused(404, f"Servable not found for request: Latest({self.service.name})")
+            if not self._shares:
+                raise Refused(404, f"Servable not found for request: Latest({self.service.name})")
+            return random.choices(list(self._shares), list(self._shares.values()))[0]
         found = [version for version in self.listed(number) if version.state == AVAILABLE]
         if not found:
             raise Refused(404, f"Servable not found for request: Specific({self.service.name}, {number})")
@@ -123,7 +120,9 @@ class Served:
         while self.service.wanted_file.exists():
             try:
                 self._look()
-            except (OSError, ValueError, TypeError):  # a full disk, a file edited by hand: serve on, look again
+            except FileNotFoundError:
+                return
+            except Exception:  # a full disk, a file edited by hand: what is served goes on
                 log.exception("cannot follow %s", self.service.wanted_file)
                 await asyncio.sleep(5)
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
@@ -134,9 +133,7 @@ class Served:
             self._wanted = {one.folder: one for one in self.service.wanted()}
             self._seen = (stat.st_mtime_ns, stat.st_ino)
         for folder, wanted in self._wanted.items():
-            if folder in self.versions:
-                self.versions[folder].wanted = wanted
-            else:
+            if folder not in self.versions:
                 version = self.versions[folder] = Version(wanted, self.service.versions / folder)
                 self._start(self._load(version))
         self._route()
@@ -144,11 +141,11 @@ class Served:
 
     def _route(self) -> None:
         """Let those answer that are wanted and available; as long as there are none, those that answered before."""
-        wanted = [self.versions[folder] for folder in self._wanted]
-        ready = [version for version in wanted if version.wanted.percent and version.state == AVAILABLE]
-        self._answering = ready or self._answering
+        shares = {self.versions[folder]: wanted.percent for folder, wanted in self._wanted.items() if wanted.percent}
+        ready = {version: percent for version, percent in shares.items() if version.state == AVAILABLE}
+        self._shares = ready or self._shares
         for folder, version in list(self.versions.items()):
-            if folder not in self._wanted and version not in self._answering and version.state in (AVAILABLE, END):
+            if folder not in self._wanted and version not in self._shares and version.state in (AVAILABLE, END):
                 self._start(self._unload(folder, version))
 
     async def _load(self, version: Version) -> None:
@@ -167,13 +164,13 @@ class Served:
         task.add_done_callback(self._tasks.discard)
 
     def _tell(self) -> None:
-        total = sum(version.wanted.percent for version in self._answering)
+        total = sum(self._shares.values())
         states = tuple(
             VersionState(
                 version=version.wanted.version,
                 uri=version.wanted.uri,
                 folder=folder,
-                percent=100 * version.wanted.percent // total if version in self._answering else 0,
+                percent=100 * self._shares[version] // total if version in self._shares else 0,
                 state=version.state,
                 backend=version.backend,
                 error=version.error,
@@ -239,15 +236,16 @@ def _number(request: Request) -> int | None:
 
 async def _body(request: Request) -> bytes:
     """The body of a request, as long as it is not larger than LARGEST_BODY."""
-    refused = Refused(413, f"expected a body of at most {LARGEST_BODY} bytes; send fewer examples per request")
-    if int(request.headers.get("content-length", 0)) > LARGEST_BODY:
-        raise refused
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > LARGEST_BODY:
-            raise refused
-        chunks.append(chunk)
+    size = int(request.headers.get("content-length", 0))
+    chunks, received = [], 0
+    if size <= LARGEST_BODY:
+        async for chunk in request.stream():
+            chunks.append(chunk)
+            received += len(chunk)
+            if received > LARGEST_BODY:
+                break
+    if max(size, received) > LARGEST_BODY:
+        raise Refused(413, f"expected a body of at most {LARGEST_BODY} bytes; send fewer examples per request")
     return b"".join(chunks)
 
 
@@ -305,7 +303,6 @@ def run(service: Service, listener: socket.socket) -> None:
         timeout_keep_alive=75,  # longer than clients keep idle connections, or they would meet closed ones
         timeout_graceful_shutdown=10,
     )
-
     server = uvicorn.Server(config)
 
     async def follow() -> None:
