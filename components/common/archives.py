@@ -86,8 +86,7 @@ class _StrictHeader(tarfile.TarInfo):
 
 
 def _extract_tar(stream: Readable, folder: Path) -> None:
-    # A small buffer: tarfile copies what is left in it for every header that it reads.
-    with tarfile.open(mode="r|", fileobj=stream, bufsize=1 << 16, copybufsize=_CHUNK, tarinfo=_StrictHeader) as archive:
+    with tarfile.open(mode="r|", fileobj=stream, bufsize=_CHUNK, copybufsize=_CHUNK, tarinfo=_StrictHeader) as archive:
         while member := archive.next():
             archive.members = []  # tarfile would remember every member
             if not (member.isfile() or member.isdir()):

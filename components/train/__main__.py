@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import executor_input, say, step
+from components.common.cli import executor_input, leave_at_once, say, step
 
 
 @step
@@ -69,4 +69,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    leave_at_once(main)
