@@ -8,7 +8,7 @@ TESTS ?= tests          # which tests `make test` runs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict stop test lint format compile clean
+.PHONY: help run predict stop test lint format bench compile clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ lint: .venv/test  ## Check the code
 format: .venv/test  ## Format the code
 	@.venv/bin/ruff check --fix --quiet . || true
 	@.venv/bin/ruff format .
+
+bench: .venv/test  ## Measure the steps beside plain variants (DATA=TFDS-prepared MNIST as .tar.gz)
+	@$(RUN) -m benchmarks --data "$(strip $(DATA))" $(ARGS)
 
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
 	@$(RUN) pipeline.py compile dist/pipeline.yaml

@@ -3,7 +3,6 @@
 import errno
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,10 +10,9 @@ from urllib.parse import unquote, urlsplit
 from components.common.archives import extract, is_archive, stays_inside
 from components.common.cli import BadInput
 from components.common.files import files_below, sha256_of_folder
+from components.common.parallel import in_parallel
 from components.common.progress import Advance, transfer
 from components.download.streams import CHUNK, ListedFile, Measured, OpenFile, ReadAhead
-
-_FILES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,8 @@ def _fetch_folder(source: str, files: list[ListedFile], folder: Path) -> Fetched
         if not stays_inside(file.path):
             raise BadInput(f"--source: expected names below {source}, received {file.path!r}; rename it")
     size = sum(file.size for file in files)
-    with transfer("download", size) as advance, ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        for copied in [pool.submit(_copy, file, folder / file.path, advance) for file in files]:
-            copied.result()
+    with transfer("download", size) as advance:
+        in_parallel(lambda file: _copy(file, folder / file.path, advance), files)
     return Fetched(source, size, sha256_of_folder(folder), len(files_below(folder)))
 
 

@@ -5,11 +5,13 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from components.common.cli import BadInput, say
+from components.common.native_logs import muted_native_logs
 from components.common.progress import megabytes
 
 if TYPE_CHECKING:
@@ -34,13 +36,17 @@ def prepare(source: str, folder: Path) -> int:
     """
     import tensorflow_datasets as tfds
 
-    if not sys.stderr.isatty():
+    in_a_log = not sys.stderr.isatty()
+    if in_a_log:
         tfds.disable_progress_bar()
     builder = _builder(source.removeprefix("tfds://").strip("/"), folder)
     size = sum(info.size for info in builder.url_infos.values())
     _reach(builder.url_infos, source)
     say("download", f"{source} {builder.info.version}, {megabytes(size)} to fetch and prepare")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tfds-") as downloads:
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tfds-") as downloads,
+        muted_native_logs() if in_a_log else nullcontext(),
+    ):
         try:
             builder.download_and_prepare(download_dir=downloads)
         except OSError as error:

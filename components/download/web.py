@@ -53,6 +53,8 @@ def _get(url: str, offset: int = 0, version: str | int | None = None) -> HTTPRes
     try:
         parts = urlsplit(quote(url, safe=":/?#[]@!$&'()*+,;=%~"))
         user, _, host = parts.netloc.rpartition("@")
+        if not host:
+            raise InvalidURL("it names no server")
         request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "trainyard"})
         if user:  # unredirected: meant for this host alone
             credentials = base64.b64encode(unquote(user).encode()).decode()
@@ -94,4 +96,5 @@ def _skip(response: HTTPResponse, count: int) -> None:
 
 def _name(url: str, response: HTTPResponse) -> str:
     said = response.headers.get_filename()
-    return PurePosixPath(said or unquote(urlsplit(url).path)).name or "data"
+    name = PurePosixPath(said or unquote(urlsplit(url).path)).name
+    return name if name not in ("", "..") else "data"

@@ -1,0 +1,1 @@
+"""What the steps cost, measured beside plain reference variants in one run."""

@@ -1,0 +1,66 @@
+"""A small HTTP load: fixed request bytes over a few connections, so that the client costs little beside the server."""
+
+import asyncio
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+
+def request_bytes(url: str, body: bytes) -> bytes:
+    """A POST of JSON as it goes over the wire."""
+    parts = urllib.parse.urlsplit(url)
+    head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def images_body(images: Any) -> bytes:
+    """Images (n, height, width, channels) as TensorFlow Serving's row format."""
+    return json.dumps({"instances": images.tolist()}).encode()
+
+
+def first_answer(url: str, body: bytes, deadline: float) -> None:
+    """Wait until the server answers this request.
+
+    Raises:
+        TimeoutError: `deadline` (time.monotonic) has passed.
+    """
+    while True:
+        try:
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            urllib.request.urlopen(request, timeout=5).read()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{url} does not answer") from None
+            time.sleep(0.01)
+
+
+def requests_a_second(url: str, body: bytes, connections: int = 8, seconds: float = 4.0) -> float:
+    """Answers a second, each connection sending its next request when it has the answer to the last."""
+    return asyncio.run(_load(url, body, connections, seconds))
+
+
+async def _load(url: str, body: bytes, connections: int, seconds: float) -> float:
+    address = urllib.parse.urlsplit(url)
+    sent = request_bytes(url, body)
+    end = time.perf_counter() + seconds
+
+    async def one() -> int:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        answers = 0
+        while time.perf_counter() < end:
+            writer.write(sent)
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b" 200 " not in head.split(b"\r\n", 1)[0]:
+                raise RuntimeError(f"{url} answered {head.splitlines()[0].decode()}")
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.split(b":")[1]))
+            answers += 1
+        writer.close()
+        return answers
+
+    started = time.perf_counter()
+    return sum(await asyncio.gather(*(one() for _ in range(connections)))) / (time.perf_counter() - started)

@@ -1,0 +1,82 @@
+"""Measure whole processes: wall time, processor time, peak memory; medians with their spread."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process cost: wall and processor time in seconds, peak memory (its own, not its children's) in MiB."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def process(command: Sequence[str | os.PathLike[str]], environment: dict[str, str] | None = None) -> Cost:
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: it failed; the message holds what it wrote.
+    """
+    started = time.perf_counter()
+    with subprocess.Popen(
+        list(map(str, command)),
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as child:
+        assert child.stdout is not None
+        output = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(
+            f"{' '.join(map(str, command))}: exit code {child.returncode}\n{output.decode(errors='replace')}"
+        )
+    scale = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale)
+
+
+def in_turns(variants: dict[str, Callable[[], dict[str, float]]], repeats: int) -> dict[str, dict[str, Any]]:
+    """Measure variants side by side: one of each in turn, so that a slow minute of the machine hits all alike.
+
+    Args:
+        variants: Name to a call that gives named numbers (seconds, MiB, requests a second).
+        repeats: How often each is measured; one round before that warms the file cache and does not count.
+
+    Returns:
+        Per variant and number: median, least, most, and the values.
+    """
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    for turn in range(repeats + 1):
+        for name, measure in variants.items():
+            numbers = measure()
+            click.echo(f"  {name:<34} " + "  ".join(f"{key} {value:.2f}" for key, value in numbers.items()), err=True)
+            if turn:
+                taken[name].append(numbers)
+    return {name: {key: spread([row[key] for row in rows]) for key in rows[0]} for name, rows in taken.items()}
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median, least and most of some values, and the values themselves."""
+    rounded = [round(value, 4) for value in values]
+    return {
+        "median": round(statistics.median(values), 4),
+        "least": min(rounded),
+        "most": max(rounded),
+        "values": rounded,
+    }
