@@ -5,13 +5,19 @@ DATA ?=                 # data set of `make run`: a path or a URI; by default MN
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
 INDEX ?= 1005           # which test image `make predict` sends
 TESTS ?= tests          # which tests `make test` runs
+STEP ?=                 # build this image alone: a step, or download-tf, evaluate-tf, predictor
+REGISTRY ?=             # where the images belong: host[:port][/path]
+VERSION ?= dev          # tag of the images
+BASE ?=                 # base image, by default python:3.11-slim
+BUNDLE ?=               # the archive for `make load-bundle`
+GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help run predict stop test lint format bench compile clean
 
 help:  ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@awk -F ' *[?]= *| *# *' '/^[A-Z]+ [?]=/ {printf "  %-15s %s%s\n", $$1, $$3, ($$2 == "" ? "" : "  [" $$2 "]")}' Makefile
 
@@ -42,6 +48,27 @@ bench: .venv/test  ## Measure the steps beside plain variants (DATA=TFDS-prepare
 
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
 	@$(RUN) pipeline.py compile dist/pipeline.yaml
+
+IMAGES := $(if $(strip $(REGISTRY)),--registry $(strip $(REGISTRY))) --version $(strip $(VERSION))
+
+build: .venv/run  ## Build the images of the steps, or that of one STEP
+	@$(RUN) -m launch.images build $(IMAGES) $(if $(strip $(STEP)),--step $(strip $(STEP))) \
+		$(if $(strip $(BASE)),--base $(strip $(BASE))) $(if $(strip $(GPU)),--gpu)
+
+push: .venv/run  ## Push the images to REGISTRY; dist/components/ then names them by digest
+	@$(RUN) -m launch.images push $(IMAGES) $(if $(strip $(GPU)),--gpu)
+
+sizes: .venv/run  ## Print how large the images are, and what they share
+	@$(RUN) -m launch.images sizes $(IMAGES)
+
+bundle: .venv/run  ## Put the pushed images, components and pipeline into one archive, dist/trainyard-VERSION.tar
+	@$(RUN) -m launch.bundle pack dist/trainyard-$(strip $(VERSION)).tar
+
+load-bundle: .venv/run  ## Push such an archive, BUNDLE, into REGISTRY; no network is needed
+	@$(RUN) -m launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"
+
+lock: .venv/test  ## Pin what the images install, with hashes, in components/*/requirements*.lock
+	@$(RUN) -m launch.lock $(ARGS)
 
 clean: stop  ## Remove .venv, the runs, and the store with all it holds
 	rm -rf .venv .trainyard runs dist

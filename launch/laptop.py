@@ -77,6 +77,9 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     endpoint = (folder / "serve/endpoint").read_text()
     report = folder / "report.html"
     report.write_bytes((folder / "evaluate/report").read_bytes())
+    example = json.loads((folder / "evaluate/evaluation/examples.json").read_text())["examples"][0]
+    request = folder / "request.json"  # for the curl line
+    request.write_text(json.dumps({"instances": [example["instance"]]}))
     prediction = _predict(folder, endpoint, FAVOURITE % card["dataset"]["test_examples"])
     return {
         "status": "succeeded",
@@ -91,6 +94,7 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
         "prediction": prediction,
         "picture": str(folder / "prediction.png"),
         "report": str(report),
+        "request": str(request),
         **_steps(run),
         "seconds": round(seconds, 3),
     }
@@ -143,13 +147,15 @@ def tell(summary: dict[str, Any]) -> str:
         "endpoint": summary["endpoint"],
         "time": f"{took}  and {rest:.1f} s around them",
     }
-    width = max(map(len, rows)) + 2
-    lines = [f"  {click.style(name.ljust(width), dim=True)}{text}" for name, text in rows.items()]
     ahead = {
-        "make predict INDEX=7": "send another test image",
-        f"curl {summary['endpoint'].removesuffix(':predict')}": "ask the server for its versions",
-        "make run DATA=... ": "train on your own images",
-        "make stop": "end the endpoint and the store",
+        "another image": "make predict INDEX=7",
+        "with curl": f"curl -d @{summary['request']} {summary['endpoint']}",
+        "your images": "make run DATA=my-images.tar.gz",
+        "end it": "make stop",
     }
-    column = max(map(len, ahead)) + 2
-    return "\n".join(["", *lines, "", *(f"  {command.ljust(column)}{what}" for command, what in ahead.items()), ""])
+    return f"\n{_table(rows)}\n\n{_table(ahead)}\n"
+
+
+def _table(rows: dict[str, str]) -> str:
+    width = max(map(len, rows)) + 2
+    return "\n".join(f"  {click.style(name.ljust(width), dim=True)}{text}" for name, text in rows.items())

@@ -1,10 +1,12 @@
 """The habits every step's command line shares: `--debug`, exit codes and a plain last line."""
 
+import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,6 +23,35 @@ class Terminated(BaseException):
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
+
+
+class JsonObject(click.ParamType):
+    """An option that takes a JSON object, as KFP passes a JsonObject."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """The object as a dict."""
+        try:
+            parsed = value if isinstance(value, dict) else json.loads(value or "{}")
+        except ValueError as error:
+            self.fail(f'expected a JSON object, received {value!r} ({error}); write it as \'{{"key": "value"}}\'')
+        if not isinstance(parsed, dict):
+            self.fail(f'expected a JSON object, received {value!r}; write it as \'{{"key": "value"}}\'')
+        return parsed
+
+
+class _SectionOption(click.Option):
+    """An option that the help lists under a heading of its own."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+def section(title: str) -> Callable[..., Any]:
+    """`click.option` for options that belong together: the help lists them under this title."""
+    return partial(click.option, cls=_SectionOption, section=title)
 
 
 class _PlainFailures:
@@ -41,6 +72,19 @@ class _PlainFailures:
                 ["--debug"], is_flag=True, is_eager=True, expose_value=False, help="Show the traceback of a failure."
             )
         )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options by section, in the order of their first option; those without one come last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):  # type: ignore[attr-defined]
+            if record := option.get_help_record(ctx):
+                sections.setdefault(getattr(option, "section", ""), []).append(record)
+        unnamed = sections.pop("", [])
+        for title, records in [*sections.items(), ("Other options" if sections else "Options", unnamed)]:
+            with formatter.section(title):
+                formatter.write_dl(records)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         signal.signal(signal.SIGTERM, _terminate)

@@ -24,6 +24,7 @@ _BAD_SECRET = (PermissionError, "AWS_SECRET_ACCESS_KEY does not fit AWS_ACCESS_K
 _EXPIRED = (PermissionError, "the credentials have expired; renew AWS_SESSION_TOKEN and the key that came with it")
 _CLOCK = (PermissionError, "this machine's clock and the store's are too far apart; set the clock")
 _EXISTS = (FileExistsError, "there is an object of this name already")
+_CHANGED = (OSError, "the content changed while it was sent; run again")
 _BUSY = (ConnectionError, "the store is overloaded or out of order; try again later")
 
 EXCEPTIONS: dict[str, tuple[type[OSError], str]] = {
@@ -41,6 +42,8 @@ EXCEPTIONS: dict[str, tuple[type[OSError], str]] = {
     "RequestTimeTooSkewed": _CLOCK,
     "PreconditionFailed": _EXISTS,
     "412": _EXISTS,
+    "BadDigest": _CHANGED,
+    "XAmzContentChecksumMismatch": _CHANGED,
     "SlowDown": _BUSY,
     "ServiceUnavailable": _BUSY,
     "InternalError": _BUSY,

@@ -1,51 +1,91 @@
 """Command line of the serve step."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from components.common.cli import BadInput, StepCommand, say, step_group
+from components.common.cli import BadInput, StepCommand, say, section, step_group
+from components.serve.options import service_options
+
+what, here, outputs = section("What to do"), section("This machine"), section("Outputs")
+FILE = click.Path(path_type=Path)
 
 
 @step_group
-@click.option("--model-uri", metavar="URI", help="Published model, s3://bucket/name/version/, as export prints it.")
-@click.option("--model-name", default="mnist", help="Name of the endpoint's model, and of the InferenceService.")
-@click.option(
+@what(
+    "--action",
+    default="apply",
+    metavar="ACTION",
+    help="What to do: apply (create or update), promote or rollback (end a canary), delete, or status.",
+)
+@what("--model-uri", default="", metavar="URI", help="Published model, s3://bucket/name/version/, as export prints it.")
+@what("--model-name", default="mnist", help="Name of the endpoint's model, and of the InferenceService.")
+@what(
     "--target",
     default="kserve",
     help="Where to serve: kserve (an InferenceService on a cluster) or process (a model server on this machine).",
 )
-@click.option(
-    "--namespace",
-    default="",
-    help="Namespace of the InferenceService; empty: the pod's own, or the kubeconfig context's.",
+@what(
+    "--canary-percent",
+    default=100,
+    help="Share of the requests that the new version gets; below 100 the earlier one stays beside it.",
 )
-@click.option(
-    "--service-account",
-    default="",
-    help="Service account that holds the store's credentials for KServe; empty: the namespace's default.",
+@what(
+    "--auto-promote",
+    type=click.BOOL,
+    default=False,
+    help="Promote the canary in the same step, once it has proved itself.",
 )
-@click.option("--runtime-version", default="2.19.1", help="Version of TensorFlow Serving that KServe runs.")
-@click.option("--port", default=0, help="Port of a model server on this machine; 0: any free one.")
-@click.option("--timeout", default=600, help="Seconds to wait until the endpoint answers.")
-@click.option(
-    "--endpoint",
-    type=click.Path(path_type=Path),
+@what(
+    "--smoke-test",
+    type=click.BOOL,
+    default=True,
+    help="Send the examples that travelled with the model and compare the answers with those at evaluation.",
+)
+@what("--dry-run", type=click.BOOL, default=False, help="Change nothing: print what apply would send to the cluster.")
+@what("--timeout", default=600, help="Seconds to wait until the endpoint answers.")
+@service_options
+@here("--port", default=0, help="Port of a model server on this machine; 0: any free one.")
+@here(
+    "--ui",
+    type=click.BOOL,
+    default=True,
+    help="Show a page at the root of a model server on this machine, to try the model in a browser.",
+)
+@here("--no-ui", is_flag=True, help="The same as --ui false.")
+@outputs("--endpoint", type=FILE, metavar="FILE", help="File to write the URL for predictions into.")
+@outputs("--revision", type=FILE, metavar="FILE", help="File to write the name of the newest revision into.")
+@outputs(
+    "--status",
+    type=FILE,
     metavar="FILE",
-    help="File to write the URL for predictions into.",
+    help="File to write what is served into: each version with its share, state, origin and since when.",
 )
+@outputs("--summary", type=FILE, metavar="FILE", help="File to write the same into as Markdown, with the curl line.")
+@click.option("--executor-input", default="", help="KFP's description of the outputs; filled in by KFP.")
 @click.pass_context
 def main(
-    context: click.Context,
-    model_uri: str | None,
+    ctx: click.Context,
+    action: str,
+    model_uri: str,
     model_name: str,
     target: str,
-    namespace: str,
-    service_account: str,
-    runtime_version: str,
-    port: int,
+    canary_percent: int,
+    auto_promote: bool,
+    smoke_test: bool,
+    dry_run: bool,
     timeout: int,
+    port: int,
+    ui: bool,
+    no_ui: bool,
     endpoint: Path | None,
+    revision: Path | None,
+    status: Path | None,
+    summary: Path | None,
+    executor_input: str,
+    **service: Any,
 ) -> None:
     """Take a published model to a live prediction endpoint and wait until it answers.
 
@@ -61,32 +101,39 @@ def main(
       python -m components.serve --target process --model-uri s3://models/mnist/3/
       python -m components.serve --target process --model-uri runs/latest/model --port 8501
       python -m components.serve --model-uri s3://models/mnist/3/ --namespace vision --service-account models
+      python -m components.serve --model-uri s3://models/mnist/4/ --namespace vision --canary-percent 10
+      python -m components.serve --action promote --namespace vision
       python -m components.serve predict --endpoint http://127.0.0.1:8501/v1/models/mnist:predict --image digit.png
       python -m components.serve status
     """
-    if context.invoked_subcommand:
+    if ctx.invoked_subcommand:
         return
-    if not model_uri:
-        raise BadInput("--model-uri: expected the URI of a published model, received none; pass what export printed")
-    if timeout < 1:
-        raise BadInput(f"--timeout: expected a number of seconds of at least 1, received {timeout}; choose another")
     if not 0 <= port <= 65535:
         raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
+    from components.serve.actions import Order
+
+    order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
     if target == "process":
         from components.serve import process
 
-        url = process.serve(model_uri, model_name, port, timeout, _tell)
+        outcome = process.act(order, port, ui and not no_ui, _tell)
     elif target == "kserve":
         from components.serve import kserve
+        from components.serve.service_spec import Service
 
-        plan = kserve.Plan(model_name, namespace, model_uri, runtime_version, service_account)
-        url = kserve.serve(plan, timeout, _tell)
+        outcome = kserve.act(order, Service(**service), _tell)
     else:
         raise BadInput(f"--target: expected kserve or process, received {target!r}; choose one of these")
-    from components.common.kfp_outputs import write_parameter
+    from components.common.kfp_outputs import record_artifacts, write_parameter
 
-    write_parameter(endpoint, url)
-    click.echo(url)
+    write_parameter(endpoint, outcome.endpoint)
+    write_parameter(revision, outcome.revision)
+    write_parameter(status, json.dumps(outcome.status()))
+    write_parameter(summary, outcome.summary())
+    record_artifacts(executor_input)
+    text = outcome.text or (outcome.table() if action == "status" else outcome.endpoint)
+    if text:
+        click.echo(text)
 
 
 @main.command(cls=StepCommand)
@@ -143,8 +190,8 @@ def stop(model_name: str) -> None:
     process.stop(model_name, _tell)
 
 
-@main.command(cls=StepCommand)
-def status() -> None:
+@main.command("status", cls=StepCommand)
+def status_here() -> None:
     """Show what is served on this machine.
 
     \b
@@ -157,10 +204,9 @@ def status() -> None:
     if not rows:
         click.echo("nothing is served here")
         return
-    table = [("MODEL", "VERSION", "SHARE", "STATE", "ENDPOINT", "FROM"), *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    from components.serve.actions import columns
+
+    click.echo(columns([("MODEL", "VERSION", "SHARE", "STATE", "ENDPOINT", "FROM"), *rows]))
 
 
 def _tell(line: str) -> None:

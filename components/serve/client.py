@@ -23,10 +23,11 @@ class EndpointError(RuntimeError):
 class Endpoint:
     """A prediction endpoint, named by its predict URL."""
 
-    def __init__(self, url: str, timeout: float = 30) -> None:
+    def __init__(self, url: str, timeout: float = 30, host: str = "") -> None:
         """Args:
             url: http(s)://host[:port]/v1/models/<name>[/versions/<version>]:predict
             timeout: Seconds to wait for an answer.
+            host: What to ask an ingress for, where the URL's own host leads to it; empty: the URL's.
 
         Raises:
             BadInput: it is no such URL.
@@ -39,6 +40,7 @@ class Endpoint:
             )
         self.url = url
         self._timeout = timeout
+        self._headers = {"Content-Type": "application/json", **({"Host": host} if host else {})}
         local = parts.hostname in ("localhost", "127.0.0.1", "::1")  # never asked for through a proxy
         self._opener = build_opener(ProxyHandler({})) if local else build_opener()
 
@@ -66,7 +68,7 @@ class Endpoint:
         return self._call(self.url.removesuffix(_VERB) + "/metadata")
 
     def _call(self, url: str, body: bytes | None = None) -> Any:
-        request = Request(url, body, {"Content-Type": "application/json"})
+        request = Request(url, body, self._headers)
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
                 return json.load(response)

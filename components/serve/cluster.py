@@ -26,15 +26,20 @@ class Conflict(Exception):
 class Cluster:
     """One namespace of a cluster.
 
-    The pod's service account is used in a cluster, elsewhere the kubeconfig's current context.
+    The pod's service account is used in a cluster, elsewhere the kubeconfig.
+
+    Attributes:
+        namespace: The namespace.
+        inside: Whether this process runs in the cluster.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, context: str = "") -> None:
         """Args:
             namespace: Empty: the pod's own, or the context's.
+            context: Of the kubeconfig; empty: the pod's own cluster, or the current context.
 
         Raises:
-            RuntimeError: neither a service account nor a kubeconfig is there.
+            RuntimeError: neither a service account nor a kubeconfig is there, or it has no such context.
         """
         import urllib3
         from kubernetes import client, config
@@ -49,21 +54,27 @@ class Cluster:
             allowed_methods=None,
             raise_on_status=False,
         )
+        self.inside = False
         try:
+            if context:
+                raise config.ConfigException(f"no context {context}")
             config.load_incluster_config(client_configuration=settings)
-            own = _POD_NAMESPACE.read_text().strip()
+            own, self.inside = _POD_NAMESPACE.read_text().strip(), True
         except config.ConfigException:
             try:
-                config.load_kube_config(client_configuration=settings)
+                config.load_kube_config(context=context or None, client_configuration=settings)
+                contexts, current = config.list_kube_config_contexts()
             except config.ConfigException as error:
                 raise RuntimeError(
                     f"no cluster: expected a pod's service account or a kubeconfig, received neither ({error}); "
                     "set KUBECONFIG, or serve on this machine with --target process"
                 ) from None
-            own = config.list_kube_config_contexts()[1]["context"].get("namespace", "default")
+            named = [one for one in contexts if one["name"] == context]
+            own = (named[0] if named else current)["context"].get("namespace", "default")
         self.namespace = namespace or own
         self._host = settings.host
-        self._api = client.CustomObjectsApi(client.ApiClient(settings))
+        self._client = client.ApiClient(settings)
+        self._api = client.CustomObjectsApi(self._client)
 
     def get(self, kind: tuple[str, str, str], name: str) -> Object | None:
         """An object as it is, or None.
@@ -84,7 +95,7 @@ class Cluster:
                 raise
 
     def create(self, kind: tuple[str, str, str], body: Object) -> Object:
-        """Create an object.
+        """Create an object; a field that the cluster does not know is refused, not dropped.
 
         Raises:
             BadInput: the cluster refuses it as it is.
@@ -93,20 +104,66 @@ class Cluster:
         group, version, plural = kind
         with self._plain_errors("create", kind):
             return self._api.create_namespaced_custom_object(
-                group, version, self.namespace, plural, body, _request_timeout=SECONDS_PER_CALL
+                group,
+                version,
+                self.namespace,
+                plural,
+                body,
+                field_validation="Strict",
+                _request_timeout=SECONDS_PER_CALL,
             )
 
-    def patch(self, kind: tuple[str, str, str], name: str, body: Object) -> Object:
+    def patch(self, kind: tuple[str, str, str], name: str, body: Object, dry_run: bool = False) -> Object:
         """Merge a patch into an object; with `metadata.resourceVersion` in it only if nobody else changed the object.
+
+        Args:
+            dry_run: Only ask what would come of it. The answer lacks the fields that the cluster does not know; else
+                such a field is refused.
 
         Raises:
             BadInput: the cluster refuses it as it is.
             Conflict: somebody else changed the object.
         """
         group, version, plural = kind
+        settings = {"dry_run": "All", "field_validation": "Ignore"} if dry_run else {"field_validation": "Strict"}
         with self._plain_errors("patch", kind):
             return self._api.patch_namespaced_custom_object(
-                group, version, self.namespace, plural, name, body, _request_timeout=SECONDS_PER_CALL
+                group, version, self.namespace, plural, name, body, **settings, _request_timeout=SECONDS_PER_CALL
+            )
+
+    def delete(self, kind: tuple[str, str, str], name: str) -> None:
+        """Let an object be deleted; one that is gone already is no failure.
+
+        Raises:
+            PermissionError, ConnectionError: as for `get`.
+        """
+        group, version, plural = kind
+        with self._plain_errors("delete", kind):
+            try:
+                self._api.delete_namespaced_custom_object(
+                    group, version, self.namespace, plural, name, _request_timeout=SECONDS_PER_CALL
+                )
+            except Exception as error:
+                if getattr(error, "status", None) != 404:
+                    raise
+
+    def ask_service(self, service: str, path: str, body: Object) -> Any:
+        """POST JSON to a service of the namespace through the API, which passes it on; the answer's JSON.
+
+        Raises:
+            PermissionError: the cluster does not allow it.
+            ConnectionError: the cluster or the service does not answer.
+        """
+        with self._plain_errors("create", ("", "v1", "services/proxy")):
+            return self._client.call_api(
+                f"/api/v1/namespaces/{self.namespace}/services/{service}:80/proxy{path}",
+                "POST",
+                header_params={"Content-Type": "application/json", "Accept": "application/json"},
+                body=body,
+                response_type="object",
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _request_timeout=SECONDS_PER_CALL,
             )
 
     @contextmanager
@@ -114,7 +171,7 @@ class Cluster:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        resource = f"{kind[2]}.{kind[0]}"
+        resource = f"{kind[2]}.{kind[0]}".rstrip(".")
         try:
             yield
         except HTTPError as error:

@@ -3,48 +3,112 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from components.common.models import read_card
-from components.serve.client import Endpoint
 
 EXAMPLES = Path("evaluation", "examples.json")
+MOST_DIFFERENCE = 0.01
+"""Between a probability at evaluation and one that is served. Other kernels or hardware stay far below."""
 
 
 class WrongAnswer(RuntimeError):
     """The endpoint answers otherwise than the model did at evaluation."""
 
 
-def check(endpoint: Endpoint, model: Path) -> str:
-    """Send the examples of a version and compare the labels with those that the model gave at evaluation.
+class Answers(Protocol):
+    """What can be asked for probabilities."""
 
-    A model folder without an evaluation (served by hand) gets one blank image, to see that it answers at all.
+    def predict(self, instances: list[Any]) -> list[Any]:
+        """Class probabilities of images, see `client.Endpoint.predict`."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model's examples.
+
+    Attributes:
+        classes: Names of the classes, in the order of the probabilities.
+        examples: Images and what the model answered, as evaluate writes them.
+    """
+
+    classes: list[str]
+    examples: list[dict[str, Any]]
+
+
+def in_folder(model: Path) -> Known | None:
+    """The examples in a model folder; None when there are none."""
+    if not (model / EXAMPLES).is_file():
+        return None
+    return Known(read_card(model)["classes"], json.loads((model / EXAMPLES).read_text())["examples"])
+
+
+def published(uri: str) -> Known | None:
+    """The examples of a published model; None when there are none.
 
     Args:
-        endpoint: What answers.
-        model: The version's folder.
+        uri: s3://bucket/name/version/; behind any other URI there are no examples of ours.
+
+    Raises:
+        PermissionError, ConnectionError: the store cannot be read.
+    """
+    if not uri.startswith("s3://"):
+        return None
+    from components.serve.versions import StorePrefix
+
+    store = StorePrefix(uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / EXAMPLES).parent.mkdir()
+        try:
+            for path in (EXAMPLES.as_posix(), "model.json"):
+                store.fetch(path, folder / path)
+        except FileNotFoundError:
+            return None
+        return in_folder(folder)
+
+
+def check(endpoint: Answers, model: Path) -> str:
+    """Compare the answers for the examples of a model folder, see `compare`.
+
+    A model folder without an evaluation (served by hand) gets one blank image, to see that it answers at all.
+    """
+    known = in_folder(model)
+    if known:
+        return compare(endpoint, known)
+    height, width, channels = read_card(model)["input"]["shape"]
+    endpoint.predict([[[[0] * channels] * width] * height])
+    return "answers (no examples travelled with the model)"
+
+
+def compare(endpoint: Answers, known: Known) -> str:
+    """Send examples and compare labels and probabilities with those that the model gave at evaluation.
 
     Returns:
         What was seen, in words.
 
     Raises:
-        WrongAnswer: a label differs.
+        WrongAnswer: they differ.
         EndpointError: it did not answer.
     """
-    card = read_card(model)
-    if not (model / EXAMPLES).is_file():
-        height, width, channels = card["input"]["shape"]
-        endpoint.predict([[[[0] * channels] * width] * height])
-        return "answers (no examples travelled with the model)"
-    examples = json.loads((model / EXAMPLES).read_text())["examples"]
-    answers = endpoint.predict([example["instance"] for example in examples])
-    for example, probabilities in zip(examples, answers, strict=True):
+    answers = endpoint.predict([example["instance"] for example in known.examples])
+    for example, probabilities in zip(known.examples, answers, strict=True):
+        where = f"for test image {example['index']}"
         if None in probabilities:  # how JSON tells what is no number
-            raise WrongAnswer(f"expected probabilities for test image {example['index']}, received {probabilities}")
-        label = card["classes"][probabilities.index(max(probabilities))]
+            raise WrongAnswer(f"expected probabilities {where}, received {probabilities}")
+        label = known.classes[probabilities.index(max(probabilities))]
         if label != example["prediction"]:
             raise WrongAnswer(
-                f"expected {example['prediction']!r} for test image {example['index']} as at evaluation, "
+                f"expected {example['prediction']!r} {where} as at evaluation, "
                 f"received {label!r}; evaluate and publish the model again"
             )
-    return f"answers {len(examples)} known examples as at evaluation"
+        pairs = zip(probabilities, example.get("probabilities") or probabilities, strict=True)
+        if (apart := max(abs(served - then) for served, then in pairs)) > MOST_DIFFERENCE:
+            raise WrongAnswer(
+                f"expected the probabilities of the evaluation {where}, received some that are {apart:.3f} apart; "
+                "another model answers"
+            )
+    return f"answers {len(known.examples)} known examples as at evaluation"

@@ -13,81 +13,188 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import components
 from components.common.cli import BadInput
 from components.serve import known_examples, versions
+from components.serve.actions import Order, Outcome, Serving
 from components.serve.client import Endpoint
 from components.serve.service import AVAILABLE, END, LOADING, Service, State, Wanted
 
+HERE = "this machine"
 SECONDS_TO_STOP = 15
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
 
-def serve(uri: str, model_name: str, port: int, timeout: float, tell: Tell) -> str:
-    """Let this machine's server of a model name answer with a published version.
+def act(order: Order, port: int, page: bool, tell: Tell) -> Outcome:
+    """Do what is asked with this machine's server of a model name.
 
     Args:
-        uri: The published version, see `versions.find`.
-        model_name: Name of the service.
+        order: What to do.
         port: Port of a server that is to be started; 0: any free one.
-        timeout: Seconds until the version has to answer.
+        page: Whether the server is to show a page for trying the model in a browser.
         tell: Gets lines of progress.
 
     Returns:
-        The predict URL.
+        What is served afterwards.
 
     Raises:
-        BadInput: there is no such version, the port is taken, or the service runs on another one.
+        BadInput: there is no such version, canary or service, the port is taken, or the service runs on another one.
         RuntimeError: the version cannot be loaded, answers wrongly, or the time is up; the service is as it was.
     """
-    service = Service.named(model_name)
-    deadline = time.monotonic() + timeout
-    version = versions.find(uri)
+    service = Service.named(order.model_name)
+    deadline = time.monotonic() + order.timeout
+    if order.action == "status":
+        return _outcome(service, _served(service))
+    if order.action == "apply":
+        version = versions.find(_model_uri(order))
+        if order.dry_run:
+            return _foretold(order, service, version)
+        with service.alone(deadline):
+            _apply(order, service, version, port, page, deadline, tell)
+            return _outcome(service, service.wanted())
     with service.alone(deadline):
-        running = service.state()
-        if running and port not in (0, running.port):
-            raise BadInput(
-                f"--port: {model_name} is served on port {running.port} already, received {port}; "
-                f"leave --port out, or run `stop --model-name {model_name}` first"
-            )
-        before = [wanted for wanted in service.wanted() if wanted.percent]  # without what a killed step left
-        try:
-            url = _roll_out(service, version, before, port, deadline, tell)
-        except BaseException:
-            _restore(service, before, running)
-            raise
+        if order.action == "delete":
+            _delete(service, tell)
+            return Outcome(service.name, HERE)
+        kept, gone = reversed(_canary(service)) if order.action == "promote" else _canary(service)
+        _settle(service, [replace(kept, percent=100)], port, deadline)
         service.tidy()
-    return url
+        tell(f"{service.name}: version {kept.version} alone, without version {gone.version}")
+        return _outcome(service, service.wanted())
 
 
-def _roll_out(
-    service: Service, version: versions.Version, before: list[Wanted], port: int, deadline: float, tell: Tell
-) -> str:
-    folder = service.versions / version.folder_name
-    if not folder.is_dir():
-        versions.fetch(version, folder)
-        tell(f"{service.name}: version {version.number}, {len(version.files)} files, from {version.source.uri}")
-    new = Wanted(version.number, version.source.uri, version.folder_name, percent=100)
-    old = [wanted for wanted in before if wanted.folder != new.folder]
-    if old == before:
-        service.want([*old, Wanted(new.version, new.uri, new.folder, percent=0)])
-    state = service.state() or _start(service, port, deadline)
+def _model_uri(order: Order) -> str:
+    if not order.model_uri:
+        raise BadInput("--model-uri: expected the URI of a published model, received none; pass what export printed")
+    return order.model_uri
 
-    loaded = _wait(lambda: _loaded(service, new), deadline, f"{service.name}: version {new.version} is not loaded yet")
-    tell(f"{service.name}: version {new.version} loaded, on {loaded}")
-    seen = known_examples.check(Endpoint(service.url(state.url, new.version)), folder)
-    tell(f"{service.name}: version {new.version} {seen}")
 
-    service.want([new])
-    _wait(lambda: _only_one(service, new), deadline, f"{service.name}: earlier versions still answer requests")
-    url = service.url(state.url)
-    instead = f" in place of {', '.join(str(wanted.version) for wanted in old)}" if old else ""
-    tell(f"{service.name}: version {new.version}{instead} at {url}")
-    return url
+def _served(service: Service) -> list[Wanted]:
+    """The versions that answer, the stable one before its canary; without what a killed step left."""
+    served = [wanted for wanted in service.wanted() if not wanted.on_trial]
+    if not served:
+        raise BadInput(f"--model-name: expected a model that is served here, received {service.name!r}; see `status`")
+    return served
+
+
+def _canary(service: Service) -> tuple[Wanted, Wanted]:
+    """The stable version and its canary."""
+    served = _served(service)
+    if len(served) < 2:
+        raise BadInput(
+            f"--action: expected a canary of {service.name} to promote or roll back, received version "
+            f"{served[0].version} alone; apply one with --canary-percent"
+        )
+    return served[0], served[1]
+
+
+def _shared(order: Order, service: Service, new: Wanted) -> list[Wanted]:
+    """What is to be served: the new version alone, or as a canary beside the stable one."""
+    before = [wanted for wanted in service.wanted() if not wanted.on_trial]
+    if not order.canary:
+        return [replace(new, percent=100)]
+    if not before:
+        raise BadInput(
+            f"--canary-percent: nothing is served as {service.name} yet beside which a canary could stand, received "
+            f"{order.canary_percent}; leave it out the first time"
+        )
+    stable = before[0]
+    if stable.folder == new.folder:  # as when a promotion is tried again
+        return [replace(stable, percent=100)]
+    return [replace(stable, percent=100 - order.canary_percent), replace(new, percent=order.canary_percent)]
+
+
+def _foretold(order: Order, service: Service, version: versions.Version) -> Outcome:
+    """What `_apply` would do."""
+    wanted = _shared(order, service, _wanted(version))
+    if order.auto_promote:
+        wanted = [replace(wanted[-1], percent=100)]
+    shares = ", ".join(f"version {one.version} with {one.percent} % of the requests" for one in wanted)
+    return Outcome(service.name, HERE, text=f"{service.name} on this machine: {shares}, from {version.source.uri}")
+
+
+def _apply(
+    order: Order, service: Service, version: versions.Version, port: int, page: bool, deadline: float, tell: Tell
+) -> None:
+    running = service.state()
+    if running and port not in (0, running.port):
+        raise BadInput(
+            f"--port: {service.name} is served on port {running.port} already, received {port}; "
+            f"leave --port out, or run `stop --model-name {service.name}` first"
+        )
+    new = _wanted(version)
+    wanted = _shared(order, service, new)
+    before = [one for one in service.wanted() if not one.on_trial]
+    try:
+        folder = service.versions / new.folder
+        if not folder.is_dir():
+            versions.fetch(version, folder)
+            tell(f"{service.name}: version {new.version}, {len(version.files)} files, from {new.uri}")
+        if new.folder not in {one.folder for one in before}:
+            service.want([*before, replace(new, on_trial=True)], page if not before else None)
+        state = service.state() or _start(service, port, deadline)
+        own = Endpoint(service.url(state.url, new.version))
+        loaded = _wait(
+            lambda: _loaded(service, new), deadline, f"{service.name}: version {new.version} is not loaded yet"
+        )
+        tell(f"{service.name}: version {new.version} loaded, on {loaded}")
+        if order.smoke_test:
+            tell(f"{service.name}: version {new.version} {known_examples.check(own, folder)}")
+        _settle(service, wanted, port, deadline, page)
+        if order.auto_promote and len(wanted) > 1:
+            tell(f"{service.name}: version {new.version} with {order.canary_percent} % of the requests")
+            if order.smoke_test:
+                known_examples.check(own, folder)
+            wanted = [replace(new, percent=100)]
+            _settle(service, wanted, port, deadline)
+    except BaseException:
+        _restore(service, before, running)
+        raise
+    service.tidy()
+    tell(f"{service.name}: {_told(wanted, before)} at {service.url(state.url)}")
+
+
+def _wanted(version: versions.Version) -> Wanted:
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Wanted(version.number, version.source.uri, version.folder_name, percent=0, since=now)
+
+
+def _told(wanted: list[Wanted], before: list[Wanted]) -> str:
+    """What is served now, in words."""
+    if len(wanted) > 1:
+        return " and ".join(f"version {one.version} with {one.percent} % of the requests" for one in wanted)
+    gone = ", ".join(str(one.version) for one in before if one.folder != wanted[0].folder)
+    return f"version {wanted[0].version}" + (f" in place of {gone}" if gone else "")
+
+
+def _settle(service: Service, wanted: list[Wanted], port: int, deadline: float, page: bool | None = None) -> None:
+    """Let these versions answer, with these shares and no others, and wait until it is so."""
+    service.want(wanted, page)
+    if not service.runs():
+        _start(service, port, deadline)
+    shares = {one.folder: one.percent for one in wanted}
+
+    def settled() -> bool:
+        return {version.folder: version.percent for version in _running(service).versions} == shares
+
+    _wait(settled, deadline, f"{service.name}: earlier versions still answer requests")
+
+
+def _outcome(service: Service, served: list[Wanted]) -> Outcome:
+    state = service.state()
+    serving = []
+    for one in reversed(served):
+        told = state and state.of(one.folder)
+        percent = told.percent if told else one.percent
+        word = told.state if told else LOADING if state else "STOPPED"
+        serving.append(Serving(str(one.version), one.uri, percent, word, one.since))
+    return Outcome(service.name, HERE, service.url(state.url) if state else "", tuple(serving))
 
 
 def _loaded(service: Service, new: Wanted) -> str | None:
@@ -96,12 +203,6 @@ def _loaded(service: Service, new: Wanted) -> str | None:
     if version and version.state == END:
         raise RuntimeError(f"{service.name}: version {new.version} cannot be loaded ({version.error})")
     return version.backend if version and version.state == AVAILABLE else None
-
-
-def _only_one(service: Service, new: Wanted) -> bool:
-    """Whether a version is the only one left."""
-    folders = {version.folder: version.percent for version in _running(service).versions}
-    return folders == {new.folder: 100}
 
 
 def _running(service: Service) -> State:
@@ -181,12 +282,17 @@ def stop(model_name: str, tell: Tell) -> None:
     services = [Service.named(model_name)] if model_name else Service.all()
     for service in services:
         with service.alone(time.monotonic() + SECONDS_TO_STOP):
-            _end_server(service)
-            service.remove()
-            service.log.unlink(missing_ok=True)
-            tell(f"{service.name}: stopped")
+            _delete(service, tell)
     if not services:
         tell("nothing is served here")
+
+
+def _delete(service: Service, tell: Tell) -> None:
+    there = service.wanted_file.exists()
+    _end_server(service)
+    service.remove()
+    service.log.unlink(missing_ok=True)
+    tell(f"{service.name}: stopped" if there else f"{service.name}: nothing is served here under this name")
 
 
 def _end_server(service: Service) -> None:

@@ -52,12 +52,18 @@ class Want:
     """What a rollout wants.
 
     Attributes:
-        storage_uri: Where the new model is.
+        storage_uri: Where the new model is; empty: it comes in an image.
         changed: Whether the update changed the predictor, so that something newer than `before` has to come.
+        percent: Share of the requests that the newest version is to get.
+        canary: Name of the canary that is rolled out beside a Deployment that stays (Standard); empty: none.
+        back: Whether a canary is taken back, and the version before it is the one that has to answer.
     """
 
     storage_uri: str
     changed: bool
+    percent: int = 100
+    canary: str = ""
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Before:
 
     Attributes:
         revision: The latest created one (Knative); empty: none.
-        generation: The Deployment's (Standard); 0: there was none.
+        generation: That of the Deployment which is rolled out (Standard); 0: there was none.
     """
 
     revision: str = ""
@@ -78,7 +84,8 @@ def classify(service: Object | None, deployment: Object | None, want: Want, befo
 
     Args:
         service: The InferenceService; None when it is gone.
-        deployment: The predictor's Deployment; None when there is none. Only looked at in Standard mode.
+        deployment: The Deployment that is rolled out, the predictor's or the canary's; None when there is none. Only
+            looked at in Standard mode.
         want: What the rollout wants.
         before: What was there before it.
     """
@@ -96,12 +103,12 @@ def classify(service: Object | None, deployment: Object | None, want: Want, befo
     if mode == "Knative":
         verdict = _knative(status, conditions, want, before)
     elif mode == "Standard":
-        verdict = _standard(deployment, conditions, want, before)
+        verdict = _standard(status, deployment, conditions, want, before)
     elif not mode:
         return Verdict(Phase.ROLLING, "NoDeploymentMode", "KServe has not chosen how to deploy it yet")
     else:
         return Verdict(Phase.FAILED, "UnsupportedMode", f"deployment mode {mode} is not known here")
-    failure = _failure(status, predictor)
+    failure = _failure(_canary(status, want.canary) if want.canary else status, predictor)
     if failure and (verdict.phase is Phase.ROLLING or failure.phase is Phase.INVALID):
         return failure
     return verdict
@@ -130,9 +137,19 @@ def _failure(status: Object, predictor: Object) -> Verdict | None:
     return None
 
 
+def _canary(status: Object, name: str) -> Object:
+    """What the status says of one canary."""
+    return next((one for one in status.get("canaryStatuses") or [] if one.get("name") == name), {})
+
+
 def _knative(status: Object, conditions: Mapping[str, Object], want: Want, before: Before) -> Verdict:
     predictor = (status.get("components") or {}).get("predictor") or {}
+    share = sum(one.get("percent") or 0 for one in predictor.get("traffic") or [] if one.get("latestRevision"))
     created = predictor.get("latestCreatedRevision", "")
+    if want.back:  # the revision that is left behind need not be ready
+        if share != want.percent:
+            return Verdict(Phase.ROLLING, "Traffic", f"{created} still gets {share} % of the requests")
+        return _all_true(conditions, ("RoutesReady", "IngressReady"))
     if not created or (want.changed and created == before.revision):
         return Verdict(Phase.ROLLING, "NoNewRevision", "KServe has not created the new revision yet")
     if predictor.get("latestReadyRevision", "") != created:
@@ -141,23 +158,41 @@ def _knative(status: Object, conditions: Mapping[str, Object], want: Want, befor
             reason = configuration.get("reason", "RevisionFailed")
             return Verdict(Phase.FAILED, reason, f"{created}: {configuration.get('message', '')}", GRACE)
         return Verdict(Phase.ROLLING, "RevisionNotReady", created)
-    traffic = predictor.get("traffic") or []
-    share = sum(target.get("percent") or 0 for target in traffic if target.get("latestRevision"))
-    if share != 100:
+    if share != want.percent:
         return Verdict(Phase.ROLLING, "Traffic", f"{created} gets {share} % of the requests so far")
-    if predictor.get("latestRolledoutRevision", "") != created:
+    if share == 100 and predictor.get("latestRolledoutRevision", "") != created:
         return Verdict(Phase.ROLLING, "NotRolledOut", created)
     needed = ("PredictorReady", "RoutesReady", "LatestDeploymentReady", "IngressReady", "Ready")
     return _all_true(conditions, needed)
 
 
-def _standard(deployment: Object | None, conditions: Mapping[str, Object], want: Want, before: Before) -> Verdict:
+def _standard(
+    status: Object, deployment: Object | None, conditions: Mapping[str, Object], want: Want, before: Before
+) -> Verdict:
+    """The Deployment, and then what KServe says of it and of a canary."""
+    verdict = _deployed(deployment, want, before)
+    if verdict.phase is not Phase.READY:
+        return verdict
+    needed = ("PredictorReady", "IngressReady", "Ready")
+    if not want.canary:
+        if status.get("canaryStatuses"):
+            return Verdict(Phase.ROLLING, "CanaryEnding", "the canary still gets requests")
+        return _all_true(conditions, needed)
+    canary = _canary(status, want.canary)
+    if not canary.get("ready"):
+        return Verdict(Phase.ROLLING, "CanaryNotReady", want.canary)
+    if (share := canary.get("trafficPercent") or 0) != want.percent:
+        return Verdict(Phase.ROLLING, "Traffic", f"{want.canary} gets {share} % of the requests so far")
+    return _all_true(conditions, (*needed, "CanaryPredictorReady"))
+
+
+def _deployed(deployment: Object | None, want: Want, before: Before) -> Verdict:
     """The rules of `kubectl rollout status`, after making sure that the Deployment is the new one."""
     if deployment is None:
         return Verdict(Phase.ROLLING, "NoDeployment", "KServe has not created the Deployment yet")
     spec, status = deployment["spec"], deployment.get("status") or {}
     annotations = spec["template"].get("metadata", {}).get("annotations") or {}
-    if annotations.get(SOURCE_ANNOTATION) != want.storage_uri:
+    if want.storage_uri and annotations.get(SOURCE_ANNOTATION) != want.storage_uri:
         return Verdict(Phase.ROLLING, "NotApplied", "the Deployment still has the earlier model")
     generation = deployment["metadata"].get("generation", 0)
     if want.changed and generation == before.generation:
@@ -178,7 +213,7 @@ def _standard(deployment: Object | None, conditions: Mapping[str, Object], want:
         return Verdict(Phase.ROLLING, "Updating", f"{replicas - updated} old pods have still to go")
     if available < updated:
         return Verdict(Phase.ROLLING, "Updating", f"{available} of {updated} new pods answer")
-    return _all_true(conditions, ("PredictorReady", "IngressReady", "Ready"))
+    return Verdict(Phase.READY, "Deployed")
 
 
 def _all_true(conditions: Mapping[str, Object], names: tuple[str, ...]) -> Verdict:

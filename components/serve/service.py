@@ -2,7 +2,8 @@
 
 The folder of a service, `$TRAINYARD_HOME/serving/<model name>/`, holds
 
-- `service.json`: the versions that are to be loaded and each one's share of the requests, written by the step;
+- `service.json`: the versions that are to be loaded, each one's share of the requests, and whether the page is shown,
+  written by the step;
 - `state.json`: where the server answers and how far each version is, written by the server;
 - `server.lock`: locked by the server as long as it lives;
 - `versions/<version>-<digest>/`: the downloaded versions;
@@ -41,12 +42,16 @@ class Wanted:
         uri: Where it came from.
         folder: Name of its folder below `versions/`; different content has a different name.
         percent: Its share of the requests that name no version, 0 to 100.
+        since: When it was asked for, ISO 8601 in UTC.
+        on_trial: It has yet to prove itself, and goes unless it does.
     """
 
     version: int
     uri: str
     folder: str
     percent: int
+    since: str = ""
+    on_trial: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,14 @@ class Service:
         """The versions that are to be loaded."""
         return [Wanted(**version) for version in _read(self.wanted_file).get("versions", [])]
 
-    def want(self, versions: list[Wanted]) -> None:
-        """Change what is to be loaded; a running server follows within a tenth of a second."""
-        _write(self.wanted_file, {"versions": [asdict(version) for version in versions]})
+    def shows_page(self) -> bool:
+        """Whether the server is to show its page."""
+        return _read(self.wanted_file).get("page", False)
+
+    def want(self, versions: list[Wanted], page: bool | None = None) -> None:
+        """Change what is to be loaded and, if told, whether the page is shown; a running server follows at once."""
+        page = self.shows_page() if page is None else page
+        _write(self.wanted_file, {"page": page, "versions": [asdict(version) for version in versions]})
 
     def want_none(self) -> None:
         """Let the server end."""

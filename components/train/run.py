@@ -12,7 +12,7 @@ from typing import Any
 from components.common.cli import BadInput
 from components.common.datasets import ImageDataset, open_dataset
 from components.common.files import atomic_folder
-from components.common.models import CARD
+from components.common.models import CARD, processors
 from components.common.native_logs import muted_native_logs
 from components.train.architectures import ARCHITECTURES
 
@@ -45,6 +45,12 @@ class Hyperparameters:
 def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Train on the training split of a data set and write the model folder.
 
+    Args:
+        folder: Data set folder.
+        chosen: Hyper-parameters.
+        output: Where the model folder is to appear.
+        say: Told what happens, a line at a time.
+
     Returns:
         The card, as written to `model.json`.
 
@@ -68,7 +74,8 @@ def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[st
             import numpy as np
             import tensorflow as tf
 
-            tf.config.list_physical_devices()  # the devices are found once, and talked about, when first asked for
+            tf.config.threading.set_intra_op_parallelism_threads(processors())  # the container's, not the host's
+            tf.config.list_logical_devices()  # they are set up, and talked about, when first asked for
 
         from components.train import architectures, saving, training
 

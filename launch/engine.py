@@ -1,0 +1,79 @@
+"""The container engine, through its own client: DOCKER (by default `docker`), which has to bring BuildKit."""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+
+from components.common.cli import BadInput
+
+
+def client() -> str:
+    """The engine's client."""
+    return os.environ.get("DOCKER") or "docker"
+
+
+def engine(*arguments: str) -> str:
+    """Run the engine's client and return what it wrote to stdout.
+
+    Raises:
+        BadInput, RuntimeError: it failed; the message says in one line why, and what to do.
+    """
+    environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+    try:
+        done = subprocess.run(
+            [client(), *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise BadInput(
+            f"expected a container engine's client, received none at {client()!r}; install Docker Engine, "
+            "or name a client with DOCKER=..."
+        ) from None
+    if done.returncode:
+        raise failure(arguments, done.stderr)
+    return done.stdout.strip()
+
+
+FAILURES: dict[str, tuple[type[Exception], str]] = {
+    r"permission denied .*(docker\.sock|daemon socket)": (
+        BadInput,
+        "no permission on the engine's socket; join its group (docker), or run as a user who may",
+    ),
+    r"cannot connect to the docker daemon|is the docker daemon running|error during connect": (
+        RuntimeError,
+        "no container engine answers; start it, or name it in DOCKER_HOST",
+    ),
+    r"buildx component is missing|unknown flag: --secret": (
+        BadInput,
+        "this client has no BuildKit; install buildx, or name another client with DOCKER=...",
+    ),
+    r"no basic auth credentials|unauthorized|authentication required|denied: ": (
+        BadInput,
+        "the registry refuses these credentials; log in (docker login REGISTRY) as somebody who may push there",
+    ),
+    r"manifest unknown|pull access denied|manifest .* not found|failed to resolve|failed to load metadata": (
+        BadInput,
+        "the base image cannot be had; name one with BASE=..., or check the way to its registry",
+    ),
+    r"connection refused|no such host|i/o timeout|eof$|server gave http response": (
+        RuntimeError,
+        "the registry does not answer; check REGISTRY and that it is up",
+    ),
+    r"no such image|does not exist locally": (BadInput, "there is no such image here; make build first"),
+}
+"""What the engine says, and what that means."""
+
+
+def failure(arguments: Sequence[str], said: str) -> Exception:
+    """What a failure of the client means, as an exception with a plain message."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    what, last = f"{client()} {arguments[0]}", lines[-1] if lines else "it left no word"
+    for pattern, (kind, meaning) in FAILURES.items():
+        if re.search(pattern, said, re.IGNORECASE):
+            return kind(f"{what}: {meaning} ({last})")
+    return RuntimeError(f"{what}: {last}")

@@ -1,0 +1,274 @@
+"""Build, push and pin the images of the components: `python -m launch.images`."""
+
+import contextlib
+import json
+import posixpath
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from components.common.cli import BadInput, say, step_group
+from components.common.files import atomic_file
+from launch.engine import client, engine
+from launch.options import STEPS
+
+PROJECT = Path(__file__).parent.parent
+DIST = PROJECT / "dist"
+IMAGE_LINE = re.compile(r"^(\s+image: )\S+$", re.MULTILINE)
+"""The line of a component.yaml that names its image."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image: the step whose Dockerfile makes it, the target in it, and what its name and its tag end in."""
+
+    step: str
+    target: str = ""
+    repository: str = ""
+    suffix: str = ""
+
+    def reference(self, registry: str, version: str) -> str:
+        """Registry (may be empty), repository and tag."""
+        name = f"trainyard-{self.repository or self.step}:{version}{self.suffix}"
+        return f"{registry.rstrip('/')}/{name}" if registry else name
+
+
+IMAGES = {
+    **{name: Image(name) for name in STEPS},
+    "predictor": Image("serve", "predictor", repository="predictor"),
+}
+"""What a release consists of."""
+
+ON_REQUEST = {
+    "download-tf": Image("download", "tf", suffix="-tf"),
+    "evaluate-tf": Image("evaluate", "tf", suffix="-tf"),
+}
+"""With TensorFlow, for what the lean ones leave out."""
+
+GPU = {
+    "train": Image("train", suffix="-gpu"),
+    "evaluate": Image("evaluate", "tf", suffix="-gpu"),
+}
+
+
+@contextlib.contextmanager
+def pip_secrets() -> Iterator[list[str]]:
+    """Options that let pip inside a build reach the index as pip here does, without a trace in the image.
+
+    The index, a proxy and a certificate authority come from pip's own configuration (its files and PIP_* variables).
+    """
+    configured = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
+    settings = dict(re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", configured, re.MULTILINE))
+    names = ("index-url", "extra-index-url", "trusted-host", "proxy")
+    kept = {name: settings[name] for name in names if name in settings}
+    options = []
+    if certificate := settings.get("cert"):
+        kept["cert"] = "/run/secrets/ca.crt"
+        options = ["--secret", f"id=ca.crt,src={certificate}"]
+    with tempfile.NamedTemporaryFile("w", prefix="pip-", suffix=".conf") as file:
+        file.write("\n".join(["[global]", *(f"{name} = {value}" for name, value in kept.items()), ""]))
+        file.flush()
+        yield [*options, "--secret", f"id=pip.conf,src={file.name}"]
+
+
+def build_image(image: Image, reference: str, base: str, version: str) -> None:
+    """Build one image and tag it."""
+    labels = {"VERSION": version, "REVISION": _git("rev-parse", "HEAD"), "SOURCE": _git("remote", "get-url", "origin")}
+    arguments = {"BASE": base, **labels, **({"GPU": "-gpu"} if image.suffix == "-gpu" else {})}
+    options = [option for name, value in arguments.items() if value for option in ("--build-arg", f"{name}={value}")]
+    if image.target:
+        options += ["--target", image.target]
+    with pip_secrets() as secrets:
+        dockerfile = f"components/{image.step}/Dockerfile"
+        engine("build", "--progress=plain", "-f", dockerfile, *options, *secrets, "-t", reference, ".")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def pin(references: dict[str, str]) -> None:
+    """Write dist/images.json, and dist/components/<step>/component.yaml with the image of each step.
+
+    Args:
+        references: By image; what other images are called stays as it was written before.
+    """
+    known = {**images(DIST / "images.json"), **references} if (DIST / "images.json").is_file() else references
+    _write(DIST / "images.json", json.dumps(known, indent=2) + "\n")
+    for step in references.keys() & STEPS:
+        text = (PROJECT / "components" / step / "component.yaml").read_text()
+        pinned, count = IMAGE_LINE.subn(rf"\g<1>{references[step]}", text)
+        assert count == 1, f"components/{step}/component.yaml names {count} images"
+        _write(DIST / "components" / step / "component.yaml", pinned)
+
+
+def images(path: Path) -> dict[str, str]:
+    """The images in a file that `pin` wrote.
+
+    Raises:
+        BadInput: there is no such file, or it is something else.
+    """
+    try:
+        return {str(name): str(reference) for name, reference in json.loads(path.read_text()).items()}
+    except FileNotFoundError:
+        raise BadInput(
+            f"--images: expected a file of images, received {str(path)!r}, where nothing is; make build writes it"
+        ) from None
+    except (ValueError, AttributeError):
+        raise BadInput(f"--images: expected what make push writes, received something else in {path}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text(text)
+
+
+def push_image(reference: str) -> str:
+    """Push an image.
+
+    Returns:
+        Its name by digest, which the registry has confirmed.
+
+    Raises:
+        RuntimeError: what the registry returns under the digest is another image.
+    """
+    engine("push", "--quiet", reference)
+    repository = reference.rpartition(":")[0]
+    digests = json.loads(engine("image", "inspect", "--format", "{{json .RepoDigests}}", reference))
+    pinned = next(digest for digest in digests if digest.startswith(f"{repository}@"))
+    engine("pull", "--quiet", pinned)  # the engine checks what it receives against the digest
+    sent, received = (engine("image", "inspect", "--format", "{{.Id}}", name) for name in (reference, pinned))
+    if sent != received:
+        raise RuntimeError(f"{pinned}: expected the image {sent} that was pushed, received {received}; push it again")
+    return pinned
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes in bytes, uncompressed: of the layers of each image, by layer."""
+
+    layers: dict[str, dict[str, int]]
+
+    def total(self, name: str) -> int:
+        return sum(self.layers[name].values())
+
+    def shared(self, name: str) -> int:
+        """What other images hold as well."""
+        others = {layer for other, layers in self.layers.items() if other != name for layer in layers}
+        return sum(size for layer, size in self.layers[name].items() if layer in others)
+
+    def unique(self) -> int:
+        """All layers, each counted once."""
+        return sum({layer: size for layers in self.layers.values() for layer, size in layers.items()}.values())
+
+
+def measure(references: dict[str, str]) -> Sizes:
+    """Measure images as the engine saves them: one archive with each layer once."""
+    for reference in references.values():
+        engine("image", "inspect", reference)
+    with subprocess.Popen([client(), "save", *references.values()], stdout=subprocess.PIPE) as process:
+        sizes, links, manifest = {}, {}, []
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            for member in archive:
+                if member.name == "manifest.json":
+                    manifest = json.load(archive.extractfile(member))  # type: ignore[arg-type]
+                elif member.issym():
+                    links[member.name] = posixpath.normpath(
+                        posixpath.join(posixpath.dirname(member.name), member.linkname)
+                    )
+                else:
+                    sizes[member.name] = member.size
+    layers = {tag: entry["Layers"] for entry in manifest for tag in entry["RepoTags"] or []}
+    return Sizes(
+        {
+            name: {(path := links.get(layer, layer)): sizes[path] for layer in layers[reference]}
+            for name, reference in references.items()
+        }
+    )
+
+
+registry_option = click.option("--registry", default="", help="Where the images belong: host[:port][/path].")
+version_option = click.option("--version", default="dev", help="Tag of the images.")
+
+
+@step_group
+def main() -> None:
+    """Build, push and measure the images of the components.
+
+    \b
+    Examples:
+      python -m launch.images build --step train
+      python -m launch.images push --registry ghcr.io/me --version 1.2.0
+    """
+    if click.get_current_context().invoked_subcommand is None:
+        click.echo(click.get_current_context().get_help())
+
+
+@main.command()
+@click.option("--step", "name", type=click.Choice([*IMAGES, *ON_REQUEST]), help="Only this one.  [default: a release]")
+@click.option("--base", default="", help="Base image, with Python 3.11 or newer.  [default: python:3.11-slim]")
+@click.option("--gpu", is_flag=True, help="The variants of train and evaluate for NVIDIA GPUs.")
+@registry_option
+@version_option
+def build(name: str | None, base: str, gpu: bool, registry: str, version: str) -> None:
+    """Build the images of a release, or one of them; dist/images.json then names them.
+
+    pip's own configuration (index, proxy, certificate authority) holds inside the build, without a trace in the image.
+    """
+    chosen = GPU if gpu else IMAGES
+    if name:
+        known = {**IMAGES, **ON_REQUEST, **chosen}
+        chosen = {name: known[name]}
+    references = {}
+    for each, image in chosen.items():
+        started = time.perf_counter()
+        references[each] = image.reference(registry, version)
+        build_image(image, references[each], base, version)
+        say("build", f"{references[each]}  {time.perf_counter() - started:.1f} s")
+    pin(references)
+
+
+@main.command()
+@click.option("--gpu", is_flag=True, help="The variants for NVIDIA GPUs.")
+@registry_option
+@version_option
+def push(gpu: bool, registry: str, version: str) -> None:
+    """Push the images of a release, and pin dist/images.json and dist/components/<step>/component.yaml to digests."""
+    if not registry:
+        raise BadInput("--registry: expected host[:port][/path], received none; make push REGISTRY=...")
+    references = {}
+    for name, image in (GPU if gpu else IMAGES).items():
+        references[name] = push_image(image.reference(registry, version))
+        say("push", references[name])
+    pin(references)
+
+
+@main.command()
+@registry_option
+@version_option
+def sizes(registry: str, version: str) -> None:
+    """Print the size of each image, and what they need together, in MB (10^6 bytes, uncompressed)."""
+    measured = measure({name: image.reference(registry, version) for name, image in IMAGES.items()})
+    click.echo(f"{'image':<12}{'MB':>8}{'shared':>9}{'own':>8}")
+    for name in measured.layers:
+        total, shared = measured.total(name) / 1e6, measured.shared(name) / 1e6
+        click.echo(f"{name:<12}{total:>8.1f}{shared:>9.1f}{total - shared:>8.1f}")
+    steps = Sizes({step: measured.layers[step] for step in STEPS})
+    click.echo(
+        f"\n{steps.unique() / 1e6:.1f} MB for the five steps, {measured.unique() / 1e6:.1f} MB with the model server"
+    )
+
+
+if __name__ == "__main__":
+    main()

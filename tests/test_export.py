@@ -1,0 +1,291 @@
+"""Export: a version is published whole or not at all, never changes, and is refused in plain words."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components.common.files import files_below, sha256_of_folder
+
+PROJECT = Path(__file__).parent.parent
+
+
+def make_model(folder, seed, files=12):
+    """A folder laid out like a model, of random bytes."""
+    source = random.Random(seed)
+    names = ["1/saved_model.pb", "1/variables/variables.index", "model.keras", "model.tflite"]
+    for name in [*names, *(f"1/assets/{number}.txt" for number in range(files - len(names)))]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(source.randbytes(source.randrange(1, 60_000)))
+    (folder / "model.json").write_text(json.dumps({"format": 1, "seed": seed}))
+    return folder
+
+
+def make_evaluation(folder, model, passed=True):
+    folder.mkdir()
+    rule = {
+        "metric": "accuracy",
+        "at_least": 0.95,
+        "value": 0.97,
+        "passed": passed,
+        "text": f"accuracy 0.9700 >= 0.95: {'passed' if passed else 'failed'}",
+    }
+    verdict = {"accuracy": 0.97, "passed": passed, "rules": [rule], "model_sha256": sha256_of_folder(model)}
+    (folder / "evaluation.json").write_text(json.dumps(verdict))
+    (folder / "report.html").write_text("<html></html>")
+    return folder
+
+
+@pytest.fixture
+def fake_model(tmp_path):
+    return make_model(tmp_path / "model", seed=1)
+
+
+@pytest.fixture
+def other_model(tmp_path):
+    return make_model(tmp_path / "other", seed=2)
+
+
+def keys(store, bucket, prefix=""):
+    pages = store.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return sorted(item["Key"] for page in pages for item in page.get("Contents", []))
+
+
+def read(store, bucket, key):
+    return store.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def published(store, bucket, name="mnist"):
+    """The published versions, each checked: its objects are those of its manifest, byte for byte."""
+    versions = []
+    for key in keys(store, bucket, f"{name}/"):
+        if not key.endswith("/manifest.json"):
+            continue
+        prefix = key.removesuffix("manifest.json")
+        files = json.loads(read(store, bucket, key))["files"]
+        assert keys(store, bucket, prefix) == sorted([key, *(prefix + file["path"] for file in files)])
+        for file in files:
+            content = read(store, bucket, prefix + file["path"])
+            assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size"], file["sha256"])
+        versions.append(int(prefix.split("/")[-2]))
+    return versions
+
+
+def same(store, bucket, prefix, folder):
+    """Whether a published version holds exactly a folder's files (its evaluation and manifest aside)."""
+    names = {key.removeprefix(prefix) for key in keys(store, bucket, prefix)} - {"manifest.json"}
+    names = {name for name in names if not name.startswith("evaluation/")}
+    return names == {path.as_posix() for path in files_below(folder)} and all(
+        read(store, bucket, prefix + name) == (folder / name).read_bytes() for name in names
+    )
+
+
+def last_line(done):
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().split("\n")[-1]
+
+
+def test_a_model_is_published_with_its_evaluation_and_manifest(step, store, bucket, fake_model, tmp_path):
+    evaluation = make_evaluation(tmp_path / "evaluation", fake_model)
+    uri = tmp_path / "outputs" / "uri"
+    arguments = ["--model", fake_model, "--evaluation", evaluation, "--bucket", bucket, "--model-uri", uri]
+    done = step("export", *arguments, "--model-name", "digits", "--version", "3")
+    assert done.returncode == 0, done.stderr
+    assert uri.read_text() == f"s3://{bucket}/digits/3/"
+    assert last_line(done).startswith(f"export    s3://{bucket}/digits/3/  15 files, ")
+    assert published(store, bucket, "digits") == [3]
+    assert same(store, bucket, "digits/3/", fake_model)
+    assert read(store, bucket, "digits/3/evaluation/report.html") == b"<html></html>"
+    manifest = json.loads(read(store, bucket, "digits/3/manifest.json"))
+    assert (manifest["format"], manifest["name"], manifest["version"]) == (1, "digits", 3)
+
+
+def test_the_bucket_is_made_private_when_it_is_missing(step, store, bucket, fake_model):
+    name = f"{bucket}-new"
+    done = step("export", "--model", fake_model, "--bucket", name)
+    assert done.returncode == 0, done.stderr
+    assert "unevaluated" in done.stderr
+    grants = store.client.get_bucket_acl(Bucket=name)["Grants"]
+    assert [grant["Grantee"]["Type"] for grant in grants] == ["CanonicalUser"]
+
+
+def test_versions_are_numbered_and_the_same_content_keeps_its_number(step, store, bucket, fake_model, other_model):
+    def export(model, version="next"):
+        done = step("export", "--model", model, "--bucket", bucket, "--version", version)
+        assert done.returncode == 0, done.stderr
+        return last_line(done)
+
+    assert f"s3://{bucket}/mnist/9/" in export(fake_model, "9")
+    assert f"s3://{bucket}/mnist/10/" in export(other_model)
+    assert "mnist/10/" in (again := export(other_model))
+    assert "already" in again
+    assert "mnist/9/" in (again := export(fake_model, "9"))
+    assert "already" in again
+    assert f"s3://{bucket}/mnist/11/" in export(fake_model)
+    assert published(store, bucket) == [10, 11, 9]
+
+
+def test_a_published_version_refuses_other_content(step, store, bucket, fake_model, other_model):
+    assert step("export", "--model", fake_model, "--bucket", bucket, "--version", "3").returncode == 0
+    done = step("export", "--model", other_model, "--bucket", bucket, "--version", "3")
+    assert done.returncode == 2
+    assert f"s3://{bucket}/mnist/3/: " in last_line(done)
+    assert "use --version next or 4" in last_line(done)
+    assert same(store, bucket, "mnist/3/", fake_model)
+
+
+def start(store_environment, model, bucket, version):
+    from conftest import outside_aws
+
+    command = [sys.executable, "-m", "components.export", "--model", model, "--bucket", bucket, "--version", version]
+    return subprocess.Popen(
+        command, cwd=PROJECT, env=outside_aws() | store_environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("version", ["3", "next"])
+def test_of_two_publishers_of_different_content_one_gets_the_version(store, bucket, fake_model, other_model, version):
+    for attempt in range(3):
+        number = str(3 + attempt) if version == "3" else "next"
+        models = (fake_model, other_model) if version == "3" else changed(attempt, fake_model, other_model)
+        publishers = [start(store.environment, model, bucket, number) for model in models]
+        said = [publisher.communicate(timeout=60)[1] for publisher in publishers]
+        codes = sorted(publisher.returncode for publisher in publishers)
+        assert codes == ([0, 2] if version == "3" else [0, 0]), said
+        if version == "3":
+            winner = models[0] if publishers[0].returncode == 0 else models[1]
+            assert same(store, bucket, f"mnist/{number}/", winner)
+    count = 3 if version == "3" else 6
+    assert len(published(store, bucket)) == count
+
+
+def changed(attempt, *models):
+    for model in models:
+        (model / "model.json").write_text(json.dumps({"format": 1, "of": model.name, "attempt": attempt}))
+    return models
+
+
+def test_publishers_of_the_same_content_all_succeed(store, bucket, fake_model):
+    publishers = [start(store.environment, fake_model, bucket, "3") for _ in range(3)]
+    said = [publisher.communicate(timeout=60)[1] for publisher in publishers]
+    assert [publisher.returncode for publisher in publishers] == [0, 0, 0], said
+    assert published(store, bucket) == [3]
+    assert same(store, bucket, "mnist/3/", fake_model)
+
+
+def test_a_version_is_never_half_there(step, store, bucket, fake_model, other_model):
+    """A publisher killed at any moment leaves no version behind; the next one succeeds."""
+    moments = random.Random(7)
+    unfinished = 0
+    for version in range(1, 9):
+        publisher = start(store.environment, fake_model, bucket, str(version))
+        before = time.monotonic()
+        while not keys(store, bucket, f"mnist/{version}/") and time.monotonic() < before + 10:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.15))
+        publisher.kill()
+        publisher.communicate()
+        unfinished += version not in published(store, bucket)
+
+        other = start(store.environment, other_model, bucket, str(version))
+        assert "use --version next or" in other.communicate(timeout=60)[1]
+        assert other.returncode == 2
+        again = start(store.environment, fake_model, bucket, str(version))
+        assert again.communicate(timeout=60)[1]
+        assert again.returncode == 0
+        assert same(store, bucket, f"mnist/{version}/", fake_model)
+    assert unfinished > 2
+    assert sorted(published(store, bucket)) == list(range(1, 9))
+
+
+def test_a_begun_version_of_other_content_is_passed_over(step, store, bucket, fake_model):
+    store.client.put_object(Bucket=bucket, Key="mnist/4/1/variables/variables.index", Body=b"left behind")
+    done = step("export", "--model", fake_model, "--bucket", bucket)
+    assert done.returncode == 0, done.stderr
+    assert published(store, bucket) == [5]
+    assert read(store, bucket, "mnist/4/1/variables/variables.index") == b"left behind"
+
+
+def test_an_object_of_somebody_else_in_a_version_is_refused(step, store, bucket, fake_model):
+    """It was put there between our first look and our upload."""
+    from components.common import s3
+    from components.export import publish
+
+    entries = publish.collect(fake_model, None)
+    publication = publish._Publication(s3.client(store.environment), bucket, "mnist", 3, entries)
+    upload = publication._upload_files
+
+    def upload_beside_somebody():
+        store.client.put_object(Bucket=bucket, Key="mnist/3/1/stranger", Body=b"x")
+        upload()
+
+    publication._upload_files = upload_beside_somebody
+    with pytest.raises(publish.Taken, match="holds 1/stranger, which is not of this model"):
+        publication.publish()
+    assert published(store, bucket) == []
+
+
+def test_a_model_that_did_not_pass_is_refused_with_the_rule(step, store, bucket, fake_model, tmp_path):
+    evaluation = make_evaluation(tmp_path / "evaluation", fake_model, passed=False)
+    done = step("export", "--model", fake_model, "--evaluation", evaluation, "--bucket", bucket)
+    assert done.returncode == 2
+    assert "accuracy 0.9700 >= 0.95: failed" in last_line(done)
+    assert keys(store, bucket) == []
+
+
+def test_the_evaluation_of_another_model_is_refused(step, store, bucket, fake_model, other_model, tmp_path):
+    evaluation = make_evaluation(tmp_path / "evaluation", other_model)
+    done = step("export", "--model", fake_model, "--evaluation", evaluation, "--bucket", bucket)
+    assert done.returncode == 2
+    assert sha256_of_folder(other_model) in last_line(done)
+    assert step("export", "--model", fake_model, "--evaluation", tmp_path, "--bucket", bucket).returncode == 2
+    assert keys(store, bucket) == []
+
+
+def test_an_empty_file_is_refused(step, store, bucket, fake_model):
+    (fake_model / "1" / "empty").touch()
+    done = step("export", "--model", fake_model, "--bucket", bucket)
+    assert done.returncode == 2
+    assert "empty file" in last_line(done)
+    assert keys(store, bucket) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--model-name", "Mnist"),
+        ("--model-name", "a/b"),
+        ("--model-name", "-a"),
+        ("--model-name", "a" * 64),
+        ("--bucket", "Models"),
+        ("--bucket", "a/b"),
+        ("--bucket", "ab"),
+        ("--version", "0"),
+        ("--version", "-1"),
+        ("--version", "03"),
+        ("--version", "latest"),
+        ("--model", "/nowhere"),
+    ],
+)
+def test_a_bad_option_is_named(step, fake_model, option, value):
+    options = {"--model": fake_model} | {option: value}
+    done = step("export", *(word for pair in options.items() for word in pair))
+    assert done.returncode == 2
+    assert value in last_line(done)
+
+
+def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, store, bucket, fake_model):
+    for wrong, words in (
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS_ENDPOINT_URL"),
+    ):
+        done = step("export", "--model", fake_model, "--bucket", bucket, env=wrong, timeout=35)
+        assert done.returncode == 1
+        assert f"s3://{bucket}: " in last_line(done)
+        assert words in last_line(done)
+    assert keys(store, bucket) == []
