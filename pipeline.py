@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 
 
-def build(s3_secret: str = "s3-credentials") -> "GraphComponent":
+def build(
+    s3_secret: str = "s3-credentials", images: dict[str, str] | None = None, gpus: int = 0, gpu_node: str = ""
+) -> "GraphComponent":
     """The pipeline.
 
     Args:
         s3_secret: Kubernetes secret whose keys (the names in `STORE_KEYS`) the steps that use the object store get as
             environment. Only a cluster looks at it.
+        images: By step, in place of those in component.yaml.
+        gpus: NVIDIA GPUs for train. Only a cluster looks at it.
+        gpu_node: Label of the nodes that have them, `key=value`; empty: any node with that many free.
     """
     from kfp import dsl, kubernetes
     from kfp.components import load_component_from_file
@@ -88,10 +93,25 @@ def build(s3_secret: str = "s3-credentials") -> "GraphComponent":
             task.set_caching_options(False)
         for task in (fetched, published, served):
             kubernetes.use_secret_as_env(task, s3_secret, {key: key for key in STORE_KEYS})
+        for name, task in zip(STEPS, (fetched, trained, evaluated, published, served), strict=True):
+            if images and name in images:
+                task.set_container_image(images[name])
+        if gpus:
+            from launch.cluster import ask_for_gpus
+
+            ask_for_gpus(trained, gpus, gpu_node)
 
     return trainyard
 
 
+images_option = click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Images of the steps, as make build and make push write them into dist/images.json.",
+)
+gpus_option = click.option("--gpus", type=click.IntRange(min=0), default=0, help="NVIDIA GPUs for train.")
+gpu_node_option = click.option("--gpu-node", default="", metavar="KEY=VALUE", help="Label of the nodes that have them.")
 s3_secret_option = click.option(
     "--s3-secret", default="s3-credentials", help="Kubernetes secret with the object store's AWS_* keys."
 )
@@ -119,23 +139,34 @@ def main() -> None:
     default="",
     help="Data set, a path or a URI.  [default: MNIST through TFDS; without a network the digits in examples/data]",
 )
+@click.option(
+    "--runner",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    help="What the steps are: processes, or containers of the images in --images.",
+)
+@images_option
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
 @parameter_options("source", "target", "namespace", "service_account", "runtime_version")
-def run(data: str, runs: Path, **parameters: Any) -> None:
-    """Run the pipeline on this machine, each step as a process, and leave a live endpoint.
+def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: Any) -> None:
+    """Run the pipeline on this machine, each step as a process or a container, and leave a live endpoint.
 
     The object store is the one in AWS_ENDPOINT_URL, or a small one that is started here. The summary is written to
     FOLDER/<run>/summary.json; FOLDER/latest is the newest run. `make stop` ends the endpoint and the store.
     """
     from launch.laptop import run_here
 
-    run_here(build(), data, _given(parameters), runs)
+    chosen = _images(images or Path("dist/images.json")) if runner == "docker" else None
+    run_here(build(images=chosen), data, _given(parameters), runs, chosen)
 
 
 @main.command(name="compile")
 @click.argument("output", type=click.Path(path_type=Path), default="dist/pipeline.yaml")
+@images_option
+@gpus_option
+@gpu_node_option
 @s3_secret_option
-def compile_(output: Path, s3_secret: str) -> None:
+def compile_(output: Path, images: Path | None, gpus: int, gpu_node: str, s3_secret: str) -> None:
     """Compile the pipeline for Kubeflow Pipelines into the file OUTPUT (dist/pipeline.yaml)."""
     from kfp.compiler import Compiler
 
@@ -143,7 +174,7 @@ def compile_(output: Path, s3_secret: str) -> None:
 
     with tempfile.TemporaryDirectory() as scratch, atomic_file(output) as partial:
         compiled = Path(scratch) / "pipeline.yaml"  # the compiler insists on this ending
-        Compiler().compile(build(s3_secret), str(compiled))
+        Compiler().compile(build(s3_secret, _images(images), gpus, gpu_node), str(compiled))
         partial.write_text(compiled.read_text())
     say("compile", str(output))
 
@@ -152,16 +183,37 @@ def compile_(output: Path, s3_secret: str) -> None:
 @click.option("--host", required=True, help="URL of the Kubeflow Pipelines API.")
 @click.option("--experiment", default="trainyard", help="Experiment that the run belongs to.")
 @click.option("--wait", is_flag=True, help="Wait until the run ends; its failure is this command's failure.")
+@images_option
+@gpus_option
+@gpu_node_option
 @s3_secret_option
 @parameter_options("target", "port")
-def submit(host: str, experiment: str, wait: bool, s3_secret: str, **parameters: Any) -> None:
+def submit(
+    host: str,
+    experiment: str,
+    wait: bool,
+    images: Path | None,
+    gpus: int,
+    gpu_node: str,
+    s3_secret: str,
+    **parameters: Any,
+) -> None:
     """Start a run on a Kubeflow Pipelines cluster and print its URL.
 
     A login that the cluster asks for is kfp's own: see KF_PIPELINES_* in its documentation.
     """
     from launch.cluster import submit_run
 
-    submit_run(build(s3_secret), _given(parameters), host, experiment, wait)
+    submit_run(build(s3_secret, _images(images), gpus, gpu_node), _given(parameters), host, experiment, wait)
+
+
+def _images(path: Path | None) -> dict[str, str] | None:
+    """The images of the steps in such a file."""
+    if path is None:
+        return None
+    from launch.images import read_images
+
+    return read_images(path)
 
 
 def _given(parameters: dict[str, Any]) -> dict[str, Any]:

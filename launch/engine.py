@@ -5,6 +5,8 @@ import re
 import subprocess
 from collections.abc import Sequence
 
+import click
+
 from components.common.cli import BadInput
 
 
@@ -52,13 +54,17 @@ FAILURES: dict[str, tuple[type[Exception], str]] = {
         BadInput,
         "this client has no BuildKit; install buildx, or name another client with DOCKER=...",
     ),
+    r"failed to (solve|create LLB).*(not found|no such host|refused|timeout|unauthorized|denied|no basic auth)": (
+        BadInput,
+        "the base image cannot be had; name one with BASE=..., or check the way to its registry",
+    ),
     r"no basic auth credentials|unauthorized|authentication required|denied: ": (
         BadInput,
         "the registry refuses these credentials; log in (docker login REGISTRY) as somebody who may push there",
     ),
-    r"manifest unknown|pull access denied|manifest .* not found|failed to resolve|failed to load metadata": (
+    r"manifest unknown|pull access denied|manifest .* not found": (
         BadInput,
-        "the base image cannot be had; name one with BASE=..., or check the way to its registry",
+        "the registry has no such image; make push puts it there",
     ),
     r"connection refused|no such host|i/o timeout|eof$|server gave http response": (
         RuntimeError,
@@ -76,4 +82,5 @@ def failure(arguments: Sequence[str], said: str) -> Exception:
     for pattern, (kind, meaning) in FAILURES.items():
         if re.search(pattern, said, re.IGNORECASE):
             return kind(f"{what}: {meaning} ({last})")
-    return RuntimeError(f"{what}: {last}")
+    click.echo("\n".join(lines[-40:]), err=True)
+    return RuntimeError(f"{what} failed ({last}); what it said stands above")

@@ -104,7 +104,7 @@ def pin(references: dict[str, str]) -> None:
     Args:
         references: By image; what other images are called stays as it was written before.
     """
-    known = {**images(DIST / "images.json"), **references} if (DIST / "images.json").is_file() else references
+    known = {**read_images(DIST / "images.json"), **references} if (DIST / "images.json").is_file() else references
     _write(DIST / "images.json", json.dumps(known, indent=2) + "\n")
     for step in references.keys() & STEPS:
         text = (PROJECT / "components" / step / "component.yaml").read_text()
@@ -113,7 +113,7 @@ def pin(references: dict[str, str]) -> None:
         _write(DIST / "components" / step / "component.yaml", pinned)
 
 
-def images(path: Path) -> dict[str, str]:
+def read_images(path: Path) -> dict[str, str]:
     """The images in a file that `pin` wrote.
 
     Raises:

@@ -15,6 +15,7 @@ import click
 from components.common.cli import BadInput
 from components.common.files import atomic_file
 from launch import store
+from launch.containers import steps_as_containers
 from launch.processes import PipelineRun, steps_as_processes
 from launch.seeding import seed
 
@@ -30,14 +31,21 @@ def state_folder() -> Path:
     return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard")
 
 
-def run_here(pipeline: "GraphComponent", data: str, parameters: dict[str, Any], runs: Path) -> None:
-    """Run the pipeline with processes, send one image to its endpoint, and tell how it went.
+def run_here(
+    pipeline: "GraphComponent",
+    data: str,
+    parameters: dict[str, Any],
+    runs: Path,
+    images: dict[str, str] | None = None,
+) -> None:
+    """Run the pipeline here, send one image to its endpoint, and tell how it went.
 
     Args:
         pipeline: From `pipeline.build`.
         data: See `seeding.seed`.
         parameters: Pipeline parameters that were given.
         runs: Folder for the runs; `<run>/summary.json` is written and `latest` points to the run, failed or not.
+        images: By step; its steps run in containers of these. Without: as processes.
 
     Raises:
         BadInput, RuntimeError: a step failed; its last line is part of the message.
@@ -48,7 +56,8 @@ def run_here(pipeline: "GraphComponent", data: str, parameters: dict[str, Any], 
     os.environ["TRAINYARD_HOME"] = str(home.resolve())  # the steps run in folders of their own
     seeded = seed(data, home)
     runs.mkdir(parents=True, exist_ok=True)
-    with steps_as_processes(runs) as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator:
+    steps = steps_as_containers(runs, images) if images else steps_as_processes(runs)
+    with steps as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator:
         try:
             pipeline(source=seeded.source, **{**seeded.parameters, **parameters, "target": "process"})
         except RuntimeError as error:

@@ -38,6 +38,18 @@ class PipelineRun:
     folder: Path | None = None
     steps: list[StepRun] = field(default_factory=list)
 
+    def place(self, runs: Path, command: list[str]) -> str:
+        """Learn the folder of the run from the command of a step that begins; returns the name of its task.
+
+        kfp.local hands a step paths <runs>/<run>/<task>/<output>. Those of its inputs belong to tasks that succeeded
+        before it.
+        """
+        root = runs.resolve()
+        parts = [Path(argument).relative_to(root).parts for argument in command if argument.startswith(f"{root}/")]
+        succeeded = {step.name for step in self.steps if step.exit_code == 0}
+        self.folder = runs / parts[0][0]
+        return next(part[1] for part in parts if part[1] not in succeeded)
+
 
 @contextlib.contextmanager
 def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
@@ -62,7 +74,7 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
             self.environment = {**os.environ, **(env_vars or {})}
 
         def run(self) -> Any:
-            run.folder, task = self._place()
+            task = run.place(runs, self.command)
             program, *arguments = self.command
             started = time.perf_counter()
             code, last_line = run_process(
@@ -70,19 +82,6 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
             )
             run.steps.append(StepRun(task, time.perf_counter() - started, code, last_line))
             return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
-
-        def _place(self) -> tuple[Path, str]:
-            """Folder of the run and name of this task: kfp.local hands a step paths <runs>/<run>/<task>/<output>.
-
-            Those of its inputs belong to tasks that succeeded before it.
-            """
-            root = runs.resolve()
-            parts = [
-                Path(argument).relative_to(root).parts for argument in self.command if argument.startswith(f"{root}/")
-            ]
-            succeeded = {step.name for step in run.steps if step.exit_code == 0}
-            task = next(part[1] for part in parts if part[1] not in succeeded)
-            return runs / parts[0][0], task
 
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs.resolve()))
     original, handlers.SubprocessTaskHandler = handlers.SubprocessTaskHandler, StepProcess

@@ -40,20 +40,47 @@ def bucket(store):
 
 
 @pytest.fixture
-def step(store):
-    """Run a step as a process: `step("export", "--model", folder, ...)`."""
+def start_step(store):
+    """Start a step as a process and go on: `start_step("export", "--model", folder, ...)`."""
 
-    def run(*args, env=None, timeout=120):
-        return subprocess.run(
+    def start(*args, env=None):
+        return subprocess.Popen(
             [sys.executable, "-m", f"components.{args[0]}", *map(str, args[1:])],
             cwd=PROJECT,
             env=outside_aws() | store.environment | (env or {}),
-            timeout=timeout,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
+    return start
+
+
+@pytest.fixture
+def step(start_step):
+    """Run a step as a process: `step("export", "--model", folder, ...)`."""
+
+    def run(*args, env=None, timeout=120):
+        with start_step(*args, env=env) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk]).returncode:
+        pytest.skip("a small disk takes root and mount")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def component(step_name: str) -> dict:
 
 def options(step_name: str) -> dict[str, click.Option]:
     command = importlib.import_module(f"components.{step_name}.__main__").main
-    ours = ("help", "debug")
+    ours = ("help", "debug", "no_ui")  # the last a short form of --ui false
     return {p.name: p for p in command.params if isinstance(p, click.Option) and p.name not in ours}
 
 

@@ -3,16 +3,11 @@
 import hashlib
 import json
 import random
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from components.common.files import files_below, sha256_of_folder
-
-PROJECT = Path(__file__).parent.parent
 
 
 def make_model(folder, seed, files=12):
@@ -73,7 +68,7 @@ def published(store, bucket, name="mnist"):
             content = read(store, bucket, prefix + file["path"])
             assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size"], file["sha256"])
         versions.append(int(prefix.split("/")[-2]))
-    return versions
+    return sorted(versions)
 
 
 def same(store, bucket, prefix, folder):
@@ -127,7 +122,7 @@ def test_versions_are_numbered_and_the_same_content_keeps_its_number(step, store
     assert "mnist/9/" in (again := export(fake_model, "9"))
     assert "already" in again
     assert f"s3://{bucket}/mnist/11/" in export(fake_model)
-    assert published(store, bucket) == [10, 11, 9]
+    assert published(store, bucket) == [9, 10, 11]
 
 
 def test_a_published_version_refuses_other_content(step, store, bucket, fake_model, other_model):
@@ -139,68 +134,69 @@ def test_a_published_version_refuses_other_content(step, store, bucket, fake_mod
     assert same(store, bucket, "mnist/3/", fake_model)
 
 
-def start(store_environment, model, bucket, version):
-    from conftest import outside_aws
+@pytest.fixture
+def start(start_step, bucket):
+    """Start to publish a model as a version."""
 
-    command = [sys.executable, "-m", "components.export", "--model", model, "--bucket", bucket, "--version", version]
-    return subprocess.Popen(
-        command, cwd=PROJECT, env=outside_aws() | store_environment, stderr=subprocess.PIPE, text=True
-    )
+    def start(model, version):
+        return start_step("export", "--model", model, "--bucket", bucket, "--version", version)
+
+    return start
 
 
-@pytest.mark.parametrize("version", ["3", "next"])
-def test_of_two_publishers_of_different_content_one_gets_the_version(store, bucket, fake_model, other_model, version):
+def finish(*publishers):
+    """Wait for publishers: their exit codes, and the last lines they said."""
+    lines = [publisher.communicate(timeout=60)[1].strip().split("\n")[-1] for publisher in publishers]
+    return [publisher.returncode for publisher in publishers], lines
+
+
+def test_of_two_publishers_of_different_content_one_gets_the_version(store, bucket, start, fake_model, other_model):
+    for version in range(3, 6):
+        models = (fake_model, other_model)
+        codes, said = finish(*(start(model, version) for model in models))
+        assert sorted(codes) == [0, 2], said
+        assert f"use --version next or {version + 1}" in said[codes.index(2)]
+        assert same(store, bucket, f"mnist/{version}/", models[codes.index(0)])
+    assert published(store, bucket) == [3, 4, 5]
+
+
+def test_of_two_publishers_of_the_next_version_each_gets_one(store, bucket, start, fake_model, other_model):
     for attempt in range(3):
-        number = str(3 + attempt) if version == "3" else "next"
-        models = (fake_model, other_model) if version == "3" else changed(attempt, fake_model, other_model)
-        publishers = [start(store.environment, model, bucket, number) for model in models]
-        said = [publisher.communicate(timeout=60)[1] for publisher in publishers]
-        codes = sorted(publisher.returncode for publisher in publishers)
-        assert codes == ([0, 2] if version == "3" else [0, 0]), said
-        if version == "3":
-            winner = models[0] if publishers[0].returncode == 0 else models[1]
-            assert same(store, bucket, f"mnist/{number}/", winner)
-    count = 3 if version == "3" else 6
-    assert len(published(store, bucket)) == count
+        for model in (fake_model, other_model):
+            (model / "model.json").write_text(json.dumps({"format": 1, "of": model.name, "attempt": attempt}))
+        codes, said = finish(start(fake_model, "next"), start(other_model, "next"))
+        assert codes == [0, 0], said
+    assert published(store, bucket) == [1, 2, 3, 4, 5, 6]
 
 
-def changed(attempt, *models):
-    for model in models:
-        (model / "model.json").write_text(json.dumps({"format": 1, "of": model.name, "attempt": attempt}))
-    return models
-
-
-def test_publishers_of_the_same_content_all_succeed(store, bucket, fake_model):
-    publishers = [start(store.environment, fake_model, bucket, "3") for _ in range(3)]
-    said = [publisher.communicate(timeout=60)[1] for publisher in publishers]
-    assert [publisher.returncode for publisher in publishers] == [0, 0, 0], said
+def test_publishers_of_the_same_content_all_succeed(store, bucket, start, fake_model):
+    codes, said = finish(*(start(fake_model, 3) for _ in range(3)))
+    assert codes == [0, 0, 0], said
     assert published(store, bucket) == [3]
     assert same(store, bucket, "mnist/3/", fake_model)
 
 
-def test_a_version_is_never_half_there(step, store, bucket, fake_model, other_model):
-    """A publisher killed at any moment leaves no version behind; the next one succeeds."""
+def test_a_version_is_never_half_there(store, bucket, start, fake_model, other_model):
+    """A publisher killed at any moment leaves no version behind. The next one succeeds; one of other content does not."""
+    make_model(fake_model, seed=1, files=40)
     moments = random.Random(7)
     unfinished = 0
-    for version in range(1, 9):
-        publisher = start(store.environment, fake_model, bucket, str(version))
-        before = time.monotonic()
-        while not keys(store, bucket, f"mnist/{version}/") and time.monotonic() < before + 10:
-            time.sleep(0.002)
+    for version in range(1, 6):
+        publisher = start(fake_model, version)
+        while not keys(store, bucket, f"mnist/{version}/"):
+            time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.15))
         publisher.kill()
-        publisher.communicate()
+        finish(publisher)
         unfinished += version not in published(store, bucket)
 
-        other = start(store.environment, other_model, bucket, str(version))
-        assert "use --version next or" in other.communicate(timeout=60)[1]
-        assert other.returncode == 2
-        again = start(store.environment, fake_model, bucket, str(version))
-        assert again.communicate(timeout=60)[1]
-        assert again.returncode == 0
+        codes, said = finish(start(other_model, version))
+        assert codes == [2], said
+        codes, said = finish(start(fake_model, version))
+        assert codes == [0], said
         assert same(store, bucket, f"mnist/{version}/", fake_model)
-    assert unfinished > 2
-    assert sorted(published(store, bucket)) == list(range(1, 9))
+    assert unfinished
+    assert published(store, bucket) == [1, 2, 3, 4, 5]
 
 
 def test_a_begun_version_of_other_content_is_passed_over(step, store, bucket, fake_model):
@@ -286,6 +282,6 @@ def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, store, bucket,
     ):
         done = step("export", "--model", fake_model, "--bucket", bucket, env=wrong, timeout=35)
         assert done.returncode == 1
-        assert f"s3://{bucket}: " in last_line(done)
+        assert f"s3://{bucket}/: " in last_line(done)
         assert words in last_line(done)
     assert keys(store, bucket) == []

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -155,3 +157,23 @@ def test_one_class_alone_is_refused(step, tmp_path):
     done = step("train", "--dataset", data, "--model", tmp_path / "model")
     assert done.returncode == 2
     assert "expected at least two classes" in done.stderr.splitlines()[-1]
+
+
+def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(step, dataset, small_disk):
+    done = step("train", "--dataset", dataset, "--model", small_disk / "model", "--epochs", 1)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr.splitlines()[-1]
+    assert list(small_disk.iterdir()) == []
+
+
+def test_sigterm_ends_training_cleanly(store, dataset, tmp_path):
+    command = [sys.executable, "-m", "components.train", "--dataset", dataset, "--model", tmp_path / "model"]
+    with subprocess.Popen([*command, "--epochs", "100000"], stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "epoch 2/" in line:
+                break
+        process.terminate()
+        last = process.stderr.read().splitlines()[-1]
+        assert process.wait(60) == 143
+    assert "ended by SIGTERM" in last
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """The habits every step's command line shares: `--debug`, exit codes and a plain last line."""
 
+import errno
 import json
 import os
 import signal
@@ -113,6 +114,8 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 2, text
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.ENOSPC:
+            return 1, f"{where}the disk is full; make room, or write elsewhere"
         return 1, f"{where}{error.strerror} ({type(error).__name__})"
     if isinstance(error, OSError | RuntimeError) and text:
         return 1, text

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NOT_FOUND = (FileNotFoundError, "there is no such object")
 _NO_BUCKET = (FileNotFoundError, "there is no such bucket")
-_REFUSED = (PermissionError, "the store refuses access with AWS_ACCESS_KEY_ID; check the key and what it may do")
+_REFUSED = (PermissionError, "the store refuses access with the key in AWS_ACCESS_KEY_ID; check it and what it may do")
 _BAD_KEY = (PermissionError, "the store does not know the key in AWS_ACCESS_KEY_ID; check it and AWS_ENDPOINT_URL")
 _BAD_SECRET = (PermissionError, "AWS_SECRET_ACCESS_KEY does not fit AWS_ACCESS_KEY_ID; check both")
 _EXPIRED = (PermissionError, "the credentials have expired; renew AWS_SESSION_TOKEN and the key that came with it")

@@ -111,17 +111,16 @@ def collect(model: Path, evaluation: Path | None) -> list[Entry]:
 
 
 def _ensure_bucket(client: "BaseClient", bucket: str) -> None:
-    with s3.s3_errors(f"s3://{bucket}"):
-        try:
-            client.head_bucket(Bucket=bucket)
-            return
-        except client.exceptions.ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-                raise
+    where = f"s3://{bucket}/"
+    try:
+        with s3.s3_errors(where):
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)  # head_bucket would not say why it fails
+    except FileNotFoundError:
         region = client.meta.region_name
         placed = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
-        with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # another publisher was faster
-            client.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": placed} if placed else {}))
+        options = {"CreateBucketConfiguration": placed} if placed else {}
+        with s3.s3_errors(where), suppress(client.exceptions.BucketAlreadyOwnedByYou):  # somebody was faster
+            client.create_bucket(Bucket=bucket, **options)
 
 
 def newest_version(client: "BaseClient", bucket: str, name: str) -> int:

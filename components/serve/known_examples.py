@@ -43,7 +43,7 @@ def in_folder(model: Path) -> Known | None:
     """The examples in a model folder; None when there are none."""
     if not (model / EXAMPLES).is_file():
         return None
-    return Known(read_card(model)["classes"], json.loads((model / EXAMPLES).read_text())["examples"])
+    return _known(model)
 
 
 def published(uri: str) -> Known | None:
@@ -68,7 +68,12 @@ def published(uri: str) -> Known | None:
                 store.fetch(path, folder / path)
         except FileNotFoundError:
             return None
-        return in_folder(folder)
+        return _known(folder)
+
+
+def _known(folder: Path) -> Known:
+    card, answered = ((folder / path).read_text() for path in ("model.json", EXAMPLES))
+    return Known(json.loads(card)["classes"], json.loads(answered)["examples"])
 
 
 def check(endpoint: Answers, model: Path) -> str:

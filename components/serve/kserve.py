@@ -1,198 +1,566 @@
-"""Serve on a cluster: create or update an InferenceService and wait until this rollout is the one that answers."""
+"""Serve on a cluster: change an InferenceService and wait until this change is the one that answers.
+
+A rollout that fails is taken back: what was served before is specified again, and a service that was not there before
+is deleted, so that a model which did not prove itself gets no requests, and a pod that restarts for ever holds no GPU.
+"""
 
 from __future__ import annotations
 
-import re
+import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from components.common.cli import BadInput
 from components.serve import cluster as kubernetes
+from components.serve import known_examples, service_spec
+from components.serve.actions import Order, Outcome, Serving
+from components.serve.client import Endpoint, EndpointError
 from components.serve.cluster import Cluster, Conflict
+from components.serve.known_examples import Answers, Known, WrongAnswer
 from components.serve.rollout import Before, Patience, Phase, Verdict, Want, classify, deployment_mode
+from components.serve.service_spec import SCALING, TAG_ROUTING, Service
 
-DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
 CONFLICTS = 5
 SECONDS_BETWEEN_LOOKS = (0.2, 2.0)
 """The first pause and the longest: soon to see what goes fast, seldom enough to spare the API."""
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_TO_SETTLE = 10.0
+"""How long pods that are going may still answer for the old model."""
+SECONDS_TO_RESTORE = 120.0
+NOT_IN_THE_DEPLOYMENT = ("canaryTrafficPercent", "timeout", *SCALING)
+"""Fields of a predictor that leave its Deployment as it is: KServe hands them to the autoscaler and the ingress."""
 
 Object = dict[str, Any]
+Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is to be served.
-
-    Attributes:
-        name: Of the InferenceService: lower-case letters, digits and '-', beginning with a letter.
-        namespace: Empty: the pod's own, or the kubeconfig context's.
-        model_uri: Published model in an object store that KServe knows.
-        runtime_version: Of TensorFlow Serving.
-        service_account: Holds the store's credentials; empty: the namespace's default.
-        mode: `Standard` or `Knative`, for a service that is not there yet; one that is there keeps its own.
-    """
-
-    name: str
-    namespace: str
-    model_uri: str
-    runtime_version: str
-    service_account: str
-    mode: str = "Standard"
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", self.name):
-            raise BadInput(
-                f"--model-name: expected lower-case letters, digits and '-', beginning with a letter, received "
-                f"{self.name!r}; Kubernetes takes no other name"
-            )
-        if "://" not in self.model_uri or self.model_uri.startswith("file:"):
-            raise BadInput(
-                f"--model-uri: expected s3://bucket/name/version/, received {self.model_uri!r}; a cluster cannot read "
-                "this machine's files, so export the model first, or serve it here with --target process"
-            )
-
-    @property
-    def storage_uri(self) -> str:
-        """Ends in '/': KServe fetches by prefix, and `mnist/1` would bring `mnist/10` along."""
-        return self.model_uri.rstrip("/") + "/"
-
-
-def manifest(plan: Plan, mode: str) -> Object:
-    """The InferenceService of a plan. Its deployment mode is always written: defaults differ between clusters."""
-    model = {
-        "modelFormat": {"name": "tensorflow"},
-        "runtimeVersion": plan.runtime_version,
-        "storageUri": plan.storage_uri,
-    }
-    predictor: Object = {"model": model}
-    if plan.service_account:
-        predictor["serviceAccountName"] = plan.service_account
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": plan.name, "annotations": {DEPLOYMENT_MODE: mode}},
-        "spec": {"predictor": predictor},
-    }
-
-
-def serve(plan: Plan, timeout: float, tell: Callable[[str], None]) -> str:
-    """Roll a plan out and wait until it answers.
+def act(order: Order, options: Service, tell: Tell) -> Outcome:
+    """Do what is asked with one InferenceService.
 
     Args:
-        plan: What is to be served.
-        timeout: Seconds until it has to be ready.
+        order: What is to be done.
+        options: What only a cluster knows.
         tell: Gets lines of progress.
 
-    Returns:
-        The predict URL.
-
     Raises:
-        BadInput: the cluster refuses the InferenceService, or KServe cannot serve what it specifies.
+        BadInput: the options contradict each other or the cluster, or the cluster refuses the InferenceService.
         PermissionError, ConnectionError: the cluster does not allow it, or does not answer.
-        RuntimeError: the model cannot be loaded.
-        TimeoutError: the time is up.
+        RuntimeError: the model cannot be loaded, or answers wrongly; the service is as it was before.
+        TimeoutError: the time is up; the service is as it was before.
     """
-    started = time.monotonic()
-    cluster = Cluster(plan.namespace)
-    want, before = _apply(cluster, plan, tell)
-    service = _wait(cluster, plan.name, want, before, started, timeout, tell)
-    url = service["status"].get("url") or service["status"].get("address", {}).get("url")
-    if not url:
-        raise RuntimeError(f"{plan.name}: KServe calls it ready but gives no URL; check its ingress settings")
-    tell(f"{plan.name}: ready after {time.monotonic() - started:.0f} s at {url}")
-    return f"{url.rstrip('/')}/v1/models/{plan.name}:predict"
+    service_spec.check_name(order.model_name)
+    if order.action == "apply" and order.model_uri:
+        service_spec.storage_uri(order.model_uri)
+    if order.dry_run:
+        return _dry_run(order, options)
+    job = _Job(order, options, tell)
+    actions = {
+        "apply": job.apply,
+        "promote": job.promote,
+        "rollback": job.roll_back,
+        "delete": job.delete,
+        "status": job.status,
+    }
+    return actions[order.action]()
 
 
-def _apply(cluster: Cluster, plan: Plan, tell: Callable[[str], None]) -> tuple[Want, Before]:
-    """Create or update the InferenceService; says what is to come of it and what was there before."""
-    where = f"{cluster.namespace}/{plan.name}"
-    for _ in range(CONFLICTS):
-        there = cluster.get(kubernetes.SERVICE, plan.name)
+def _dry_run(order: Order, options: Service) -> Outcome:
+    import yaml
+
+    wanted = service_spec.wanted(order, options, None)
+    if order.canary:
+        if service_spec.mode_of(wanted) != "Knative":
+            raise BadInput(
+                "--dry-run: expected no canary in Standard mode, received --canary-percent; what it would be depends "
+                "on what is served already"
+            )
+        wanted = _with_share(wanted, order.canary_percent)
+    return Outcome(order.model_name, "no cluster", text=yaml.safe_dump(wanted, sort_keys=False).rstrip())
+
+
+class _Job:
+    """One action on one service."""
+
+    def __init__(self, order: Order, options: Service, tell: Tell) -> None:
+        self._order, self._options, self._tell = order, options, tell
+        self._name = order.model_name
+        self._cluster = Cluster(options.namespace, options.context)
+        self._where = f"{self._cluster.namespace}/{self._name}"
+        self._started = time.monotonic()
+        self._deadline = self._started + order.timeout
+
+    def apply(self) -> Outcome:
+        """Create or update the service, in one go or as a canary."""
+        order = self._order
+        known = self._examples(service_spec.storage_uri(order.model_uri)) if order.model_uri else None
+        self._wait_for_a_deletion()
+
+        def plan(there: Object | None) -> Object:
+            return self._canary(there) if order.canary else service_spec.wanted(order, self._options, there)
+
+        outcome = self._roll_out(plan, known)
+        if order.auto_promote:
+            self._tell(f"{self._name}: the canary has proved itself")
+            outcome = self.promote()
+        return outcome
+
+    def promote(self) -> Outcome:
+        """Give the canary all requests."""
+
+        def plan(there: Object | None) -> Object:
+            service = copy.deepcopy(self._with_canary(there, "promote"))
+            spec = service["spec"]
+            if spec["predictor"].pop("canaryTrafficPercent", None) is None:
+                canary = spec.pop("canary")[0]
+                spec["predictor"] = service_spec.overlaid(spec["predictor"], canary["predictor"])
+            return service
+
+        there = self._with_canary(self._get(), "promote")
+        return self._roll_out(plan, self._examples(_want(there, changed=False).storage_uri))
+
+    def roll_back(self) -> Outcome:
+        """Give the version before the canary all requests."""
+
+        def plan(there: Object | None) -> Object:
+            service = copy.deepcopy(self._with_canary(there, "rollback"))
+            if "canaryTrafficPercent" in service["spec"]["predictor"]:
+                return _with_share(service, 0)
+            del service["spec"]["canary"]
+            return service
+
+        _, service, _ = self._write(plan)
+        return self._outcome(self._wait(_want(service, changed=False, back=True), Before(), self._deadline))
+
+    def delete(self) -> Outcome:
+        """Delete the service, and wait until it is gone."""
+        if self._get() is None:
+            self._tell(f"{self._name}: there is no InferenceService {self._where}")
+        else:
+            self._cluster.delete(kubernetes.SERVICE, self._name)
+            self._wait_until_gone("its deletion is not done yet")
+            self._tell(f"{self._name}: deleted InferenceService {self._where}")
+        return Outcome(self._name, f"namespace {self._cluster.namespace}")
+
+    def status(self) -> Outcome:
+        """What is served now."""
+        service = self._get()
+        if service is None:
+            raise BadInput(
+                f"--model-name: expected an InferenceService in namespace {self._cluster.namespace}, received "
+                f"{self._name!r}, which is not there; check --namespace"
+            )
+        return self._outcome(service)
+
+    def _get(self) -> Object | None:
+        return self._cluster.get(kubernetes.SERVICE, self._name)
+
+    def _examples(self, uri: str) -> Known | None:
+        """What the smoke test will send; looked for before anything is changed."""
+        if not self._order.smoke_test:
+            return None
         try:
-            if there is None:
-                cluster.create(kubernetes.SERVICE, manifest(plan, plan.mode))
-                tell(f"{plan.name}: created InferenceService {where}, model {plan.storage_uri}")
-                return Want(plan.storage_uri, changed=True), Before()
-            before = _before(cluster, there)
-            patched = cluster.patch(kubernetes.SERVICE, plan.name, _patch(there, plan))
-        except Conflict:
-            continue
-        changed = _served(patched) != _served(there)
-        tell(f"{plan.name}: {'updated' if changed else 'unchanged'} InferenceService {where}, model {plan.storage_uri}")
-        return Want(plan.storage_uri, changed), before
-    raise RuntimeError(f"{where}: others changed it {CONFLICTS} times in a row; try again")
+            known = known_examples.published(uri)
+        except OSError as error:
+            raise RuntimeError(
+                f"{error}; the smoke test needs the examples at {uri}evaluation/, or pass --smoke-test false"
+            ) from error
+        if known is None:
+            self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
+        return known
+
+    def _canary(self, there: Object | None) -> Object:
+        """The service with the new version beside the one it has."""
+        if there is None:
+            raise BadInput(
+                f"--canary-percent: expected a service to put the canary beside, received {self._where}, which is not "
+                "there; roll its first version out without --canary-percent"
+            )
+        percent = self._order.canary_percent
+        wanted = service_spec.wanted(self._order, self._options, there)
+        mode = service_spec.mode_of(wanted)
+        if mode == "Knative":
+            if not _predictor_status(there).get("latestRolledoutRevision"):
+                raise BadInput(
+                    f"--canary-percent: expected a version that has had all requests, received {self._where}, where "
+                    "none has; KServe would ignore the share"
+                )
+            return _with_share(wanted, percent)
+        stable = there["spec"]["predictor"]
+        entry = service_spec.canary_entry(self._name, stable, wanted["spec"]["predictor"], percent, self._options)
+        if others := {key for key in wanted["spec"] if wanted["spec"][key] != there["spec"].get(key)} - {"predictor"}:
+            raise BadInput(
+                f"--inference-service: expected only another predictor for a canary, received another "
+                f"{', '.join(sorted(others))}; roll that out first"
+            )
+        wanted["spec"] = {**copy.deepcopy(there["spec"]), "canary": [entry]}
+        self._check_that_canaries_are_known(there, wanted)
+        return wanted
+
+    def _check_that_canaries_are_known(self, there: Object, wanted: Object) -> None:
+        """Without the list in its schema the cluster would drop the canary, or give the new version all requests."""
+        answer = self._cluster.patch(kubernetes.SERVICE, self._name, _patch(there, wanted), dry_run=True)
+        if not answer["spec"].get("canary"):
+            raise BadInput(
+                "--canary-percent: expected a KServe with canaries in Standard mode (spec.canary, 0.20 and later), "
+                "received one without; update it, use --deployment-mode Knative, or leave --canary-percent out"
+            )
+
+    def _with_canary(self, there: Object | None, action: str) -> Object:
+        spec = (there or {}).get("spec") or {"predictor": {}}
+        if there is None or not ("canaryTrafficPercent" in spec["predictor"] or spec.get("canary")):
+            raise BadInput(
+                f"--action: expected a service with a canary to {action}, received {self._where}, which has none; "
+                "see --action status"
+            )
+        if len(spec.get("canary") or []) > 1:
+            names = ", ".join(one["predictor"]["name"] for one in spec["canary"])
+            raise BadInput(
+                f"--action: expected one canary to {action}, received {names}; remove the others from spec.canary"
+            )
+        return there
+
+    def _roll_out(self, plan: Callable[[Object | None], Object], known: Known | None) -> Outcome:
+        """Write what is planned, wait until it is served and proves itself; else take it back."""
+        there, written, before = self._write(plan)
+        changed = there is None or _shown(there) != _shown(written)
+        try:
+            want = _want(written, changed)
+            service = self._wait(want, before, self._deadline)
+            if known:
+                self._prove(service, want, known)
+            return self._outcome(service)
+        except Exception as error:
+            words = self._restore(there, written, self._deadline_to_restore())
+            raise _with_more(error, words) from error
+        except BaseException:  # told to end: there is no time to wait
+            self._restore(there, written, time.monotonic())
+            raise
+
+    def _write(self, plan: Callable[[Object | None], Object]) -> tuple[Object | None, Object, Before]:
+        """Create or update the service; what it was, what it is, and what ran before."""
+        for _ in range(CONFLICTS):
+            there = self._get()
+            wanted = plan(there)
+            uri = _want(wanted, changed=True).storage_uri
+            try:
+                if there is None:
+                    written = self._cluster.create(kubernetes.SERVICE, wanted)
+                    self._tell(f"{self._name}: created InferenceService {self._where}, model {uri}")
+                    return None, written, Before()
+                before = self._before(there, wanted)
+                written = self._cluster.patch(kubernetes.SERVICE, self._name, _patch(there, wanted))
+            except Conflict:
+                continue
+            done = "unchanged" if written["spec"] == there["spec"] else "updated"
+            self._tell(f"{self._name}: {done} InferenceService {self._where}, model {uri}")
+            return there, written, before
+        raise RuntimeError(f"{self._where}: others changed it {CONFLICTS} times in a row; try again")
+
+    def _before(self, there: Object, wanted: Object) -> Before:
+        deployment = self._deployment(there, _want(wanted, changed=True)) or {"metadata": {}}
+        created = _predictor_status(there).get("latestCreatedRevision", "")
+        return Before(created, deployment["metadata"].get("generation", 0))
+
+    def _deployment(self, service: Object, want: Want) -> Object | None:
+        """The Deployment that is rolled out; a Knative cluster need not allow us to read any."""
+        if deployment_mode(service) != "Standard":
+            return None
+        own = {"name": want.canary} if want.canary else service["spec"]["predictor"]
+        return self._cluster.get(kubernetes.DEPLOYMENT, service_spec.deployment_name(self._name, own))
+
+    def _wait(self, want: Want, before: Before, deadline: float) -> Object:
+        """Look at the rollout until it is ready; the InferenceService as it then is."""
+        patience = Patience(longest=self._order.timeout / 10)
+        pauses = _pauses()
+        told, told_at = "", self._started
+        while True:
+            service, verdict = self._look(want, before)
+            now = time.monotonic()
+            verdict = patience.judge(verdict, now)
+            seconds = now - self._started
+            if verdict.phase is Phase.READY and service is not None:
+                self._tell(f"{self._name}: ready after {seconds:.0f} s")
+                return service
+            if verdict.phase is Phase.INVALID:
+                raise BadInput(f"{self._name}: KServe cannot serve this ({verdict})")
+            if verdict.phase is Phase.FAILED:
+                raise RuntimeError(f"{self._name}: the rollout failed ({verdict})")
+            if now > deadline:
+                raise TimeoutError(
+                    f"{self._name}: not ready after {seconds:.0f} s ({verdict}){_complaints(service, verdict)}"
+                )
+            if verdict.reason != told or now - told_at > SECONDS_BETWEEN_LINES:
+                told, told_at = verdict.reason, now
+                self._tell(
+                    f"{self._name}: not ready yet ({verdict}), {seconds:.0f} s of {deadline - self._started:.0f}"
+                )
+            time.sleep(next(pauses))
+
+    def _look(self, want: Want, before: Before) -> tuple[Object | None, Verdict]:
+        try:
+            service = self._get()
+            deployment = self._deployment(service, want) if service else None
+        except ConnectionError as error:  # it answered when the rollout began
+            return None, Verdict(Phase.ROLLING, "Unreachable", str(error))
+        return service, classify(service, deployment, want, before)
+
+    def _prove(self, service: Object, want: Want, known: Known) -> None:
+        """Send the known examples until the answers are right; ways to a new pod may take a while to open."""
+        answers, by = self._reach(service, want)
+        patience = min(SECONDS_TO_SETTLE, self._order.timeout / 10)
+        wrong_since = None
+        pauses = _pauses()
+        while True:
+            try:
+                seen = known_examples.compare(answers, known)
+            except WrongAnswer as error:
+                now = time.monotonic()
+                wrong_since = now if wrong_since is None else wrong_since
+                if now - wrong_since > patience:
+                    raise WrongAnswer(f"{self._name}: the smoke test failed by {by} ({error})") from error
+            except (EndpointError, ConnectionError) as error:
+                final = 400 <= getattr(error, "status", 0) < 500 and getattr(error, "status", 0) not in (404, 408, 429)
+                if final or time.monotonic() > self._deadline:
+                    raise RuntimeError(
+                        f"{self._name}: ready, but the smoke test got no answer ({error}); see --route"
+                    ) from error
+            else:
+                self._tell(f"{self._name}: {seen}, asked by {by}")
+                return
+            time.sleep(next(pauses))
+
+    def _reach(self, service: Object, want: Want) -> tuple[Answers, str]:
+        """The way to the version that is rolled out, and how to call it."""
+        route = self._options.route or ("cluster" if self._cluster.inside else "url")
+        own = {"name": want.canary} if want.canary else service["spec"]["predictor"]
+        plain = service_spec.deployment_name(self._name, own)
+        path = _path(self._name)
+        standard = deployment_mode(service) == "Standard"
+        if want.canary and self._options.route in ("", "url") and not self._cluster.inside:
+            route = "api"  # a canary in Standard mode has no address outside of the cluster
+        if route == "api":
+            if not standard:
+                raise BadInput(
+                    "--route: expected url, cluster or an ingress in Knative mode, received api; the Kubernetes API "
+                    "does not reach a service that may be scaled to zero"
+                )
+            return _Proxied(self._cluster, plain, path), "the Kubernetes API"
+        inside = f"http://{plain}.{self._cluster.namespace}.svc.cluster.local"
+        if want.canary and route != "cluster":
+            raise BadInput(
+                "--route: expected api or cluster for a canary in Standard mode, received an ingress, which cannot "
+                "ask for it alone"
+            )
+        outside = _url(service)
+        tagged = _canary_url(service) if not standard and want.percent < 100 else ""
+        if tagged:
+            tag = (urlsplit(tagged).hostname or "").partition(f"{self._name}-predictor")[0]
+            outside = tagged
+            inside = f"http://{tag}{self._name}-predictor.{self._cluster.namespace}.svc.cluster.local"
+        elif not standard:
+            inside = ((service["status"].get("address") or {}).get("url") or inside).rstrip("/")
+        if route == "cluster":
+            return Endpoint(f"{inside}{path}"), inside
+        if route == "url":
+            return Endpoint(f"{outside}{path}"), outside
+        return Endpoint(f"{route.rstrip('/')}{path}", host=urlsplit(outside).netloc), route
+
+    def _deadline_to_restore(self) -> float:
+        return time.monotonic() + min(SECONDS_TO_RESTORE, self._order.timeout)
+
+    def _restore(self, there: Object | None, written: Object, deadline: float) -> str:
+        """Leave the service as it was before; says what came of it."""
+        try:
+            for _ in range(CONFLICTS):
+                now = self._get()
+                if now is None or now["metadata"].get("deletionTimestamp"):
+                    return "nothing to take back, the service is deleted"
+                if now["metadata"].get("generation") != written["metadata"].get("generation"):
+                    return "not rolled back, since others have changed the service meanwhile"
+                if there is None:
+                    self._cluster.delete(kubernetes.SERVICE, self._name)
+                    return "deleted again, since nothing was served before"
+                before = self._before(now, there)
+                with suppress(Conflict):
+                    restored = self._cluster.patch(kubernetes.SERVICE, self._name, _patch(now, there))
+                    return self._restored(now, restored, before, deadline)
+            return f"not rolled back, since others changed it {CONFLICTS} times in a row"
+        except (BadInput, OSError, RuntimeError) as error:
+            return f"not rolled back ({error})"
+
+    def _restored(self, failed: Object, restored: Object, before: Before, deadline: float) -> str:
+        knative = deployment_mode(failed) == "Knative"  # where the same specification again is a new revision
+        want = _want(restored, changed=knative and _shown(failed) != _shown(restored))
+        what = want.storage_uri or "the earlier version"
+        self._tell(f"{self._name}: rolling back to {what}")
+        try:
+            self._wait(want, before, deadline)
+        except (BadInput, RuntimeError, TimeoutError):
+            return f"{what} is specified again, but not ready yet"
+        return f"rolled back to {what}"
+
+    def _wait_for_a_deletion(self) -> None:
+        """A name is free when the service that had it is gone."""
+        there = self._get()
+        if there and there["metadata"].get("deletionTimestamp"):
+            self._tell(f"{self._name}: waiting until the deletion of {self._where} is done")
+            self._wait_until_gone("an earlier deletion is not done yet")
+
+    def _wait_until_gone(self, what: str) -> None:
+        pauses = _pauses()
+        while (there := self._get()) is not None:
+            if time.monotonic() > self._deadline:
+                held = there["metadata"].get("finalizers") or ["nothing known"]
+                raise TimeoutError(f"{self._where}: {what} after {self._order.timeout} s, held by {', '.join(held)}")
+            time.sleep(next(pauses))
+
+    def _outcome(self, service: Object) -> Outcome:
+        url = _url(service)
+        endpoint = f"{url}{_path(self._name, _protocol(service))}" if url else ""
+        rows = self._standard_rows(service) if deployment_mode(service) == "Standard" else _knative_rows(service)
+        return Outcome(self._name, f"namespace {self._cluster.namespace}", endpoint, tuple(rows))
+
+    def _standard_rows(self, service: Object) -> list[Serving]:
+        stable = service["spec"]["predictor"]
+        told = {one.get("name"): one for one in service["status"].get("canaryStatuses") or []}
+        rows, left = [], 100
+        for entry in service["spec"].get("canary") or []:
+            predictor = service_spec.overlaid(stable, entry["predictor"])
+            canary = told.get(predictor["name"], {})
+            share = canary.get("trafficPercent") or 0
+            left -= share
+            rows.append(self._row(predictor, share, bool(canary.get("ready"))))
+        return [*rows, self._row(stable, left, _is_true(service, "PredictorReady"))]
+
+    def _row(self, predictor: Object, percent: int, ready: bool) -> Serving:
+        name = service_spec.deployment_name(self._name, predictor)
+        deployment = self._cluster.get(kubernetes.DEPLOYMENT, name) or {"metadata": {}}
+        number = (deployment["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", "")
+        done = [
+            one.get("lastUpdateTime", "")
+            for one in (deployment.get("status") or {}).get("conditions") or []
+            if one.get("reason") == "NewReplicaSetAvailable"
+        ]
+        revision = f"{name}/{number}" if number else name
+        uri = service_spec.model_uri_of(predictor)
+        return Serving(revision, uri, percent, "Ready" if ready else "NotReady", done[0] if done else "")
 
 
-def _served(service: Object) -> Object:
-    """What of the specification makes a new revision when it changes."""
-    return {key: value for key, value in service["spec"]["predictor"].items() if key != "canaryTrafficPercent"}
+class _Proxied:
+    """A service asked through the Kubernetes API."""
+
+    def __init__(self, cluster: Cluster, service: str, path: str) -> None:
+        self._cluster, self._service, self._path = cluster, service, path
+
+    def predict(self, instances: list[Any]) -> list[Any]:
+        """See `client.Endpoint.predict`."""
+        answer = self._cluster.ask_service(self._service, self._path, {"instances": instances})
+        if not isinstance(answer, dict) or "predictions" not in answer:
+            raise EndpointError(f"{self._service}: expected predictions, received {str(answer)[:200]}")
+        return answer["predictions"]
 
 
-def _before(cluster: Cluster, service: Object) -> Before:
-    deployment = _deployment(cluster, service) or {"metadata": {}}
-    predictor = ((service.get("status") or {}).get("components") or {}).get("predictor") or {}
-    return Before(predictor.get("latestCreatedRevision", ""), deployment["metadata"].get("generation", 0))
+def _want(service: Object, changed: bool, back: bool = False) -> Want:
+    """What a service's specification is to end in."""
+    spec = service["spec"]
+    if spec.get("canary"):
+        entry = spec["canary"][0]
+        uri = service_spec.model_uri_of(service_spec.overlaid(spec["predictor"], entry["predictor"]))
+        return Want(uri, changed, entry["trafficPercent"], entry["predictor"]["name"], back)
+    percent = spec["predictor"].get("canaryTrafficPercent", 100)
+    return Want(service_spec.model_uri_of(spec["predictor"]), changed, percent, back=back)
 
 
-def _deployment(cluster: Cluster, service: Object) -> Object | None:
-    """The predictor's Deployment, where the mode has one; a Knative cluster need not allow us to read any."""
-    if deployment_mode(service) != "Standard":
-        return None
-    return cluster.get(kubernetes.DEPLOYMENT, f"{service['metadata']['name']}-predictor")
+def _shown(service: Object) -> Object:
+    """What of a specification makes a new revision or another Deployment when it changes."""
+    spec = service["spec"]
+    predictor = spec["predictor"]
+    if spec.get("canary"):
+        entry = spec["canary"][0]["predictor"]
+        return {"canary": entry}
+    knative = service_spec.mode_of(service) == "Knative"
+    left_out = ("canaryTrafficPercent",) if knative else NOT_IN_THE_DEPLOYMENT
+    return {key: value for key, value in predictor.items() if key not in left_out}
 
 
-def _patch(there: Object, plan: Plan) -> Object:
-    """A merge patch that leaves alone what the plan does not speak of, and ends a canary rollout."""
-    mode = deployment_mode(there) or (there["metadata"].get("annotations") or {}).get(DEPLOYMENT_MODE) or plan.mode
-    patch = manifest(plan, mode)
-    patch["metadata"]["resourceVersion"] = there["metadata"]["resourceVersion"]
-    if "canaryTrafficPercent" in there["spec"]["predictor"]:
-        patch["spec"]["predictor"]["canaryTrafficPercent"] = None
+def _with_share(service: Object, percent: int) -> Object:
+    """The same in Knative mode with a share for the newest revision, which gets an address of its own beside it."""
+    result = copy.deepcopy(service)
+    result["spec"]["predictor"]["canaryTrafficPercent"] = percent
+    result["metadata"].setdefault("annotations", {})[TAG_ROUTING] = "true"
+    return result
+
+
+def _patch(there: Object, wanted: Object) -> Object:
+    """The merge patch from one to the other, refused when somebody else has changed the service in between."""
+    metadata: Object = {"resourceVersion": there["metadata"]["resourceVersion"]}
+    for name in ("annotations", "labels"):
+        was, will = there["metadata"].get(name) or {}, wanted["metadata"].get(name) or {}
+        if changes := service_spec.difference(was, will):
+            metadata[name] = changes
+    patch = {"metadata": metadata}
+    if changes := service_spec.difference(there["spec"], wanted["spec"]):
+        patch["spec"] = changes
     return patch
 
 
-def _wait(
-    cluster: Cluster,
-    name: str,
-    want: Want,
-    before: Before,
-    started: float,
-    timeout: float,
-    tell: Callable[[str], None],
-) -> Object:
-    """Look at the rollout until it is ready; the InferenceService as it then is."""
-    patience = Patience(longest=timeout / 10)
+def _pauses() -> Any:
+    """Seconds between looks, ever longer."""
     pause, longest = SECONDS_BETWEEN_LOOKS
-    told, told_at = "", started
     while True:
-        service, verdict = _look(cluster, name, want, before)
-        now = time.monotonic()
-        verdict = patience.judge(verdict, now)
-        if verdict.phase is Phase.READY and service is not None:
-            return service
-        if verdict.phase is Phase.INVALID:
-            raise BadInput(f"{name}: KServe cannot serve this ({verdict})")
-        if verdict.phase is Phase.FAILED:
-            raise RuntimeError(f"{name}: the rollout failed ({verdict})")
-        if now - started > timeout:
-            raise TimeoutError(f"{name}: not ready after {timeout:.0f} s ({verdict}){_complaints(service, verdict)}")
-        if verdict.reason != told or now - told_at > SECONDS_BETWEEN_LINES:
-            told, told_at = verdict.reason, now
-            tell(f"{name}: not ready yet ({verdict}), {now - started:.0f} s of {timeout:.0f}")
-        time.sleep(pause)
+        yield pause
         pause = min(longest, pause * 1.3)
 
 
-def _look(cluster: Cluster, name: str, want: Want, before: Before) -> tuple[Object | None, Verdict]:
-    try:
-        service = cluster.get(kubernetes.SERVICE, name)
-        deployment = _deployment(cluster, service) if service else None
-    except ConnectionError as error:  # it answered when the rollout began
-        return None, Verdict(Phase.ROLLING, "Unreachable", str(error))
-    return service, classify(service, deployment, want, before)
+def _path(name: str, protocol: str = "v1") -> str:
+    return f"/v2/models/{name}/infer" if protocol == "v2" else f"/v1/models/{name}:predict"
+
+
+def _protocol(service: Object) -> str:
+    model = service["spec"]["predictor"].get("model") or {}
+    if (model.get("modelFormat") or {}).get("name") == "triton":
+        return "v2"
+    return "v2" if model.get("protocolVersion") == "v2" else "v1"
+
+
+def _url(service: Object) -> str:
+    status = service.get("status") or {}
+    return (status.get("url") or (status.get("address") or {}).get("url") or "").rstrip("/")
+
+
+def _predictor_status(service: Object) -> Object:
+    return ((service.get("status") or {}).get("components") or {}).get("predictor") or {}
+
+
+def _canary_url(service: Object) -> str:
+    """The newest revision's own address in Knative mode; empty when KServe gives none."""
+    targets = _predictor_status(service).get("traffic") or []
+    return next((one["url"].rstrip("/") for one in targets if one.get("latestRevision") and one.get("url")), "")
+
+
+def _is_true(service: Object, name: str) -> bool:
+    conditions = (service.get("status") or {}).get("conditions") or []
+    return any(one["type"] == name and one["status"] == "True" for one in conditions)
+
+
+def _knative_rows(service: Object) -> list[Serving]:
+    """The revisions that get requests, and one that is not ready yet. KServe tells the model of the newest only."""
+    predictor = _predictor_status(service)
+    uri = service_spec.model_uri_of(service["spec"]["predictor"])
+    created, ready = predictor.get("latestCreatedRevision", ""), predictor.get("latestReadyRevision", "")
+    conditions = (service.get("status") or {}).get("conditions") or []
+    since = {one["type"]: one.get("lastTransitionTime", "") for one in conditions}.get("LatestDeploymentReady", "")
+    rows = []
+    if created and created != ready:
+        rows.append(Serving(created, uri, 0, "NotReady"))
+    for target in predictor.get("traffic") or []:
+        newest = target.get("revisionName") == created
+        name, share = target.get("revisionName") or ready, target.get("percent") or 0
+        rows.append(Serving(name, uri if newest else "", share, "Ready", since if newest else ""))
+    return rows
 
 
 def _complaints(service: Object | None, verdict: Verdict) -> str:
@@ -204,3 +572,11 @@ def _complaints(service: Object | None, verdict: Verdict) -> str:
         if one["status"] == "False" and one.get("message") and one["message"] not in verdict.message
     ]
     return f"; {'; '.join(texts)}" if texts else ""
+
+
+def _with_more(error: Exception, words: str) -> Exception:
+    """The same kind of failure, with words added to its message."""
+    kind = (
+        type(error) if isinstance(error, BadInput | TimeoutError | PermissionError | ConnectionError) else RuntimeError
+    )
+    return kind(f"{error}; {words}")

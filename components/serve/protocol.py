@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-
-from components.common.models import Classifier
 
 SIGNATURE = "serving_default"
 INPUT = "image"
@@ -22,23 +21,34 @@ class Refused(Exception):
         self.status = status
 
 
-def answer(body: bytes, classifier: Classifier, shape: tuple[int, ...]) -> bytes:
-    """Answer a `:predict` request.
+class Call(NamedTuple):
+    """A request for predictions, whatever its protocol.
+
+    Attributes:
+        images: float32, shape (images, height, width, channels).
+        write: Makes the body of the answer of their probabilities, shape (images, classes).
+    """
+
+    images: np.ndarray
+    write: Callable[[np.ndarray], bytes]
+
+
+def read(body: bytes, shape: tuple[int, ...]) -> Call:
+    """Read a `:predict` request.
 
     Args:
         body: JSON with `instances` (one value or `{"image": value}` per example) or `inputs` (one array of all
             examples, or `{"image": array}`), and perhaps `signature_name`.
-        classifier: The model.
         shape: (height, width, channels) of one image.
 
     Returns:
-        JSON: `predictions` for `instances`, `outputs` for `inputs`; class probabilities per example.
+        The call; its answer is JSON, `predictions` for `instances`, `outputs` for `inputs`.
 
     Raises:
         Refused: 400, the body is no such request or its numbers have another shape.
     """
     images, key = _images(body, shape)
-    return orjson.dumps({key: classifier.predict(images)}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Call(images, lambda probabilities: orjson.dumps({key: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:

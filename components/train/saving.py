@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,17 @@ def write_model(model: keras.Model, folder: Path, card: dict[str, Any], samples:
         folder: An empty folder.
         card: What is known of the training; `litert` and `parameters` are added.
         samples: uint8 images (n, height, width, channels), on which the LiteRT file is checked against the SavedModel.
+
+    Raises:
+        OSError: the disk is full.
     """
-    model.save(folder / "model.keras")
-    model.export(folder / SAVED_MODEL, verbose=False)
+    import tensorflow as tf
+
+    try:
+        model.save(folder / "model.keras")
+        model.export(folder / SAVED_MODEL, verbose=False)
+    except tf.errors.ResourceExhaustedError as error:  # TensorFlow's word for a full disk
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
     card = {**card, "parameters": model.count_params(), "litert": _write_litert(folder, samples)}
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
     return card

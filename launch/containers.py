@@ -1,0 +1,163 @@
+"""Run a pipeline's steps as containers of this machine, on kfp.local's own orchestrator.
+
+kfp's DockerRunner says neither how a step ended nor what it said last, and mounts nothing beside the outputs. So its
+task handler is exchanged for the time of a run, as in launch.processes.
+
+A step gets what it would get from a strict cluster: a file system that is read-only but for /tmp and the outputs, no
+capabilities, the caller's user, and this machine's network, where the object store listens.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.common.cli import BadInput
+from launch.processes import TAIL, PipelineRun, StepRun, run_process
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+HARDENED = {
+    "read_only": True,
+    "tmpfs": {"/tmp": "mode=1777,exec"},
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "network_mode": "host",
+}
+CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
+"""Variables that name a file of this machine, which a step needs as well."""
+
+
+@contextlib.contextmanager
+def steps_as_containers(runs: Path, images: dict[str, str]) -> Iterator[PipelineRun]:
+    """Inside the block a pipeline that is called runs here, each step in a container of its image.
+
+    A step without one (serve, which leaves a server behind on this machine) is a process.
+
+    Args:
+        runs: Folder for the runs; each gets a folder of its own in it, with a folder per step.
+        images: By step.
+
+    Raises:
+        BadInput, RuntimeError: no engine answers, or an image is neither here nor in its registry.
+    """
+    from kfp import local
+    from kfp.local import docker_task_handler as handlers
+    from kfp.local import status
+
+    run = PipelineRun()
+    root = runs.resolve()
+    environment, certificates = _environment()
+    readable = {str(path): {"bind": str(path), "mode": "ro"} for path in certificates}
+    options = {
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "volumes": {**readable, str(root): {"bind": str(root), "mode": "rw"}},
+        **HARDENED,
+    }
+
+    class StepContainer(handlers.DockerTaskHandler):
+        """Runs the command of component.yaml in a container."""
+
+        def run(self) -> Any:
+            task = run.place(runs, self.full_command)
+            started = time.perf_counter()
+            command = list(self.full_command)
+            if task in images:
+                code, last_line = run_container(
+                    engine, self.image, command, **options, environment={**environment, **self.env_vars}
+                )
+            else:
+                code, last_line = run_process([sys.executable, *command[1:]], {**os.environ, **self.env_vars})
+            run.steps.append(StepRun(task, time.perf_counter() - started, code, last_line))
+            return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
+
+    with connect() as engine:
+        for image in images.values():
+            provide(engine, image)
+        local.init(local.DockerRunner(), pipeline_root=str(root))
+        original, handlers.DockerTaskHandler = handlers.DockerTaskHandler, StepContainer
+        try:
+            yield run
+        finally:
+            handlers.DockerTaskHandler = original
+
+
+@contextlib.contextmanager
+def connect() -> "Iterator[DockerClient]":
+    """A client of the engine that DOCKER_HOST or the usual socket names.
+
+    Raises:
+        BadInput: the caller may not use its socket.
+        RuntimeError: none answers.
+    """
+    import docker
+
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException as error:
+        if "permission denied" in str(error).lower():
+            raise BadInput(
+                "no permission on the container engine's socket; join its group (docker), or run as a user who may"
+            ) from error
+        raise RuntimeError(
+            "expected a container engine, none answers; start Docker, or name it in DOCKER_HOST"
+        ) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def provide(engine: "DockerClient", image: str) -> None:
+    """Make sure that an image is here; one that is not is pulled.
+
+    Raises:
+        BadInput: there is no such image.
+        RuntimeError: its registry does not answer.
+    """
+    import docker
+
+    try:
+        engine.images.get(image)
+    except docker.errors.ImageNotFound:
+        try:
+            engine.images.pull(image)
+        except (docker.errors.NotFound, docker.errors.ImageNotFound) as error:
+            raise BadInput(f"{image}: expected an image, there is none, here or in a registry; make build") from error
+        except docker.errors.APIError as error:
+            raise RuntimeError(
+                f"{image}: not here, and its registry does not give it ({error.explanation}); make build, or log in"
+            ) from error
+
+
+def run_container(engine: "DockerClient", image: str, command: list[str], **options: Any) -> tuple[int, str]:
+    """Run a command in a container of its own, pass on what it says as it comes, and keep the last line.
+
+    Returns:
+        Exit code, and the last line of what it said.
+    """
+    container = engine.containers.create(image, command, tty=sys.stderr.isatty(), **options)
+    tail = b""
+    try:
+        said = container.attach(stream=True, logs=True)
+        container.start()
+        for chunk in said:
+            sys.stderr.buffer.write(chunk)
+            sys.stderr.buffer.flush()
+            tail = (tail + chunk)[-TAIL:]
+        code = container.wait()["StatusCode"]
+    finally:
+        container.remove(force=True)
+    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    return code, lines[-1].strip() if lines else ""
+
+
+def _environment() -> tuple[dict[str, str], list[Path]]:
+    """The store's variables for a step, and the files they name."""
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    named = {name: os.environ[name] for name in CERTIFICATES if Path(os.environ.get(name, "")).is_file()}
+    return environment | named, sorted({Path(path) for path in named.values()})
