@@ -5,7 +5,7 @@ DATA ?=                 # data set of `make run`: a path or a URI; by default MN
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
 INDEX ?= 1005           # which test image `make predict` sends
 TESTS ?= tests          # which tests `make test` runs
-STEP ?=                 # build this image alone: a step, or download-tf, evaluate-tf, predictor
+STEP ?=                 # this image alone: a step, or download-tf, evaluate-tf, predictor
 REGISTRY ?=             # where the images belong: host[:port][/path]
 VERSION ?= dev          # tag of the images
 BASE ?=                 # base image, by default python:3.11-slim
@@ -14,7 +14,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict stop test lint format bench compile clean
+.PHONY: help run predict stop test lint format bench compile build push sizes bundle load-bundle lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,22 +47,22 @@ bench: .venv/test  ## Measure the steps beside plain variants (DATA=TFDS-prepare
 	@$(RUN) -m benchmarks --data "$(strip $(DATA))" $(ARGS)
 
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
-	@$(RUN) pipeline.py compile dist/pipeline.yaml
+	@$(RUN) pipeline.py compile $(ARGS) dist/pipeline.yaml
 
 IMAGES := $(if $(strip $(REGISTRY)),--registry $(strip $(REGISTRY))) --version $(strip $(VERSION))
+CHOICE := $(if $(strip $(STEP)),--step $(strip $(STEP))) $(if $(strip $(GPU)),--gpu)
 
 build: .venv/run  ## Build the images of the steps, or that of one STEP
-	@$(RUN) -m launch.images build $(IMAGES) $(if $(strip $(STEP)),--step $(strip $(STEP))) \
-		$(if $(strip $(BASE)),--base $(strip $(BASE))) $(if $(strip $(GPU)),--gpu)
+	@$(RUN) -m launch.images build $(CHOICE) $(IMAGES) $(if $(strip $(BASE)),--base $(strip $(BASE)))
 
 push: .venv/run  ## Push the images to REGISTRY; dist/components/ then names them by digest
-	@$(RUN) -m launch.images push $(IMAGES) $(if $(strip $(GPU)),--gpu)
+	@$(RUN) -m launch.images push $(CHOICE) $(IMAGES)
 
 sizes: .venv/run  ## Print how large the images are, and what they share
 	@$(RUN) -m launch.images sizes $(IMAGES)
 
 bundle: .venv/run  ## Put the pushed images, components and pipeline into one archive, dist/trainyard-VERSION.tar
-	@$(RUN) -m launch.bundle pack dist/trainyard-$(strip $(VERSION)).tar
+	@$(RUN) -m launch.bundle pack --version $(strip $(VERSION)) dist/trainyard-$(strip $(VERSION)).tar
 
 load-bundle: .venv/run  ## Push such an archive, BUNDLE, into REGISTRY; no network is needed
 	@$(RUN) -m launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.common.cli import say, step_group
-from launch.options import COMPONENTS, STEPS, parameter_options
+from launch.options import CLUSTER_ONLY, COMPONENTS, STEPS, parameter_options
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -47,16 +47,48 @@ def build(
         batch_size: int = 128,
         learning_rate: float = 0.001,
         seed: int = 0,
+        optimizer: str = "adam",
+        schedule: str = "constant",
+        warmup: float = 0.0,
+        validation_split: float = 0.0,
+        early_stopping: int = 0,
+        balance_classes: bool = False,
+        augmentation: str = "",
         min_accuracy: float = 0.0,
         bucket: str = "models",
         model_name: str = "mnist",
         version: str = "next",
         target: str = "kserve",
-        namespace: str = "",
-        service_account: str = "",
-        runtime_version: str = "2.19.1",
-        port: int = 0,
+        canary_percent: int = 100,
+        auto_promote: bool = False,
+        smoke_test: bool = True,
         timeout: int = 600,
+        namespace: str = "",
+        deployment_mode: str = "",
+        route: str = "",
+        inference_service: str = "",
+        model_format: str = "",
+        runtime_version: str = "",
+        runtime: str = "",
+        image: str = "",
+        service_account: str = "",
+        storage_secret: str = "",
+        request_timeout: int = 0,
+        min_replicas: int = -1,
+        max_replicas: int = 0,
+        scale_metric: str = "",
+        scale_target: int = 0,
+        cpu_request: str = "",
+        cpu_limit: str = "",
+        memory_request: str = "",
+        memory_limit: str = "",
+        predictor_gpus: int = 0,
+        node_selector: dict[str, str] = {},  # noqa: B006 (KFP reads it, nobody changes it)
+        labels: dict[str, str] = {},  # noqa: B006 (KFP reads it, nobody changes it)
+        annotations: dict[str, str] = {},  # noqa: B006 (KFP reads it, nobody changes it)
+        sidecar_injection: str = "",
+        port: int = 0,
+        ui: bool = True,
     ) -> None:
         fetched = download(source=source, sha256=sha256)
         trained = train(
@@ -66,6 +98,13 @@ def build(
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
+            optimizer=optimizer,
+            schedule=schedule,
+            warmup=warmup,
+            validation_split=validation_split,
+            early_stopping=early_stopping,
+            balance_classes=balance_classes,
+            augmentation=augmentation,
         )
         evaluated = evaluate(
             dataset=fetched.outputs["dataset"],
@@ -80,14 +119,42 @@ def build(
             version=version,
         )
         served = serve(
+            action="apply",
             model_uri=published.outputs["model_uri"],
             model_name=model_name,
             target=target,
-            namespace=namespace,
-            service_account=service_account,
-            runtime_version=runtime_version,
-            port=port,
+            canary_percent=canary_percent,
+            auto_promote=auto_promote,
+            smoke_test=smoke_test,
+            dry_run=False,
             timeout=timeout,
+            namespace=namespace,
+            context="",
+            deployment_mode=deployment_mode,
+            route=route,
+            inference_service=inference_service,
+            model_format=model_format,
+            runtime_version=runtime_version,
+            runtime=runtime,
+            image=image,
+            service_account=service_account,
+            storage_secret=storage_secret,
+            request_timeout=request_timeout,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            scale_metric=scale_metric,
+            scale_target=scale_target,
+            cpu_request=cpu_request,
+            cpu_limit=cpu_limit,
+            memory_request=memory_request,
+            memory_limit=memory_limit,
+            predictor_gpus=predictor_gpus,
+            node_selector=node_selector,
+            labels=labels,
+            annotations=annotations,
+            sidecar_injection=sidecar_injection,
+            port=port,
+            ui=ui,
         )
         for task in (published, served):  # they act on the world outside: never from the cache
             task.set_caching_options(False)
@@ -147,7 +214,7 @@ def main() -> None:
 )
 @images_option
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
-@parameter_options("source", "target", "namespace", "service_account", "runtime_version")
+@parameter_options("source", "target", *CLUSTER_ONLY)
 def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: Any) -> None:
     """Run the pipeline on this machine, each step as a process or a container, and leave a live endpoint.
 

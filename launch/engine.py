@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -37,7 +38,7 @@ def engine(*arguments: str) -> str:
             "or name a client with DOCKER=..."
         ) from None
     if done.returncode:
-        raise failure(arguments, done.stderr)
+        raise failure([client(), *arguments], done.stderr)
     return done.stdout.strip()
 
 
@@ -75,10 +76,10 @@ FAILURES: dict[str, tuple[type[Exception], str]] = {
 """What the engine says, and what that means."""
 
 
-def failure(arguments: Sequence[str], said: str) -> Exception:
-    """What a failure of the client means, as an exception with a plain message."""
+def failure(command: Sequence[str], said: str) -> Exception:
+    """What a failure of a client means, as an exception with a plain message."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    what, last = f"{client()} {arguments[0]}", lines[-1] if lines else "it left no word"
+    what, last = f"{Path(command[0]).name} {command[1]}", lines[-1] if lines else "it left no word"
     for pattern, (kind, meaning) in FAILURES.items():
         if re.search(pattern, said, re.IGNORECASE):
             return kind(f"{what}: {meaning} ({last})")

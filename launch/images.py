@@ -9,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from components.common.files import atomic_file
 from launch.engine import client, engine
 from launch.options import STEPS
 
+Command = Callable[..., None]
 PROJECT = Path(__file__).parent.parent
-DIST = PROJECT / "dist"
 IMAGE_LINE = re.compile(r"^(\s+image: )\S+$", re.MULTILINE)
 """The line of a component.yaml that names its image."""
 
@@ -98,19 +98,22 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def pin(references: dict[str, str]) -> None:
-    """Write dist/images.json, and dist/components/<step>/component.yaml with the image of each step.
+def pin(references: dict[str, str], dist: Path, components: Path = PROJECT / "components") -> None:
+    """Write images.json, and components/<step>/component.yaml with the image of each step.
 
     Args:
-        references: By image; what other images are called stays as it was written before.
+        references: By image; other images keep the names that were written before.
+        dist: Folder to write into.
+        components: Folder of the components as they were written.
     """
-    known = {**read_images(DIST / "images.json"), **references} if (DIST / "images.json").is_file() else references
-    _write(DIST / "images.json", json.dumps(known, indent=2) + "\n")
-    for step in references.keys() & STEPS:
-        text = (PROJECT / "components" / step / "component.yaml").read_text()
+    listed = dist / "images.json"
+    known = read_images(listed) if listed.is_file() else {}
+    _write(listed, json.dumps({**known, **references}, indent=2) + "\n")
+    for step in references.keys() & set(STEPS):
+        text = (components / step / "component.yaml").read_text()
         pinned, count = IMAGE_LINE.subn(rf"\g<1>{references[step]}", text)
         assert count == 1, f"components/{step}/component.yaml names {count} images"
-        _write(DIST / "components" / step / "component.yaml", pinned)
+        _write(dist / "components" / step / "component.yaml", pinned)
 
 
 def read_images(path: Path) -> dict[str, str]:
@@ -198,8 +201,34 @@ def measure(references: dict[str, str]) -> Sizes:
     )
 
 
-registry_option = click.option("--registry", default="", help="Where the images belong: host[:port][/path].")
-version_option = click.option("--version", default="dev", help="Tag of the images.")
+def chosen_images(name: str | None, gpu: bool) -> dict[str, Image]:
+    """The images of a release, or one of those that can be had."""
+    release = GPU if gpu else IMAGES
+    return {name: {**IMAGES, **ON_REQUEST, **release}[name]} if name else release
+
+
+choice = [
+    click.option("--step", type=click.Choice([*IMAGES, *ON_REQUEST]), help="This one alone.  [default: a release]"),
+    click.option("--gpu", is_flag=True, help="The variants of train and evaluate for NVIDIA GPUs."),
+]
+naming = [
+    click.option("--registry", default="", help="Where the images belong: host[:port][/path]."),
+    click.option("--version", default="dev", help="Tag of the images."),
+]
+dist = click.option(
+    "--dist", type=click.Path(path_type=Path), default="dist", metavar="FOLDER", help="Where the names are written."
+)
+
+
+def options(*all_of_them: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Give a command several options."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(all_of_them):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @step_group
@@ -216,47 +245,37 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--step", "name", type=click.Choice([*IMAGES, *ON_REQUEST]), help="Only this one.  [default: a release]")
 @click.option("--base", default="", help="Base image, with Python 3.11 or newer.  [default: python:3.11-slim]")
-@click.option("--gpu", is_flag=True, help="The variants of train and evaluate for NVIDIA GPUs.")
-@registry_option
-@version_option
-def build(name: str | None, base: str, gpu: bool, registry: str, version: str) -> None:
-    """Build the images of a release, or one of them; dist/images.json then names them.
+@options(*choice, *naming, dist)
+def build(base: str, step: str | None, gpu: bool, registry: str, version: str, dist: Path) -> None:
+    """Build the images of a release, or one of them; images.json then names them.
 
     pip's own configuration (index, proxy, certificate authority) holds inside the build, without a trace in the image.
     """
-    chosen = GPU if gpu else IMAGES
-    if name:
-        known = {**IMAGES, **ON_REQUEST, **chosen}
-        chosen = {name: known[name]}
     references = {}
-    for each, image in chosen.items():
+    for name, image in chosen_images(step, gpu).items():
         started = time.perf_counter()
-        references[each] = image.reference(registry, version)
-        build_image(image, references[each], base, version)
-        say("build", f"{references[each]}  {time.perf_counter() - started:.1f} s")
-    pin(references)
+        references[name] = image.reference(registry, version)
+        build_image(image, references[name], base, version)
+        say("build", f"{references[name]}  {time.perf_counter() - started:.1f} s")
+    pin(references, dist)
 
 
 @main.command()
-@click.option("--gpu", is_flag=True, help="The variants for NVIDIA GPUs.")
-@registry_option
-@version_option
-def push(gpu: bool, registry: str, version: str) -> None:
-    """Push the images of a release, and pin dist/images.json and dist/components/<step>/component.yaml to digests."""
+@options(*choice, *naming, dist)
+def push(step: str | None, gpu: bool, registry: str, version: str, dist: Path) -> None:
+    """Push the images of a release, or one; images.json and components/<step>/component.yaml name their digests."""
     if not registry:
         raise BadInput("--registry: expected host[:port][/path], received none; make push REGISTRY=...")
     references = {}
-    for name, image in (GPU if gpu else IMAGES).items():
+    for name, image in chosen_images(step, gpu).items():
         references[name] = push_image(image.reference(registry, version))
         say("push", references[name])
-    pin(references)
+    pin(references, dist)
 
 
 @main.command()
-@registry_option
-@version_option
+@options(*naming)
 def sizes(registry: str, version: str) -> None:
     """Print the size of each image, and what they need together, in MB (10^6 bytes, uncompressed)."""
     measured = measure({name: image.reference(registry, version) for name, image in IMAGES.items()})
@@ -264,10 +283,8 @@ def sizes(registry: str, version: str) -> None:
     for name in measured.layers:
         total, shared = measured.total(name) / 1e6, measured.shared(name) / 1e6
         click.echo(f"{name:<12}{total:>8.1f}{shared:>9.1f}{total - shared:>8.1f}")
-    steps = Sizes({step: measured.layers[step] for step in STEPS})
-    click.echo(
-        f"\n{steps.unique() / 1e6:.1f} MB for the five steps, {measured.unique() / 1e6:.1f} MB with the model server"
-    )
+    five = Sizes({step: measured.layers[step] for step in STEPS}).unique() / 1e6
+    click.echo(f"\n{five:.1f} MB for the five steps, {measured.unique() / 1e6:.1f} MB with the model server")
 
 
 if __name__ == "__main__":

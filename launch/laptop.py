@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 import click
 
@@ -16,6 +18,7 @@ from components.common.cli import BadInput
 from components.common.files import atomic_file
 from launch import store
 from launch.containers import steps_as_containers
+from launch.options import STEPS
 from launch.processes import PipelineRun, steps_as_processes
 from launch.seeding import seed
 
@@ -56,7 +59,9 @@ def run_here(
     os.environ["TRAINYARD_HOME"] = str(home.resolve())  # the steps run in folders of their own
     seeded = seed(data, home)
     runs.mkdir(parents=True, exist_ok=True)
-    steps = steps_as_containers(runs, images) if images else steps_as_processes(runs)
+    # serve leaves a server behind, which a container of its own could not
+    contained = {name: image for name, image in (images or {}).items() if name in STEPS and name != "serve"}
+    steps = steps_as_containers(runs, contained) if images else steps_as_processes(runs)
     with steps as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator:
         try:
             pipeline(source=seeded.source, **{**seeded.parameters, **parameters, "target": "process"})
@@ -100,6 +105,7 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
         "dataset": card["dataset"],
         "model_uri": (folder / "export/model_uri").read_text(),
         "endpoint": endpoint,
+        "page": _page(endpoint),
         "prediction": prediction,
         "picture": str(folder / "prediction.png"),
         "report": str(report),
@@ -107,6 +113,16 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
         **_steps(run),
         "seconds": round(seconds, 3),
     }
+
+
+def _page(endpoint: str) -> str:
+    """Address of the server's page for people; empty where it shows none."""
+    root = urljoin(endpoint, "/")
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(root, timeout=5):
+            return root
+    except OSError:
+        return ""
 
 
 def _steps(run: PipelineRun) -> dict[str, Any]:
@@ -154,6 +170,7 @@ def tell(summary: dict[str, Any]) -> str:
         "report": summary["report"],
         "model": summary["model_uri"],
         "endpoint": summary["endpoint"],
+        "page": f"{summary['page']}  to try it in a browser" if summary["page"] else "",
         "time": f"{took}  and {rest:.1f} s around them",
     }
     ahead = {
@@ -162,7 +179,7 @@ def tell(summary: dict[str, Any]) -> str:
         "your images": "make run DATA=my-images.tar.gz",
         "end it": "make stop",
     }
-    return f"\n{_table(rows)}\n\n{_table(ahead)}\n"
+    return f"\n{_table({name: text for name, text in rows.items() if text})}\n\n{_table(ahead)}\n"
 
 
 def _table(rows: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ It speaks the same protocol, but takes any secret and forgets everything when it
 Started by launch.store as `python -m launch.moto_store FOLDER`.
 """
 
+import os
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from launch.store_folder import StoreFolder
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM, or until the folder is removed."""
     folder = StoreFolder(Path(sys.argv[1]))
     lock = folder.hold()
     from moto.server import ThreadedMotoServer
@@ -24,10 +25,9 @@ def main() -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     folder.announce("http://{}:{}".format(*server.get_host_and_port()))
-    while not stopping:
+    while not stopping and os.fstat(lock.fileno()).st_nlink:
         time.sleep(0.2)
     server.stop()
-    lock.close()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from components.common.cli import JsonObject
+
 COMPONENTS = Path(__file__).parent.parent / "components"
 STEPS = ("download", "train", "evaluate", "export", "serve")
 TYPES: dict[str, click.ParamType] = {
@@ -13,7 +15,37 @@ TYPES: dict[str, click.ParamType] = {
     "Integer": click.INT,
     "Float": click.FLOAT,
     "Boolean": click.BOOL,
+    "JsonObject": JsonObject(),
 }
+WIRED = ("model_uri", "action", "dry_run", "context")
+"""Inputs that the pipeline sets itself."""
+CLUSTER_ONLY = (
+    "namespace",
+    "deployment_mode",
+    "route",
+    "inference_service",
+    "model_format",
+    "runtime_version",
+    "runtime",
+    "image",
+    "service_account",
+    "storage_secret",
+    "request_timeout",
+    "min_replicas",
+    "max_replicas",
+    "scale_metric",
+    "scale_target",
+    "cpu_request",
+    "cpu_limit",
+    "memory_request",
+    "memory_limit",
+    "predictor_gpus",
+    "node_selector",
+    "labels",
+    "annotations",
+    "sidecar_injection",
+)
+"""Inputs that mean nothing on this machine."""
 
 
 def parameter_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,11 +60,11 @@ def parameter_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for described in reversed(list(_parameters(left_out))):
             default = described.get("default")
-            help_text = described["description"] + (f"  [default: {default}]" if default else "")
+            shown = f"  [default: {default}]" if default not in (None, "", "{}") else ""
             option = click.option(
                 f"--{described['name'].replace('_', '-')}",
                 type=TYPES[described["type"]],
-                help=help_text,
+                help=described["description"] + shown,
                 required=default is None,
             )
             command = option(command)
@@ -44,7 +76,7 @@ def parameter_options(*left_out: str) -> Callable[[Callable[..., None]], Callabl
 def _parameters(left_out: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     import yaml
 
-    seen = {*left_out, "model_uri"}  # what export hands to serve
+    seen = {*left_out, *WIRED}
     for step in STEPS:
         text = (COMPONENTS / step / "component.yaml").read_text()
         for described in yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["inputs"]:

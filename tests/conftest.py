@@ -1,5 +1,6 @@
 """What the tests share: a real object store, and steps run as real processes."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from components.common import s3
 from launch.store import start_store, stop_store
+from tests.kserve_models import kserve_package
+from tests.kubernetes_api import kubernetes_api
 
 PROJECT = Path(__file__).parent.parent
 
@@ -109,3 +112,29 @@ def model(dataset, tmp_path_factory):
 def outside_aws():
     """This environment without a store of its own."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_") or name == "AWS_CA_BUNDLE"}
+
+
+@pytest.fixture(scope="session")
+def kserve_models(pytestconfig):
+    """A function from an InferenceService to what KServe's own models say against it."""
+    return kserve_package(pytestconfig.cache.mkdir("kserve"))
+
+
+@pytest.fixture
+def api(request):
+    """A double of the Kubernetes API. It refuses what KServe's models forbid, where these can be fetched."""
+    with kubernetes_api() as running:
+        with contextlib.suppress(pytest.skip.Exception):
+            running.mistakes = request.getfixturevalue("kserve_models")
+        yield running
+
+
+@pytest.fixture
+def serve_on_cluster(step, api, tmp_path):
+    """Run the serve step against that double: `serve_on_cluster("--action", "promote", uri="")`."""
+    kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
+
+    def run(*options, uri="s3://models/mnist/4/", env=None):
+        return step("serve", "--model-uri", uri, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})})
+
+    return run

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ VERSION = "0.21.0"
 PLAIN = {"str": str, "int": int, "bool": bool, "float": (int, float), "object": object}
 
 
-@pytest.fixture(scope="session")
-def kserve_models(pytestconfig):
-    """A function from a manifest to its mistakes; the package is fetched once."""
-    folder = pytestconfig.cache.mkdir(f"kserve-{VERSION}")
+def kserve_package(folder: Path) -> Callable[[dict], list[str]]:
+    """A function from a manifest to its mistakes; the package is fetched into the folder, once."""
+    folder = folder / VERSION
     if not (folder / "kserve").is_dir():
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, f"kserve=={VERSION}"]
         done = subprocess.run(command, capture_output=True, text=True)

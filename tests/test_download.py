@@ -146,6 +146,20 @@ def test_a_folder_and_a_prefix_of_a_bucket_are_the_same_data(step, store, bucket
         assert contents(output) == FILES
 
 
+def test_a_whole_bucket_is_a_folder(step, store, bucket, output):
+    store.client.put_object(Bucket=bucket, Key="a/b", Body=b"x")
+    for source in (f"s3://{bucket}", f"s3://{bucket}/"):
+        done = step("download", "--source", source, "--dataset", output)
+        assert done.returncode == 0, done.stderr
+        assert contents(output) == {"a/b": b"x"}
+
+
+def test_an_object_whose_name_leads_out_of_the_folder_is_refused(step, store, bucket, output):
+    store.client.put_object(Bucket=bucket, Key="sets/../escaped", Body=b"x")
+    done = step("download", "--source", f"s3://{bucket}/sets/", "--dataset", output)
+    assert_refused(done, 2, "received '../escaped'", output=output)
+
+
 def test_an_object_and_a_url_are_fetched_like_a_file(step, store, bucket, web, tmp_path):
     archive = pack(web.folder / "data set.tar.gz")
     store.client.upload_file(str(archive), bucket, "sets/data set.tar.gz")

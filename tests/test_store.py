@@ -131,6 +131,12 @@ def test_a_store_that_cannot_start_says_why(home):
         start_store(home)
 
 
+def test_a_proxy_does_not_stand_between_a_machine_and_itself(store, bucket, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert s3.client(store.environment).list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
 def test_of_many_create_only_writers_of_one_object_one_wins(store, bucket):
     def write(number):
         try:

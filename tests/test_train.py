@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -25,6 +26,16 @@ def npz(folder, images, labels):
     folder.mkdir()
     np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     return folder
+
+
+def train_here(dataset, model, **chosen):
+    """Train in this process, where TensorFlow is loaded once; the lines it says."""
+    from components.train.hyperparameters import Hyperparameters
+    from components.train.run import train
+
+    lines = []
+    train(dataset, Hyperparameters(**chosen), model, lines.append)
+    return "\n".join(lines)
 
 
 def test_the_model_folder_holds_all_that_the_later_steps_need(model, dataset):
@@ -67,6 +78,7 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
 
     from components.common.datasets import Split
     from components.train import architectures, training
+    from components.train.hyperparameters import Hyperparameters
 
     split = open_dataset(dataset).read("train")
     split = Split(split.images[:333], split.labels[:333])
@@ -74,11 +86,12 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
     ours = architectures.build("dense", (28, 28, 1), 10)
     theirs = keras.models.clone_model(ours)
     theirs.set_weights(ours.get_weights())
-    history = training.fit(ours, split, 2, 50, 0.001, 9, lambda epoch: None)
+    history = training.fit(
+        ours, split, None, Hyperparameters(epochs=2, batch_size=50, seed=9), None, lambda epoch: None
+    )
     theirs.compile(keras.optimizers.Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    shuffle = np.random.default_rng(9)
     for epoch in history:
-        order = shuffle.permutation(333)
+        order = np.random.default_rng([9, epoch.epoch - 1]).permutation(333)
         images, labels = split.images[order].astype("float32"), split.labels[order]
         fitted = theirs.fit(images, labels, 50, 1, shuffle=False, verbose=0).history
         assert epoch.loss == pytest.approx(fitted["loss"][0], rel=1e-3)
@@ -139,6 +152,11 @@ def test_the_log_is_one_tidy_line_per_epoch(step, dataset, tmp_path):
         (["--learning-rate", "0"], "--learning-rate: expected a number above 0"),
         (["--learning-rate", "nan"], "--learning-rate: expected a number above 0"),
         (["--seed", "-1"], "--seed: expected 0 to"),
+        (["--optimizer", "magic"], "--optimizer: expected one of adam, adamw, rmsprop, sgd, received 'magic'"),
+        (["--schedule", "zigzag"], "--schedule: expected one of constant, cosine"),
+        (["--augmentation", "shift,blur"], "--augmentation: expected one of shift, rotation, flip, received 'blur'"),
+        (["--validation-split", "1"], "--validation-split: expected a share"),
+        (["--early-stopping", "2"], "--early-stopping: expected a split 'validation'"),
         (["--epochs", "many"], "Invalid value for '--epochs'"),
         (["--dataset", "nowhere"], "nowhere: expected a data set folder, received nothing"),
         (["--learning-rate", "1e30", "--epochs", "3"], "expected a finite loss"),
@@ -166,14 +184,110 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(step, dataset, small
     assert list(small_disk.iterdir()) == []
 
 
-def test_sigterm_ends_training_cleanly(store, dataset, tmp_path):
-    command = [sys.executable, "-m", "components.train", "--dataset", dataset, "--model", tmp_path / "model"]
-    with subprocess.Popen([*command, "--epochs", "100000"], stderr=subprocess.PIPE, text=True) as process:
+def train_until(words, sign, *options):
+    """Start a training and send it a signal when a line with these words came; its exit code and its last line."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "components.train", *map(str, options)], stderr=subprocess.PIPE, text=True
+    ) as process:
         for line in process.stderr:
-            if "epoch 2/" in line:
+            if words in line:
                 break
-        process.terminate()
-        last = process.stderr.read().splitlines()[-1]
-        assert process.wait(60) == 143
+        process.send_signal(sign)
+        rest = process.stderr.read().splitlines()
+        return process.wait(60), rest[-1] if rest else ""
+
+
+def weights(model):
+    import keras
+
+    return keras.models.load_model(model / "model.keras").get_weights()
+
+
+def test_sigterm_ends_training_cleanly(dataset, tmp_path):
+    options = ("--dataset", dataset, "--model", tmp_path / "model", "--epochs", 100_000)
+    code, last = train_until("epoch 2/", signal.SIGTERM, *options)
+    assert code == 143
     assert "ended by SIGTERM" in last
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".model.checkpoint.npz"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"architecture": "dense", "epochs": 300, "validation_split": 0.2, "early_stopping": 300},
+        {"architecture": "cnn", "epochs": 5, "augmentation": "shift", "schedule": "cosine"},
+    ],
+    ids=["dense", "cnn"],
+)
+def test_a_killed_training_goes_on_and_ends_in_the_weights_of_one_without_a_break(dataset, tmp_path, chosen):
+    """The kill falls into an epoch, and the network with dropout and augmentation draws as it would have drawn."""
+    train_here(dataset, tmp_path / "whole", **chosen)
+    options = [str(part) for name, value in chosen.items() for part in (f"--{name.replace('_', '-')}", value)]
+    code, _ = train_until("epoch 3/", signal.SIGKILL, "--dataset", dataset, "--model", tmp_path / "broken", *options)
+    assert code == -signal.SIGKILL
+    assert not (tmp_path / "broken").exists()
+    lines = train_here(dataset, tmp_path / "broken", **chosen)
+    assert "going on after epoch" in lines
+    assert "epoch 1/" not in lines
+    for mine, reference in zip(weights(tmp_path / "broken"), weights(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(mine, reference)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "broken"}
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(dataset, tmp_path, step):
+    done = step("train", "--dataset", dataset, "--model", tmp_path / "a", "--epochs", 2, "--seed", 7)
+    assert done.returncode == 0, done.stderr
+    train_here(dataset, tmp_path / "b", epochs=2, seed=7)
+    train_here(dataset, tmp_path / "c", epochs=2, seed=8)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all((one == other).all() for one, other in zip(a, b, strict=True))
+    assert not all((one == other).all() for one, other in zip(a, c, strict=True))
+
+
+def test_a_checkpoint_of_other_hyperparameters_is_not_gone_on_with(dataset, tmp_path):
+    options = ("--dataset", dataset, "--model", tmp_path / "model", "--epochs", 100_000)
+    train_until("epoch 2/", signal.SIGTERM, *options)
+    assert "going on" not in train_here(dataset, tmp_path / "model", epochs=2)
+
+
+def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, tmp_path):
+    chosen = {"validation_split": 0.2, "early_stopping": 3, "learning_rate": 0.01, "epochs": 300}
+    lines = train_here(dataset, tmp_path / "model", **chosen)
+    history = read_card(tmp_path / "model")["history"]
+    losses = [epoch["validation_loss"] for epoch in history]
+    best = losses.index(min(losses))
+    assert len(history) == best + 1 + 3 < 300
+    assert f"keeping the weights of epoch {best + 1}" in lines
+
+    from components.train.training import hold_out
+
+    _, validation = hold_out(open_dataset(dataset).read("train"), 0.2, 0)
+    assert len(validation.labels) == round(0.2 * 1437)
+    assert accuracy(tmp_path / "model", validation) == pytest.approx(history[best]["validation_accuracy"], abs=0.004)
+
+
+def test_balanced_classes_find_the_rare_one(tmp_path):
+    """5 images of one class among 200, hardly different from the others: by numbers alone it is best never guessed."""
+    random = np.random.default_rng(1)
+    labels = np.zeros(200, np.int64)
+    labels[:5] = 1
+    images = random.integers(100, 140, (200, 6, 6), dtype=np.uint8)
+    images[labels == 1] += 6
+    data = npz(tmp_path / "data", images, labels)
+    found = {}
+    for balance in (False, True):
+        train_here(data, tmp_path / str(balance), epochs=30, balance_classes=balance)
+        found[balance] = (load_classifier(tmp_path / str(balance)).predict(images[:5, ..., None]).argmax(1) == 1).mean()
+    assert found[True] > found[False]
+
+
+def test_a_cosine_schedule_with_warmup_rises_and_falls(dataset):
+    from components.train.hyperparameters import Hyperparameters
+    from components.train.training import _optimizer
+
+    chosen = Hyperparameters(epochs=10, learning_rate=0.01, schedule="cosine", warmup=0.2)
+    rates = [float(_optimizer(chosen, 10)._learning_rate(step)) for step in range(101)]
+    assert rates[0] == 0
+    assert max(rates) == pytest.approx(0.01, rel=0.01)
+    assert rates.index(max(rates)) == pytest.approx(20, abs=1)
+    assert rates[100] == pytest.approx(0, abs=1e-6)

@@ -68,6 +68,8 @@ def extract(name: str, stream: Readable, folder: Path) -> None:
         raise BadInput(f"{name}: a hostile archive, {error}; nothing of it was kept") from error
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise BadInput(f"{name}: the archive is damaged or cut off ({error}); fetch or pack it anew") from error
+    except NotImplementedError as error:
+        raise BadInput(f"{name}: expected a common compression, received another ({error}); {_REPACK}") from error
     except _UNUSABLE as error:
         raise BadInput(f"{name}: the archive holds names that cannot be files ({error}); pack it anew") from error
 
@@ -132,10 +134,11 @@ class _Gunzip:
 def _extract_zip(stream: Readable, folder: Path) -> None:
     with tempfile.TemporaryFile(dir=folder.parent) as file:  # the directory of a zip is at its end
         shutil.copyfileobj(stream, file, _CHUNK)
+        size = file.tell()
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 _check_entry(entry)
-            _check_size(sum(entry.file_size for entry in archive.infolist()), file.tell(), folder)
+            _check_size(sum(entry.file_size for entry in archive.infolist()), size, folder)
             for entry in archive.infolist():
                 archive.extract(entry, folder)
 

@@ -24,10 +24,7 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
     Raises:
         BadInput: `path` is a file, or a folder with other things in it.
     """
-    if path.exists() and not (path / marker).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise BadInput(
-            f"{path}: expected a new folder or an earlier output of this step, received something else; name another"
-        )
+    check_output(path, marker)
     partial = _beside(path)
     partial.mkdir(parents=True)
     try:
@@ -41,6 +38,14 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
             partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_output(path: Path, marker: str) -> None:
+    """Refuse what `atomic_folder` would refuse, before long work begins."""
+    if path.exists() and not (path / marker).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise BadInput(
+            f"{path}: expected a new folder or an earlier output of this step, received something else; name another"
+        )
 
 
 @contextmanager

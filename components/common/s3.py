@@ -121,6 +121,7 @@ def s3_errors(where: str) -> Iterator[None]:
         FileExistsError: a create-only write found the object there.
         PermissionError: missing or refused credentials.
         ConnectionError: the store does not answer, or not sensibly.
+        BadInput: a bucket or key that cannot be.
     """
     from botocore import exceptions
 
@@ -137,5 +138,7 @@ def s3_errors(where: str) -> Iterator[None]:
         ) from error
     except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
         raise ConnectionError(f"{where}: the store does not answer ({error}); check AWS_ENDPOINT_URL") from error
+    except exceptions.ParamValidationError as error:
+        raise BadInput(f"{where}: expected s3://bucket/key, received a name that no store knows ({error})") from error
     except exceptions.BotoCoreError as error:
         raise OSError(f"{where}: {error}") from error

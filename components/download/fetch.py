@@ -82,9 +82,11 @@ def _fetch_url(source: str, folder: Path) -> Fetched:
 
 
 def _fetch_object(source: str, folder: Path) -> Fetched:
+    from components.common.s3 import parse_uri
     from components.download.objects import list_objects, open_object
 
-    if source.endswith("/"):
+    _, key = parse_uri(source)
+    if not key or key.endswith("/"):
         return _fetch_folder(source, list_objects(source), folder)
     return _fetch_file(source, open_object(source), folder)
 

@@ -34,7 +34,13 @@ def prepare(source: str, folder: Path) -> int:
         BadInput: TFDS does not know the data set, or a person has to fetch its files.
         ConnectionError: the servers of the data set do not answer.
     """
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError:
+        raise BadInput(
+            f"--source: expected another source than {source} here, where TensorFlow Datasets is not installed; "
+            "use the image whose tag ends in -tf, or install tensorflow-datasets"
+        ) from None
 
     in_a_log = not sys.stderr.isatty()
     if in_a_log:

@@ -289,8 +289,9 @@ class _Job:
             if verdict.phase is Phase.FAILED:
                 raise RuntimeError(f"{self._name}: the rollout failed ({verdict})")
             if now > deadline:
+                allowed = deadline - self._started
                 raise TimeoutError(
-                    f"{self._name}: not ready after {seconds:.0f} s ({verdict}){_complaints(service, verdict)}"
+                    f"{self._name}: not ready after {allowed:.0f} s ({verdict}){_complaints(service, verdict)}"
                 )
             if verdict.reason != told or now - told_at > SECONDS_BETWEEN_LINES:
                 told, told_at = verdict.reason, now
@@ -475,12 +476,11 @@ def _want(service: Object, changed: bool, back: bool = False) -> Want:
 
 
 def _shown(service: Object) -> Object:
-    """What of a specification makes a new revision or another Deployment when it changes."""
+    """What of the newest version's predictor makes a new revision or another Deployment when it changes."""
     spec = service["spec"]
     predictor = spec["predictor"]
     if spec.get("canary"):
-        entry = spec["canary"][0]["predictor"]
-        return {"canary": entry}
+        predictor = service_spec.overlaid(predictor, spec["canary"][0]["predictor"])
     knative = service_spec.mode_of(service) == "Knative"
     left_out = ("canaryTrafficPercent",) if knative else NOT_IN_THE_DEPLOYMENT
     return {key: value for key, value in predictor.items() if key not in left_out}
@@ -579,4 +579,4 @@ def _with_more(error: Exception, words: str) -> Exception:
     kind = (
         type(error) if isinstance(error, BadInput | TimeoutError | PermissionError | ConnectionError) else RuntimeError
     )
-    return kind(f"{error}; {words}")
+    return kind(f"{str(error).rstrip('.')}; {words}")

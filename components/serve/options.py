@@ -77,7 +77,7 @@ _OPTIONS = (
         "--memory-request", default="", help="Memory that a pod asks for, e.g. 512Mi; empty: as it is, or KServe's own."
     ),
     scale("--memory-limit", default="", help="Memory that a pod may take, e.g. 2Gi; empty: as it is, or KServe's own."),
-    scale("--gpus", default=0, help="NVIDIA GPUs of a pod; 0: as it is, or none."),
+    scale("--predictor-gpus", default=0, help="NVIDIA GPUs of a pod that serves; 0: as it is, or none."),
     pods(
         "--node-selector",
         type=JsonObject(),

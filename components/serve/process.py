@@ -178,10 +178,11 @@ def _settle(service: Service, wanted: list[Wanted], port: int, deadline: float, 
     service.want(wanted, page)
     if not service.runs():
         _start(service, port, deadline)
-    shares = {one.folder: one.percent for one in wanted}
+    as_wanted = {one.folder: one.percent for one in wanted}, service.shows_page()
 
     def settled() -> bool:
-        return {version.folder: version.percent for version in _running(service).versions} == shares
+        state = _running(service)
+        return ({version.folder: version.percent for version in state.versions}, state.page) == as_wanted
 
     _wait(settled, deadline, f"{service.name}: earlier versions still answer requests")
 

@@ -123,7 +123,7 @@ class Served:
         task.add_done_callback(self._tasks.discard)
 
     def _tell(self) -> None:
-        state = State(os.getpid(), self.url, self._states())
+        state = State(os.getpid(), self.url, self._states(), self.shows_page)
         if state != self._told:
             self.service.tell(state)
             self._told = state

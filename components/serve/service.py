@@ -81,6 +81,7 @@ class State:
     pid: int
     url: str
     versions: tuple[VersionState, ...]
+    page: bool = False
 
     @property
     def port(self) -> int:
@@ -149,7 +150,7 @@ class Service:
         told = _read(self._state_file)
         if not told:
             return None
-        return State(told["pid"], told["url"], tuple(VersionState(**version) for version in told["versions"]))
+        return State(**{**told, "versions": tuple(VersionState(**version) for version in told["versions"])})
 
     def tell(self, state: State) -> None:
         """Write the state (the server's part)."""

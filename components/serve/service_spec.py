@@ -65,7 +65,7 @@ class Service:
     cpu_limit: str = ""
     memory_request: str = ""
     memory_limit: str = ""
-    gpus: int = 0
+    predictor_gpus: int = 0
     node_selector: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
     annotations: Mapping[str, Any] = field(default_factory=dict)
@@ -338,7 +338,7 @@ def _model(base: Object, order: Order, options: Service) -> Object:
 
 
 def _resources(options: Service) -> Object:
-    gpus = {"nvidia.com/gpu": str(options.gpus)} if options.gpus else {}
+    gpus = {"nvidia.com/gpu": str(options.predictor_gpus)} if options.predictor_gpus else {}
     requests = _present({"cpu": options.cpu_request, "memory": options.memory_request})
     limits = _present({"cpu": options.cpu_limit, "memory": options.memory_limit})
     return _present({"requests": {**requests, **gpus}, "limits": {**limits, **gpus}})

@@ -1,49 +1,31 @@
 """From a data set folder to a model folder."""
 
 import json
-import math
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, open_dataset
-from components.common.files import atomic_folder
+from components.common.datasets import ImageDataset, Split, open_dataset
+from components.common.files import atomic_folder, check_output
 from components.common.models import CARD, processors
 from components.common.native_logs import muted_native_logs
-from components.train.architectures import ARCHITECTURES
+from components.train.checkpoint import Checkpoint
+from components.train.hyperparameters import Hyperparameters
 
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """What the caller chooses; units and ranges as in `--help`."""
-
-    architecture: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            names = ", ".join(ARCHITECTURES)
-            raise BadInput(
-                f"--architecture: expected one of {names}, received {self.architecture!r}; choose one of these"
-            )
-        for option, value in (("--epochs", self.epochs), ("--batch-size", self.batch_size)):
-            if value < 1:
-                raise BadInput(f"{option}: expected at least 1, received {value}; raise it")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise BadInput(f"--learning-rate: expected a number above 0, received {self.learning_rate}; try 0.001")
-        if not 0 <= self.seed < 2**32:
-            raise BadInput(f"--seed: expected 0 to {2**32 - 1}, received {self.seed}; choose one in this range")
+if TYPE_CHECKING:
+    from components.train.training import Epoch
 
 
 def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Train on the training split of a data set and write the model folder.
+
+    A run that was killed goes on after its last whole epoch when it is started again with the same data set,
+    hyper-parameters and output.
 
     Args:
         folder: Data set folder.
@@ -55,8 +37,10 @@ def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[st
         The card, as written to `model.json`.
 
     Raises:
-        BadInput: no data set, a damaged one, only one class in it, or a loss that is no longer a number.
+        BadInput: no data set, a damaged one, only one class in it, nothing to validate on where it is needed, or a loss
+            that is no longer a number.
     """
+    check_output(output, marker=CARD)
     dataset = open_dataset(folder)
     split = dataset.read("train")
     if len(dataset.class_names) < 2 or split.labels.min() == split.labels.max():
@@ -66,59 +50,73 @@ def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[st
         f"{dataset.name}: {len(split.labels):,} images of {width} x {height} x {channels}, "
         f"{len(dataset.class_names)} classes; {chosen.architecture}, {chosen.epochs} epochs"
     )
+    described = describe(folder, dataset)
+    checkpoint = Checkpoint(output, chosen=asdict(chosen), dataset=described, classes=dataset.class_names)
 
+    _import_tensorflow()
+    import keras
+
+    from components.train import architectures, saving, training
+
+    learn, validation = _validation(dataset, split, chosen)
+    keras.utils.set_random_seed(chosen.seed)
+    model = architectures.build(chosen.architecture, dataset.image_shape, len(dataset.class_names))
+    if state := checkpoint.load():
+        say(f"going on after epoch {len(state.history)}, which an earlier run reached")
+    history = training.fit(model, learn, validation, chosen, checkpoint, lambda epoch: say(_line(epoch, chosen.epochs)))
+    if chosen.early_stopping:
+        kept = training.best_epoch(history)
+        say(f"keeping the weights of epoch {kept.epoch}, with validation loss {kept.validation_loss:.4f}")
+    card = {
+        "format": 1,
+        "architecture": chosen.architecture,
+        "input": {"shape": list(dataset.image_shape), "range": [0, 255]},
+        "classes": dataset.class_names,
+        "hyperparameters": asdict(chosen),
+        "dataset": described,
+        "history": [{key: value for key, value in asdict(epoch).items() if value is not None} for epoch in history],
+        "libraries": _versions(),
+    }
     with atomic_folder(output, marker=CARD) as partial:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with muted_native_logs():
-            import keras
-            import numpy as np
-            import tensorflow as tf
-
-            tf.config.threading.set_intra_op_parallelism_threads(processors())  # the container's, not the host's
-            tf.config.list_logical_devices()  # they are set up, and talked about, when first asked for
-
-        from components.train import architectures, saving, training
-
-        keras.utils.set_random_seed(chosen.seed)
-        model = architectures.build(chosen.architecture, dataset.image_shape, len(dataset.class_names))
-        history = training.fit(
-            model,
-            split,
-            chosen.epochs,
-            chosen.batch_size,
-            chosen.learning_rate,
-            chosen.seed,
-            on_epoch=lambda epoch: say(
-                f"epoch {epoch.epoch}/{chosen.epochs}  loss {epoch.loss:.4f}  "
-                f"accuracy {epoch.accuracy:.4f}  {epoch.seconds:.1f} s"
-            ),
-        )
-        card = saving.write_model(
-            model,
-            partial,
-            {
-                "format": 1,
-                "architecture": chosen.architecture,
-                "input": {"shape": list(dataset.image_shape), "range": [0, 255]},
-                "classes": dataset.class_names,
-                "hyperparameters": {**asdict(chosen), "optimizer": "adam"},
-                "dataset": describe(folder, dataset),
-                "history": [asdict(epoch) for epoch in history],
-                "libraries": {
-                    "python": platform.python_version(),
-                    "tensorflow": tf.__version__,
-                    "keras": keras.__version__,
-                    "numpy": np.__version__,
-                },
-            },
-            samples=split.images[:256],
-        )
+        card = saving.write_model(model, partial, card, samples=split.images[:256])
+    checkpoint.remove()
     litert = card["litert"]
     say(
         f"{output}: {card['parameters']:,} parameters"
         + ("" if litert["written"] else f"; without model.tflite, since {litert['reason']}")
     )
     return card
+
+
+def _import_tensorflow() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with muted_native_logs():
+        import tensorflow as tf
+
+        with suppress(RuntimeError):  # a notebook may have used TensorFlow before; then it stays as it is
+            tf.config.threading.set_intra_op_parallelism_threads(processors())  # the container's, not the host's
+        tf.config.list_logical_devices()  # they are set up, and talked about, when first asked for
+
+
+def _validation(dataset: ImageDataset, split: Split, chosen: Hyperparameters) -> tuple[Split, Split | None]:
+    """What to learn from and what to validate on: a share of the training split, or the data set's own `validation`."""
+    from components.train.training import hold_out
+
+    if not chosen.validation_split and dataset.counts.get("validation"):
+        return split, dataset.read("validation")
+    if chosen.early_stopping and not chosen.validation_split:
+        raise BadInput(
+            f"--early-stopping: expected a split 'validation' in {dataset.folder} or --validation-split above 0, "
+            "received neither; try --validation-split 0.1"
+        )
+    return hold_out(split, chosen.validation_split, chosen.seed)
+
+
+def _line(epoch: "Epoch", epochs: int) -> str:
+    line = f"epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}"
+    if epoch.validation_loss is not None:
+        line += f"  validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.4f}"
+    return f"{line}  {epoch.seconds:.1f} s"
 
 
 def describe(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
@@ -134,4 +132,17 @@ def describe(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
         "sha256": fetched.get("sha256"),
         "train_examples": dataset.counts.get("train", 0),
         "test_examples": dataset.counts.get("test", 0),
+    }
+
+
+def _versions() -> dict[str, str]:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
     }

@@ -49,19 +49,20 @@ class Page {
       ? `version ${versions[0].version}`
       : versions.map(one => `version ${one.version} answers ${one.percent} %`).join(", ");
     const facts = {
-      "Network": `${card.architecture}${card.parameters ? `, ${number(card.parameters)} parameters` : ""}`,
-      "Takes": `${width} × ${height} ${channels === 1 ? "grey" : "colour"} images`,
-      "Tells apart": `${card.classes.length} classes`,
-      "Learned from": `${dataset.name ?? "unknown"}${dataset.train_examples ? `, ${number(dataset.train_examples)} images` : ""}`,
-      "Accuracy": accuracy === null ? "not evaluated" : `${(100 * accuracy).toFixed(2)} % of ${number(this.#model.test_examples)} test images`,
-      "Runs on": backend,
+      "Network": [card.architecture, card.parameters && `${number(card.parameters)} parameters`],
+      "Takes": [`${width} × ${height} ${channels === 1 ? "grey" : "colour"} images`],
+      "Tells apart": [`${card.classes.length} classes`],
+      "Learned from": [dataset.name, dataset.train_examples && `${number(dataset.train_examples)} images`, dataset.source],
+      "Accuracy": [accuracy !== null && `${(100 * accuracy).toFixed(2)} % of ${number(this.#model.test_examples)} test images`],
+      "Runs on": [backend],
     };
-    at("card").replaceChildren(...Object.entries(facts).flatMap(([name, text]) => [
+    const told = Object.entries(facts).map(([name, parts]) => [name, parts.filter(Boolean).join(", ")]).filter(([, text]) => text);
+    at("card").replaceChildren(...told.flatMap(([name, text]) => [
       make("dt", { textContent: name }), make("dd", { textContent: text })]));
     at("bars").replaceChildren(...card.classes.slice(0, ROWS).map(name => make("li", {},
       make("span", { className: "name", textContent: name }),
       make("span", { className: "track" }, make("span", { className: "fill" })),
-      make("span", { className: "share", textContent: "–" }))));
+      make("span", { className: "share" }))));
   }
 
   #offerDrawing() {
@@ -71,15 +72,14 @@ class Page {
       pad.setAttribute("aria-label", "The image that was sent");
       pad.removeAttribute("tabindex");
       at("undo").hidden = true;
+      pad.removeAttribute("aria-describedby");
       at("invitation").textContent = "Drop or paste an image";
-      at("pad-help").hidden = true;
+      at("elsewhere").hidden = true;
       return;
     }
     pad.setAttribute("aria-label", "Sheet to draw on");
-    pad.setAttribute("aria-roledescription", "drawing area");
-    at("invitation").textContent = `Draw ${this.#digits() ? "a digit" : "here"}`;
-    at("pad-help").textContent =
-      "Or drop or paste an image. By keyboard: arrow keys move the pen, Space puts it down and lifts it, Delete clears.";
+    pad.setAttribute("role", "application"); // so that screen readers pass the arrow keys on
+    at("invitation").textContent = this.#digits() ? "Draw a digit" : "Draw here";
     at("undo").addEventListener("click", () => this.#pad.undo());
     this.#pad.allowDrawing();
   }
@@ -181,14 +181,12 @@ class Page {
   /** As it is before anything was sent. */
   #rest() {
     this.#waiting = null;
-    at("invitation").hidden = at("seen").hidden = false;
-    at("seen").hidden = at("save").hidden = true;
-    at("clear").disabled = at("undo").disabled = at("copy").disabled = true;
-    at("label").textContent = "–";
-    at("label").className = "";
-    at("remark").textContent = "";
-    at("spoken").textContent = "";
-    at("curl").textContent = "It stands here once there is an image.";
+    at("invitation").hidden = false;
+    at("seen").hidden = at("save").hidden = at("copy").hidden = true;
+    at("clear").disabled = at("undo").disabled = true;
+    at("label").textContent = this.#draws ? "The answer comes while you draw." : "The answer comes at once.";
+    at("label").className = "waiting";
+    at("remark").textContent = at("spoken").textContent = at("curl").textContent = "";
     for (const row of at("bars").children) this.#fill(row, null);
   }
 
@@ -234,7 +232,6 @@ class Page {
     const shown = classes.length > ROWS ? order.slice(0, ROWS) : classes.keys();
     [...shown].forEach((index, row) => this.#fill(at("bars").children[row], probabilities[index], classes[index], index === best));
     at("seen").hidden = false;
-    at("seen-size").textContent = `as the model gets it`;
     paint(at("seen").querySelector("canvas"), pixels, this.#shape);
     this.#showRequest(body);
     if (done) at("spoken").textContent = `${classes[best]}, ${remark}`;
@@ -244,14 +241,14 @@ class Page {
     if (name !== null) row.querySelector(".name").textContent = row.querySelector(".name").title = name;
     row.classList.toggle("chosen", chosen);
     row.querySelector(".fill").style.width = `${100 * (share ?? 0)}%`;
-    row.querySelector(".share").textContent = share === null ? "–" : percent(share);
+    row.querySelector(".share").textContent = share === null ? "" : percent(share);
   }
 
   #showRequest(body) {
     const url = new URL(`v1/models/${this.#model.name}:predict`, location.href);
     const short = body.length < LONGEST_LINE;
-    at("curl").textContent = `curl ${url} -d ${short ? `'${body}'` : "@request.json"}`;
-    at("copy").disabled = false;
+    at("curl").textContent = `curl ${url} \\\n  -d ${short ? `'${body}'` : "@request.json"}`;
+    at("copy").hidden = false;
     at("save").hidden = short;
     URL.revokeObjectURL(at("save").href);
     if (!short) at("save").href = URL.createObjectURL(new Blob([body], { type: "application/json" }));

@@ -1,0 +1,60 @@
+"""What the caller of the train step chooses."""
+
+import math
+from dataclasses import dataclass
+
+from components.common.cli import BadInput
+from components.train.architectures import ARCHITECTURES
+
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+SCHEDULES = ("constant", "cosine")
+AUGMENTATIONS = ("shift", "rotation", "flip")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Units, ranges and meaning as in `--help`. BadInput where one lies outside of them."""
+
+    architecture: str = "dense"
+    epochs: int = 5
+    batch_size: int = 128
+    learning_rate: float = 0.001
+    seed: int = 0
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    warmup: float = 0.0
+    validation_split: float = 0.0
+    early_stopping: int = 0
+    balance_classes: bool = False
+    augmentation: str = ""
+
+    def __post_init__(self) -> None:
+        _one_of("--architecture", self.architecture, ARCHITECTURES)
+        _one_of("--optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("--schedule", self.schedule, SCHEDULES)
+        for kind in self.augmentations:
+            _one_of("--augmentation", kind, AUGMENTATIONS)
+        for option, value, least in (
+            ("--epochs", self.epochs, 1),
+            ("--batch-size", self.batch_size, 1),
+            ("--early-stopping", self.early_stopping, 0),
+        ):
+            if value < least:
+                raise BadInput(f"{option}: expected at least {least}, received {value}; raise it")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise BadInput(f"--learning-rate: expected a number above 0, received {self.learning_rate}; try 0.001")
+        if not 0 <= self.seed < 2**32:
+            raise BadInput(f"--seed: expected 0 to {2**32 - 1}, received {self.seed}; choose one in this range")
+        for option, share in (("--warmup", self.warmup), ("--validation-split", self.validation_split)):
+            if not 0 <= share < 1:
+                raise BadInput(f"{option}: expected a share of at least 0 and below 1, received {share}; try 0.1")
+
+    @property
+    def augmentations(self) -> list[str]:
+        """The kinds of augmentation, in the order given."""
+        return [kind.strip() for kind in self.augmentation.split(",") if kind.strip()]
+
+
+def _one_of(option: str, value: str, known: "tuple[str, ...] | dict[str, object]") -> None:
+    if value not in known:
+        raise BadInput(f"{option}: expected one of {', '.join(known)}, received {value!r}; choose one of these")

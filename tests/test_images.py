@@ -1,0 +1,327 @@
+"""The images: built for real, run as a strict cluster runs them, pushed, and loaded elsewhere."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+import yaml
+
+from launch.engine import engine
+from tests.conftest import PROJECT, outside_aws
+from tests.kubernetes_api import kubernetes_api
+from tests.test_kserve import FIRST
+
+STEPS = ("download", "train", "evaluate", "export", "serve")
+UID = 65532
+STRICT = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", f"{UID}:{UID}"]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The folder that names the images of a release, which have been built."""
+    empty = tmp_path_factory.mktemp("empty")
+    (empty / "Dockerfile").write_text("FROM scratch\nLABEL empty=true\n")
+    try:
+        engine("build", "--quiet", str(empty))
+    except Exception as error:
+        pytest.skip(f"NO IMAGE IS TESTED: {error}")
+    dist = tmp_path_factory.mktemp("images") / "dist"
+    done = images("build", "--version", "test", "--dist", dist)
+    if "base image" in done.stderr:
+        pytest.skip(f"NO IMAGE IS TESTED: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    return dist
+
+
+@pytest.fixture(scope="session")
+def names(built):
+    """Name of each image."""
+    return json.loads((built / "images.json").read_text())
+
+
+@pytest.fixture
+def strictly(names, store, tmp_path):
+    """Run a step as a strict cluster would: `strictly("train", "--dataset", ..., reads=[...], network="none")`."""
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    outputs.chmod(0o777)
+
+    def run(step, *options, reads=(), network="host", env=None):
+        variables = {**(store.environment if network == "host" else {}), **(env or {})}
+        command = ["run", "--rm", *STRICT, "--tmpfs", "/tmp", "--network", network, "-v", f"{outputs}:/outputs"]
+        command += [part for path in reads for part in ("-v", f"{path}:{path}:ro")]
+        command += [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
+        return docker(*command, names[step], "python3", "-m", f"components.{step}", *map(str, options))
+
+    run.outputs = outputs
+    yield run
+    engine("run", "--rm", "-v", f"{outputs}:/outputs", names["export"], "sh", "-c", "rm -rf /outputs/*")
+
+
+def docker(*arguments):
+    return subprocess.run(
+        [os.environ.get("DOCKER") or "docker", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+def images(*arguments, env=None):
+    return subprocess.run(
+        [sys.executable, "-m", "launch.images", *map(str, arguments)],
+        cwd=PROJECT,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+    )
+
+
+def configuration(name):
+    return json.loads(engine("image", "inspect", name))[0]
+
+
+def layers(name):
+    return configuration(name)["RootFS"]["Layers"]
+
+
+def last_line(done):
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_an_image_has_no_entrypoint_no_root_and_says_where_it_comes_from(names):
+    for step, name in names.items():
+        about = configuration(name)["Config"]
+        assert not about["Entrypoint"], step
+        assert about["User"] == f"{UID}:{UID}", step
+        assert about["Labels"]["org.opencontainers.image.version"] == "test"
+        assert about["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True).stdout
+        assert about["Labels"].get("org.opencontainers.image.revision", "") == revision.strip()
+
+
+def test_no_image_holds_credentials_a_pip_cache_tests_or_a_certificate(names):
+    look = "ls -d /root/.cache/pip /etc/pip.conf /run/secrets /build /opt/venv/lib/*/site-packages/*/tests; env"
+    for step, name in names.items():
+        found = docker("run", "--rm", "--user", "0", name, "sh", "-c", look).stdout
+        assert not [line for line in found.splitlines() if line.startswith("/")], step
+        assert "AWS_" not in found
+        assert "PIP_" not in found
+
+
+def test_only_train_carries_tensorflow(names):
+    look = "import importlib.util as util; print(util.find_spec('tensorflow') is not None)"
+    carries = {step: docker("run", "--rm", name, "python3", "-c", look).stdout.strip() for step, name in names.items()}
+    assert carries.pop("train") == "True"
+    assert set(carries.values()) == {"False"}
+
+
+def test_what_steps_share_is_the_same_layer(names):
+    assert layers(names["download"])[:2] == layers(names["export"])[:2] == layers(names["serve"])[:2]
+    assert layers(names["train"])[:2] == layers(names["evaluate"])[:2] == layers(names["predictor"])[:2]
+
+
+def test_a_changed_line_changes_one_layer(names, tmp_path):
+    copy = tmp_path / "copy"
+    for path in ("components", "launch", ".dockerignore"):
+        kind = shutil.copytree if (PROJECT / path).is_dir() else shutil.copy2
+        copy.mkdir(exist_ok=True)
+        kind(PROJECT / path, copy / path)
+    with (copy / "components/train/__main__.py").open("a") as file:
+        file.write("# changed\n")
+    engine("build", "-q", "-f", f"{copy}/components/train/Dockerfile", "-t", "trainyard-train:changed", str(copy))
+    before, after = layers(names["train"]), layers("trainyard-train:changed")
+    assert [old == new for old, new in zip(before, after, strict=True)].count(False) == 1
+
+
+def test_the_whole_pipeline_runs_in_containers(built, names, digits, tmp_path):
+    home = tmp_path / "home"
+    environment = {**outside_aws(), "TRAINYARD_HOME": str(home)}
+    command = [sys.executable, "pipeline.py", "run", "--runner", "docker", "--images", built / "images.json"]
+    command += ["--data", digits, "--runs", tmp_path / "runs", "--epochs", "20", "--batch-size", "32"]
+    try:
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        summary = json.loads((tmp_path / "runs/latest/summary.json").read_text())
+        assert summary["status"] == "succeeded"
+        assert summary["accuracy"] > 0.9
+        assert list(summary["steps"]) == list(STEPS)
+    finally:
+        for module in ("components.serve", "launch.store"):
+            subprocess.run([sys.executable, "-m", module, "stop"], cwd=PROJECT, env=environment, check=True)
+
+
+def test_a_failed_step_in_a_container_is_told_in_its_own_words(built, names, tmp_path):
+    broken = tmp_path / "broken.npz"
+    broken.write_text("no numbers")
+    environment = {**outside_aws(), "TRAINYARD_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "pipeline.py", "run", "--runner", "docker", "--images", built / "images.json"]
+    try:
+        done = subprocess.run(
+            [*command, "--data", broken, "--runs", tmp_path / "runs"],
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2
+        assert last_line(done).startswith("step train failed (exit code 2): "), done.stderr
+    finally:
+        subprocess.run([sys.executable, "-m", "launch.store", "stop"], cwd=PROJECT, env=environment, check=True)
+
+
+def test_every_step_does_its_job_as_a_strict_cluster_runs_it(strictly, store, bucket, digits, tmp_path):
+    store.client.upload_file(str(digits), bucket, "digits.npz")
+    out = "/outputs"
+    done = strictly("download", "--source", f"s3://{bucket}/digits.npz", "--dataset", f"{out}/dataset")
+    assert done.returncode == 0, done.stderr
+    done = strictly("train", "--dataset", f"{out}/dataset", "--model", f"{out}/model", "--epochs", 9, network="none")
+    assert done.returncode == 0, done.stderr
+    scored = ["--dataset", f"{out}/dataset", "--model", f"{out}/model", "--evaluation", f"{out}/evaluation"]
+    done = strictly("evaluate", *scored, network="none")
+    assert done.returncode == 0, done.stderr
+    published = ["--model", f"{out}/model", "--evaluation", f"{out}/evaluation", "--bucket", bucket]
+    done = strictly("export", *published, "--model-uri", f"{out}/model_uri")
+    assert done.returncode == 0, done.stderr
+    uri = (strictly.outputs / "model_uri").read_text()
+    assert uri == f"s3://{bucket}/mnist/1/"
+    with kubernetes_api() as api:
+        api.script = FIRST
+        kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
+        kubeconfig.chmod(0o644)
+        options = ["--model-uri", "s3://models/mnist/4/", "--smoke-test", "false", "--endpoint", f"{out}/endpoint"]
+        done = strictly("serve", *options, reads=[kubeconfig], env={"KUBECONFIG": str(kubeconfig)})
+    assert done.returncode == 0, done.stderr
+    assert (strictly.outputs / "endpoint").read_text().startswith("http")
+
+
+def test_a_lean_image_says_which_image_to_take_instead(strictly, model, dataset, tmp_path):
+    without = tmp_path / "model"
+    shutil.copytree(model, without)
+    (without / "model.tflite").unlink()
+    for path in (without, dataset):
+        subprocess.run(["chmod", "-R", "a+rX", path.parent], check=True)
+    options = ["--dataset", dataset, "--model", without, "--evaluation", "/outputs/evaluation"]
+    done = strictly("evaluate", *options, reads=[without, dataset], network="none")
+    assert done.returncode == 2
+    assert "-tf" in last_line(done)
+    done = strictly("download", "--source", "tfds://mnist", "--dataset", "/outputs/dataset", network="none")
+    assert done.returncode == 2
+    assert "-tf" in last_line(done)
+
+
+@pytest.mark.skipif(not shutil.which("buildah"), reason="NO REPRODUCIBLE BUILD IS TESTED: buildah is not installed")
+def test_a_commit_built_twice_gives_the_same_digest(names, tmp_path):
+    subprocess.run(["buildah", "pull", "-q", "docker-daemon:python:3.11-slim"], check=True, capture_output=True)
+    from launch.images import pip_secrets
+
+    digests = []
+    for number in ("first", "second"):
+        with pip_secrets() as secrets:
+            command = ["buildah", "build", "-q", "--isolation", "chroot", "--no-cache", "--timestamp", "1700000000"]
+            command += [*secrets, "--build-arg", "BASE=docker.io/library/python:3.11-slim", "-t", f"trainyard-{number}"]
+            done = subprocess.run(
+                [*command, "-f", "components/export/Dockerfile", "."], cwd=PROJECT, capture_output=True, text=True
+            )
+        assert done.returncode == 0, done.stderr
+        inspect = ["buildah", "inspect", "--type", "image", "--format", "{{.FromImageDigest}}", f"trainyard-{number}"]
+        digests.append(subprocess.run(inspect, check=True, capture_output=True, text=True).stdout.strip())
+    assert digests[0].startswith("sha256:")
+    assert digests[0] == digests[1]
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """A registry on this machine."""
+    if not shutil.which("docker-registry"):
+        pytest.skip("NO PUSH IS TESTED: docker-registry is not installed")
+    folder = tmp_path_factory.mktemp("registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    storage = {"filesystem": {"rootdirectory": str(folder / "storage")}}
+    listen = {"addr": address.replace("localhost", "127.0.0.1")}
+    configured = {"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": listen}
+    (folder / "registry.yml").write_text(yaml.safe_dump(configured))
+    command = ["docker-registry", "serve", folder / "registry.yml"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"http://{address}/v2/", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+        process.terminate()
+
+
+@pytest.fixture(scope="session")
+def pushed(built, registry, tmp_path_factory):
+    """The folder that pins two images to their digests in a registry."""
+    dist = tmp_path_factory.mktemp("pushed") / "dist"
+    named = ["--registry", f"{registry}/team", "--version", "test", "--dist", dist]
+    for step in ("download", "export"):
+        for action in ("build", "push"):
+            done = images(action, "--step", step, *named)
+            assert done.returncode == 0, done.stderr
+    return dist
+
+
+def test_a_push_pins_the_component_to_what_the_registry_has(pushed, registry):
+    pinned = yaml.safe_load((pushed / "components/export/component.yaml").read_text())
+    name = pinned["implementation"]["container"]["image"]
+    assert name == json.loads((pushed / "images.json").read_text())["export"]
+    repository, _, digest = name.partition("@")
+    request = urllib.request.Request(
+        f"http://{registry}/v2/{repository.partition('/')[2]}/manifests/test",
+        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.headers["Docker-Content-Digest"] == digest
+    original = yaml.safe_load((PROJECT / "components/export/component.yaml").read_text())
+    original["implementation"]["container"]["image"] = name
+    assert pinned == original
+
+
+def test_a_pinned_component_can_be_had_by_its_digest_alone(pushed):
+    name = json.loads((pushed / "images.json").read_text())["export"]
+    engine("rmi", "--force", name)
+    engine("pull", "--quiet", name)
+    assert "Publish" in engine("run", "--rm", name, "python3", "-m", "components.export", "--help")
+
+
+def test_the_pipeline_compiles_pinned_to_digests(pushed, tmp_path):
+    compiled = tmp_path / "pipeline.yaml"
+    command = [sys.executable, "pipeline.py", "compile", "--images", pushed / "images.json", compiled]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    executors = next(yaml.safe_load_all(compiled.read_text()))["deploymentSpec"]["executors"]
+    for step, name in json.loads((pushed / "images.json").read_text()).items():
+        assert executors[f"exec-{step}"]["container"]["image"] == name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "text"),
+    [
+        (["build"], {"DOCKER_HOST": "unix:///nowhere.sock"}, "no container engine answers"),
+        (["build"], {"DOCKER": "/nowhere/docker"}, "install Docker Engine"),
+        (["build", "--base", "localhost:1/nothing:1"], {}, "name one with BASE="),
+        (["push", "--registry", "localhost:1/team", "--version", "never-built"], {}, "make build first"),
+        (["push"], {}, "make push REGISTRY="),
+    ],
+)
+def test_what_is_missing_is_told_in_one_line(built, arguments, environment, text, tmp_path):
+    done = images(arguments[0], "--dist", tmp_path, *arguments[1:], env=environment)
+    assert done.returncode in (1, 2)
+    assert text in last_line(done)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_registry_that_is_down_is_told_in_one_line(built, tmp_path):
+    named = ["--step", "export", "--registry", "localhost:1/team", "--dist", tmp_path]
+    assert images("build", *named).returncode == 0
+    done = images("push", *named)
+    assert done.returncode == 1
+    assert "the registry does not answer" in last_line(done)

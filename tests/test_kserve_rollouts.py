@@ -1,0 +1,615 @@
+"""Rollouts on KServe from beginning to end: canaries, smoke tests and what is taken back when one fails.
+
+KServe's part is played from recorded rollouts by the API double; the endpoint is a real server over HTTP.
+"""
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT, outside_aws
+from tests.kserve_status import (
+    FIRST,
+    LOAD_FAILED,
+    OLD,
+    UNAVAILABLE,
+    URI,
+    URL,
+    conditions,
+    deployment,
+    knative,
+    last_line,
+    standard,
+)
+from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
+
+RIGHT, WRONG, ANOTHER = [0.1, 0.9], [0.9, 0.1], [0.2, 0.8]
+PROGRESSED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+CANARY_READY = conditions(CanaryPredictorReady=True)[0]
+
+
+@pytest.fixture
+def published(store, bucket):
+    """Publish what the smoke test reads of a version; its URI."""
+
+    def publish(version):
+        prefix = f"mnist/{version}/"
+        example = {"index": 7, "instance": [[[0]]], "label": "1", "prediction": "1", "probabilities": RIGHT}
+        files = {"model.json": {"classes": ["0", "1"]}, "evaluation/examples.json": {"examples": [example]}}
+        for path, content in files.items():
+            store.client.put_object(Bucket=bucket, Key=prefix + path, Body=json.dumps(content).encode())
+        return f"s3://{bucket}/{prefix}"
+
+    return publish
+
+
+@pytest.fixture
+def endpoint():
+    """A model server: `.answers` are its probabilities, one after another, `.asked` the hosts it was asked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            server.asked.append((self.headers["Host"], self.path))
+            answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+            status, body = (200, {"predictions": [answer]}) if isinstance(answer, list) else (answer, {"error": "busy"})
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers, server.asked = [RIGHT], []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def in_standard(serve_on_cluster, api):
+    """A service that has been rolled out in Standard mode."""
+    api.script = [Frame(standard(), deployment(OLD, generation=1))]
+    assert serve_on_cluster(uri=OLD).returncode == 0
+    return copy.deepcopy(spec_of(api))
+
+
+@pytest.fixture
+def in_knative(serve_on_cluster, api):
+    """A service that has been rolled out in Knative mode."""
+    api.script = [Frame(knative("r-1", "r-1", "r-1"))]
+    assert serve_on_cluster("--deployment-mode", "Knative", uri=OLD).returncode == 0
+    return copy.deepcopy(spec_of(api))
+
+
+def spec_of(api):
+    return api.service("mnist")["spec"]
+
+
+def canary_of(api):
+    return spec_of(api)["canary"][0]
+
+
+def with_canary(name, percent, ready=True, model=None):
+    """A Standard status with one canary."""
+    status = standard()
+    told = {"name": name, "ready": ready, "trafficPercent": percent, **({"modelStatus": model} if model else {})}
+    return {**status, "canaryStatuses": [told], "conditions": [*status["conditions"], CANARY_READY]}
+
+
+EVERY_OPTION = [
+    *("--model-format", "sklearn", "--runtime-version", "1.5", "--runtime", "kserve-sklearnserver"),
+    *("--service-account", "models", "--storage-secret", "store", "--request-timeout", "20"),
+    *("--min-replicas", "2", "--max-replicas", "5", "--scale-metric", "concurrency", "--scale-target", "8"),
+    *("--cpu-request", "500m", "--cpu-limit", "2", "--memory-request", "512Mi", "--memory-limit", "2Gi"),
+    *("--predictor-gpus", "1", "--node-selector", '{"disk": "ssd"}', "--labels", '{"team": "vision"}'),
+    *("--annotations", '{"owner": "me"}', "--sidecar-injection", "false", "--deployment-mode", "Knative"),
+]
+EVERY_FIELD = {
+    "apiVersion": "serving.kserve.io/v1beta1",
+    "kind": "InferenceService",
+    "metadata": {
+        "name": "mnist",
+        "annotations": {
+            "owner": "me",
+            "serving.kserve.io/deploymentMode": "Knative",
+            "serving.kserve.io/storageSecretName": "store",
+            "sidecar.istio.io/inject": "false",
+        },
+        "labels": {"team": "vision"},
+    },
+    "spec": {
+        "predictor": {
+            "model": {
+                "modelFormat": {"name": "sklearn"},
+                "runtime": "kserve-sklearnserver",
+                "runtimeVersion": "1.5",
+                "storageUri": URI,
+                "resources": {
+                    "requests": {"cpu": "500m", "memory": "512Mi", "nvidia.com/gpu": "1"},
+                    "limits": {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"},
+                },
+            },
+            "serviceAccountName": "models",
+            "timeout": 20,
+            "minReplicas": 2,
+            "maxReplicas": 5,
+            "scaleMetric": "concurrency",
+            "scaleTarget": 8,
+            "nodeSelector": {"disk": "ssd"},
+        }
+    },
+}
+
+
+def dry_run(step, *options, uri=URI):
+    done = step("serve", "--model-uri", uri, "--dry-run", "true", *options, env={"KUBECONFIG": "/none"})
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)
+
+
+def test_a_dry_run_prints_the_manifest_of_every_option_without_a_cluster(step, kserve_models):
+    manifest = dry_run(step, *EVERY_OPTION)
+    assert manifest == EVERY_FIELD
+    assert kserve_models(manifest) == []
+
+
+@pytest.mark.parametrize("model_format", ["tensorflow", "sklearn", "xgboost", "pytorch", "onnx", "triton"])
+def test_any_model_format_is_served_and_only_tensorflow_gets_a_version_by_itself(step, kserve_models, model_format):
+    manifest = dry_run(step, "--model-format", model_format)
+    model = manifest["spec"]["predictor"]["model"]
+    assert model["modelFormat"] == {"name": model_format}
+    assert ("runtimeVersion" in model) == (model_format == "tensorflow")
+    assert kserve_models(manifest) == []
+
+
+def test_a_model_server_of_ones_own_gets_the_model_by_its_environment(step, kserve_models):
+    manifest = dry_run(step, "--image", "registry/server:1", "--cpu-limit", "1", "--canary-percent", "100")
+    container = manifest["spec"]["predictor"]["containers"][0]
+    assert container["image"] == "registry/server:1"
+    assert container["env"] == [{"name": "STORAGE_URI", "value": URI}]
+    assert container["resources"] == {"limits": {"cpu": "1"}}
+    assert kserve_models(manifest) == []
+
+
+WHOLE = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: mnist
+  annotations: {owner: them}
+spec:
+  predictor:
+    minReplicas: 3
+    tolerations: [{key: gpu, operator: Exists}]
+    tensorflow:
+      storageUri: s3://elsewhere/1/
+      runtimeVersion: 2.18.0
+"""
+
+
+def test_options_override_a_whole_inference_service_given_as_yaml_or_as_a_file(step, kserve_models, tmp_path):
+    (tmp_path / "service.yaml").write_text(WHOLE)
+    for given in (WHOLE, tmp_path / "service.yaml"):
+        manifest = dry_run(
+            step, "--inference-service", given, "--min-replicas", "1", "--annotations", '{"owner": "me"}'
+        )
+        predictor = manifest["spec"]["predictor"]
+        assert predictor["minReplicas"] == 1
+        assert predictor["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert predictor["model"] == {
+            "modelFormat": {"name": "tensorflow"},
+            "storageUri": URI,
+            "runtimeVersion": "2.18.0",
+        }
+        assert manifest["metadata"]["annotations"]["owner"] == "me"
+        assert kserve_models(manifest) == []
+
+
+def test_kserves_own_models_find_what_would_be_dropped_in_silence(kserve_models):
+    wrong = {"model": {"modelFormat": {"name": "onnx"}, "storageURI": URI}, "minReplicas": "two"}
+    assert kserve_models({"apiVersion": "a", "kind": "b", "metadata": {}, "spec": {"predictor": wrong}}) == [
+        'unknown field "spec.predictor.model.storageURI"',
+        ".spec.predictor.minReplicas: expected int, received 'two'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--action", "upgrade"], "--action: expected one of apply, promote, rollback, delete, status"),
+        (["--canary-percent", "101"], "--canary-percent: expected 0 to 100"),
+        (["--auto-promote", "true"], "--auto-promote: expected a canary to promote"),
+        (["--deployment-mode", "Raw"], "--deployment-mode: expected Standard or Knative"),
+        (["--min-replicas", "0"], "only Knative scales to zero"),
+        (["--image", "a", "--model-format", "onnx"], "--image: expected no --model-format"),
+        (["--sidecar-injection", "no"], "--sidecar-injection: expected true or false"),
+        (["--labels", '{"replicas": 2}'], "--labels: expected text for replicas, received 2; put it in quotes"),
+        (["--route", "gateway"], "--route: expected url, cluster, api or the URL of an ingress"),
+        (["--inference-service", "/none.yaml"], "--inference-service: expected YAML or a file with it"),
+        (["--inference-service", "kind: Pod\n"], "one object of kind InferenceService"),
+        (["--inference-service", WHOLE, "--model-name", "digits"], "--model-name: expected 'mnist'"),
+        (["--action", "promote", "--dry-run", "true"], "--dry-run: expected --action apply"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_changed(serve_on_cluster, api, options, text):
+    done = serve_on_cluster(*options)
+    assert done.returncode == 2
+    assert text in last_line(done)
+    assert api.writes == []
+
+
+def test_a_json_option_that_is_no_object_is_refused(step):
+    done = step("serve", "--labels", "team=vision")
+    assert done.returncode == 2
+    assert "expected a JSON object, received 'team=vision'" in done.stderr
+
+
+def test_outputs_tell_what_runs_now_from_where_and_since_when(serve_on_cluster, api, tmp_path):
+    done_at = {**PROGRESSED, "lastUpdateTime": "2026-11-22T10:00:00Z"}
+    rolled = deployment(conditions=[done_at])
+    rolled["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "3"}
+    api.script = [*FIRST[:2], Frame(standard(), rolled)]
+    files = {name: tmp_path / "outputs" / name for name in ("endpoint", "revision", "status", "summary")}
+    executor = {
+        "outputs": {
+            "artifacts": {"summary": {"artifacts": [{"name": "summary", "uri": "x", "type": {}}]}},
+            "outputFile": str(tmp_path / "executor.json"),
+        }
+    }
+    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    done = serve_on_cluster(*options, "--executor-input", json.dumps(executor))
+    assert done.returncode == 0, done.stderr
+    assert f"no examples travelled with {URI}, so its answers are not tested" in done.stderr
+    assert files["endpoint"].read_text() == f"{URL}/v1/models/mnist:predict"
+    assert files["revision"].read_text() == "mnist-predictor/3"
+    version = {"revision": "mnist-predictor/3", "uri": URI, "percent": 100, "state": "Ready"}
+    assert json.loads(files["status"].read_text()) == {
+        "name": "mnist",
+        "where": "namespace vision",
+        "endpoint": f"{URL}/v1/models/mnist:predict",
+        "serving": [{**version, "since": "2026-11-22T10:00:00Z"}],
+    }
+    summary = files["summary"].read_text()
+    assert f"| mnist-predictor/3 | 100 % | Ready | 2026-11-22T10:00:00Z | {URI} |" in summary
+    assert f"curl -d @request.json {URL}/v1/models/mnist:predict" in summary
+    assert "summary" in json.loads((tmp_path / "executor.json").read_text())["artifacts"]
+
+    status = serve_on_cluster("--action", "status", uri="")
+    assert status.returncode == 0, status.stderr
+    assert status.stdout.splitlines()[0] == f"mnist in namespace vision: {URL}/v1/models/mnist:predict"
+    assert status.stdout.splitlines()[2].split() == [
+        *("mnist-predictor/3", "100", "%", "Ready", "2026-11-22T10:00:00Z", URI)
+    ]
+    missing = serve_on_cluster("--action", "status", "--model-name", "other", uri="")
+    assert missing.returncode == 2
+    assert "'other', which is not there" in last_line(missing)
+
+
+def test_the_smoke_test_asks_an_ingress_for_the_service_until_it_answers(serve_on_cluster, api, published, endpoint):
+    """An ingress may need a moment before it knows the way."""
+    uri = published(4)
+    api.script = [Frame(standard(), deployment(uri))]
+    endpoint.answers = [404, 503, RIGHT]
+    done = serve_on_cluster("--route", endpoint.url, uri=uri)
+    assert done.returncode == 0, done.stderr
+    assert f"answers 1 known examples as at evaluation, asked by {endpoint.url}" in done.stderr
+    assert endpoint.asked == [("mnist.vision.example.com", "/v1/models/mnist:predict")] * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (WRONG, "expected '1' for test image 7 as at evaluation, received '0'"),
+        (ANOTHER, "received some that are 0.100 apart; another model answers"),
+        (400, "ready, but the smoke test got no answer"),
+    ],
+)
+def test_a_model_that_does_not_prove_itself_is_taken_back(
+    serve_on_cluster, api, published, endpoint, in_standard, answer, text
+):
+    uri = published(4)
+    api.scripts = [[Frame(standard(), deployment(uri))], [Frame(standard(), deployment(OLD, generation=3))]]
+    endpoint.answers = [answer]
+    done = serve_on_cluster("--route", endpoint.url, "--timeout", "10", "--min-replicas", "2", uri=uri)
+    assert done.returncode == 1
+    assert text in last_line(done)
+    assert last_line(done).endswith(f"; rolled back to {OLD}")
+    assert api.writes[-2]["spec"]["predictor"]["model"]["storageUri"] == uri
+    assert spec_of(api) == in_standard
+
+
+def test_a_first_version_that_does_not_prove_itself_answers_nobody(serve_on_cluster, api, published, endpoint):
+    uri = published(4)
+    api.script = [Frame(standard(), deployment(uri))]
+    endpoint.answers = [WRONG]
+    done = serve_on_cluster("--route", endpoint.url, "--timeout", "10", uri=uri)
+    assert done.returncode == 1
+    assert last_line(done).endswith("; deleted again, since nothing was served before")
+    assert (SERVICES, "vision", "mnist") not in api.objects
+
+
+def test_a_smoke_test_that_cannot_read_its_examples_ends_before_anything_is_changed(serve_on_cluster, api):
+    done = serve_on_cluster(env={"AWS_SECRET_ACCESS_KEY": "wrong"})
+    assert done.returncode == 1
+    assert last_line(done).endswith("or pass --smoke-test false")
+    assert api.writes == []
+    api.script = [Frame(standard(), deployment())]
+    assert serve_on_cluster("--smoke-test", "false", env={"AWS_SECRET_ACCESS_KEY": "wrong"}).returncode == 0
+
+
+def test_a_load_that_fails_first_and_then_succeeds_is_no_failure(serve_on_cluster, api):
+    blocked = standard(False, transition="BlockedByFailedLoad", failure=LOAD_FAILED)
+    rolling = deployment(updated=1, available=0)
+    recovered = standard(failure=LOAD_FAILED)  # the failure stays there for good
+    api.script = [*[Frame(blocked, rolling)] * 3, Frame(standard(False), rolling), Frame(recovered, deployment())]
+    done = serve_on_cluster("--timeout", "60")
+    assert done.returncode == 0, done.stderr
+    assert "ModelLoadFailed" in done.stderr
+
+
+def test_an_image_that_cannot_be_pulled_ends_at_the_deadline_and_the_old_model_stays(
+    serve_on_cluster, api, in_standard
+):
+    pulling = standard(PredictorReady=UNAVAILABLE, Ready=False)
+    stuck = deployment(updated=1, old=1, available=1)
+    api.scripts = [[Frame(pulling, stuck)], [Frame(standard(), deployment(OLD, generation=3))]]
+    done = serve_on_cluster("--timeout", "2", "--runtime-version", "0.0.1")
+    assert done.returncode == 1
+    assert "not ready after 2 s (Updating: 1 old pods have still to go)" in last_line(done)
+    assert last_line(done).endswith(f"; rolled back to {OLD}")
+    assert spec_of(api) == in_standard
+
+
+def test_nothing_is_taken_back_that_others_have_changed_meanwhile(serve_on_cluster, api, in_standard):
+    def others_change_it():
+        while api.service("mnist")["metadata"]["generation"] < 2:
+            time.sleep(0.05)
+        with api._lock:
+            api.service("mnist")["metadata"]["generation"] += 1
+
+    api.script = [Frame(standard(False), deployment(updated=0))]
+    threading.Thread(target=others_change_it, daemon=True).start()
+    done = serve_on_cluster("--timeout", "3")
+    assert done.returncode == 1
+    assert "not rolled back, since others have changed the service meanwhile" in last_line(done)
+    assert spec_of(api)["predictor"]["model"]["storageUri"] == URI
+
+
+def test_a_roll_back_that_the_cluster_refuses_is_told_with_the_failure(serve_on_cluster, api):
+    api.script = [Frame(standard(False), deployment(updated=0))]
+    api.faults = [Fault("DELETE", 403, 'cannot delete resource "inferenceservices"')]
+    done = serve_on_cluster("--timeout", "1")
+    assert done.returncode == 1
+    assert "not ready after 1 s" in last_line(done)
+    assert "not rolled back (not allowed to delete inferenceservices.serving.kserve.io" in last_line(done)
+
+
+def test_a_step_that_is_told_to_end_takes_its_rollout_back(api, store, in_standard, tmp_path):
+    api.script = [Frame(standard(False), deployment(updated=0))]
+    environment = outside_aws() | store.environment | {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+    command = [sys.executable, "-m", "components.serve", "--model-uri", URI]
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True) as step:
+        for line in step.stderr:
+            if "Updating" in line:
+                step.send_signal(signal.SIGTERM)
+                break
+        step.stderr.read()
+    assert step.returncode == 143
+    assert spec_of(api) == in_standard
+
+
+def test_a_knative_canary_gets_its_share_proves_itself_and_is_promoted(
+    serve_on_cluster, api, published, endpoint, in_knative
+):
+    uri = published(4)
+    ready = knative(percent=10, rolled="r-1")
+    ready["components"]["predictor"]["traffic"][0] |= {"tag": "latest", "url": "http://latest-mnist.vision.example.com"}
+    api.script = [Frame(knative("r-1", "r-1", "r-1")), Frame(knative(ready="r-1", rolled="r-1")), Frame(ready)]
+    done = serve_on_cluster("--canary-percent", "10", "--route", endpoint.url, uri=uri)
+    assert done.returncode == 0, done.stderr
+    assert endpoint.asked == [("latest-mnist.vision.example.com", "/v1/models/mnist:predict")]
+    assert spec_of(api)["predictor"]["canaryTrafficPercent"] == 10
+    assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/enable-tag-routing"] == "true"
+
+    status = serve_on_cluster("--action", "status", uri="")
+    assert [line.split()[:3] for line in status.stdout.splitlines()[2:]] == [["r-2", "10", "%"], ["r-1", "90", "%"]]
+
+    api.script = [Frame(ready), Frame(knative(percent=100, rolled="r-1")), Frame(knative())]
+    done = serve_on_cluster("--action", "promote", "--route", endpoint.url, uri="")
+    assert done.returncode == 0, done.stderr
+    assert endpoint.asked[-1] == ("mnist.vision.example.com", "/v1/models/mnist:predict")
+    assert "canaryTrafficPercent" not in spec_of(api)["predictor"]
+    assert spec_of(api)["predictor"]["model"]["storageUri"] == uri
+
+
+def test_a_knative_canary_is_rolled_back_even_when_it_never_became_ready(serve_on_cluster, api, in_knative):
+    broken = knative(ready="r-1", rolled="r-1", percent=10)
+    spec_of(api)["predictor"]["canaryTrafficPercent"] = 10
+    no_longer = knative(ready="r-1", rolled="r-1", percent=0, PredictorReady=False, Ready=False)
+    api.script = [Frame(broken), Frame(no_longer)]
+    done = serve_on_cluster("--action", "rollback", uri="")
+    assert done.returncode == 0, done.stderr
+    assert spec_of(api)["predictor"]["canaryTrafficPercent"] == 0
+
+
+def test_a_canary_that_fails_leaves_the_service_as_it_was(serve_on_cluster, api, published, endpoint, in_knative):
+    uri = published(4)
+    api.scripts = [[Frame(knative(percent=10, rolled="r-1"))], [Frame(knative("r-3", "r-3", "r-3"))]]
+    endpoint.answers = [WRONG]
+    options = ("--canary-percent", "10", "--auto-promote", "true", "--route", endpoint.url, "--timeout", "10")
+    done = serve_on_cluster(*options, uri=uri)
+    assert done.returncode == 1
+    assert last_line(done).endswith(f"; rolled back to {OLD}")
+    assert spec_of(api) == in_knative
+
+
+def behind_the_api(asked, answers):
+    """What a test puts behind the API's proxy to a service."""
+
+    def answer(service, path, body):
+        asked.append((service, path))
+        return 200, {"predictions": [answers[0]] * len(body["instances"])}
+
+    return answer
+
+
+def test_a_standard_canary_runs_beside_the_stable_one_and_is_promoted_without_a_restart(
+    serve_on_cluster, api, published, in_standard
+):
+    uri, asked = published(4), []
+    api.behind = behind_the_api(asked, [RIGHT])
+    name = {}
+
+    def script():
+        """KServe names the Deployment by the canary, which the step names."""
+        while "canary" not in spec_of(api):
+            time.sleep(0.02)
+        with api._lock:
+            own = name["canary"] = canary_of(api)["predictor"]["name"]
+            new = {f"mnist-{own}-predictor": deployment(uri, generation=1)}
+            api._playing = [
+                Frame(standard(), deployment(OLD, generation=1)),
+                Frame(with_canary(own, 10, ready=False), deployment(OLD, generation=1), new),
+                Frame(with_canary(own, 10), deployment(OLD, generation=1), new),
+            ]
+
+    api.script = []
+    threading.Thread(target=script, daemon=True).start()
+    done = serve_on_cluster("--canary-percent", "10", uri=uri)
+    assert done.returncode == 0, done.stderr
+    own = name["canary"]
+    assert own.startswith("v4-")
+    assert asked == [(f"mnist-{own}-predictor", "/v1/models/mnist:predict")]
+    stable, entry = spec_of(api)["predictor"], canary_of(api)
+    assert stable == in_standard["predictor"]
+    assert entry["trafficPercent"] == 10
+    assert entry["predictor"]["model"]["storageUri"] == uri
+
+    status = serve_on_cluster("--action", "status", uri="")
+    assert [line.split()[:3] for line in status.stdout.splitlines()[2:]] == [
+        [f"mnist-{own}-predictor", "10", "%"],
+        ["mnist-predictor", "90", "%"],
+    ]
+
+    promoted = Frame(
+        standard(), deployment(OLD, generation=1), {f"mnist-{own}-predictor": deployment(uri, generation=1)}
+    )
+    api.script = [Frame(with_canary(own, 10), deployment(OLD, generation=1)), promoted]
+    done = serve_on_cluster("--action", "promote", "--route", "api", uri="")
+    assert done.returncode == 0, done.stderr
+    assert "CanaryEnding" in done.stderr
+    assert spec_of(api)["predictor"] == {**stable, "name": own, "model": entry["predictor"]["model"]}
+    assert "canary" not in spec_of(api)
+
+
+def test_a_standard_canary_is_rolled_back_and_the_stable_one_stays(serve_on_cluster, api, in_standard):
+    api.service("mnist")["spec"]["canary"] = [{"trafficPercent": 10, "predictor": {"name": "v4"}}]
+    api.script = [Frame(with_canary("v4", 10), deployment(OLD)), Frame(standard(), deployment(OLD))]
+    done = serve_on_cluster("--action", "rollback", uri="")
+    assert done.returncode == 0, done.stderr
+    assert spec_of(api) == in_standard
+
+
+def test_a_canary_is_refused_where_its_share_would_be_ignored(serve_on_cluster, api, in_standard):
+    api.knows_canaries = False
+    done = serve_on_cluster("--canary-percent", "10")
+    assert done.returncode == 2
+    assert "expected a KServe with canaries in Standard mode" in last_line(done)
+    assert spec_of(api) == in_standard
+
+
+@pytest.mark.parametrize(
+    ("options", "uri", "text"),
+    [
+        (["--canary-percent", "10", "--max-replicas", "4"], URI, "--max-replicas: expected none for a canary"),
+        (["--canary-percent", "10"], OLD, "which has all requests already"),
+        (["--action", "promote"], "", "expected a service with a canary to promote"),
+        (["--action", "rollback"], "", "expected a service with a canary to rollback"),
+        (["--deployment-mode", "Knative"], URI, "mnist runs in Standard mode and KServe does not change that"),
+    ],
+)
+def test_what_does_not_fit_the_service_is_refused(serve_on_cluster, api, in_standard, options, uri, text):
+    done = serve_on_cluster(*options, uri=uri)
+    assert done.returncode == 2
+    assert text in last_line(done)
+    assert spec_of(api) == in_standard
+
+
+def test_a_canary_needs_a_version_to_stand_beside(serve_on_cluster, api):
+    done = serve_on_cluster("--canary-percent", "10")
+    assert done.returncode == 2
+    assert "roll its first version out without --canary-percent" in last_line(done)
+    assert api.writes == []
+
+
+def test_a_change_of_scaling_alone_does_not_wait_for_another_deployment(serve_on_cluster, api, in_standard):
+    api.script = [Frame(standard(), deployment(OLD, generation=1))]
+    done = serve_on_cluster("--min-replicas", "3", "--timeout", "5", uri=OLD)
+    assert done.returncode == 0, done.stderr
+    assert spec_of(api)["predictor"]["minReplicas"] == 3
+
+
+def test_scaled_to_zero_is_ready_and_wakes_for_the_smoke_test(serve_on_cluster, api, published, endpoint):
+    uri = published(4)
+    api.script = [Frame(knative("r-1", "r-1", "r-1", transition="InProgress"))]
+    endpoint.answers = [503, RIGHT]
+    options = ("--deployment-mode", "Knative", "--min-replicas", "0", "--route", endpoint.url)
+    done = serve_on_cluster(*options, uri=uri)
+    assert done.returncode == 0, done.stderr
+    assert spec_of(api)["predictor"]["minReplicas"] == 0
+    assert len(endpoint.asked) == 2
+
+
+def test_delete_waits_until_the_service_is_gone_and_may_be_repeated(serve_on_cluster, api, tmp_path):
+    api.finalizer = True
+    api.script = FIRST
+    assert serve_on_cluster().returncode == 0
+    done = serve_on_cluster("--action", "delete", "--summary", tmp_path / "summary.md", uri="")
+    assert done.returncode == 0, done.stderr
+    assert (SERVICES, "vision", "mnist") not in api.objects
+    assert "Nothing is served under this name" in (tmp_path / "summary.md").read_text()
+    again = serve_on_cluster("--action", "delete", uri="")
+    assert again.returncode == 0
+    assert "there is no InferenceService vision/mnist" in again.stderr
+
+
+def test_an_apply_during_a_deletion_waits_for_its_end(serve_on_cluster, api):
+    api.finalizer = True
+    api.script = FIRST
+    assert serve_on_cluster().returncode == 0
+    api.service("mnist")["metadata"]["deletionTimestamp"] = "2026-11-22T10:00:00Z"
+    done = serve_on_cluster()
+    assert done.returncode == 0, done.stderr
+    assert "waiting until the deletion of vision/mnist is done" in done.stderr
+    assert "deletionTimestamp" not in api.service("mnist")["metadata"]
+
+
+def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_cluster, api, published, in_standard):
+    """The verbs and resources of deploy/serve-role.yaml."""
+    documents = list(yaml.safe_load_all((PROJECT / "deploy" / "serve-role.yaml").read_text()))
+    role = next(one for one in documents if one["kind"] == "Role")
+    allowed = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
+    uri, asked = published(4), []
+    api.behind = behind_the_api(asked, [RIGHT])
+    api.script = [Frame(standard(), deployment(uri))]
+    assert serve_on_cluster("--route", "api", uri=uri).returncode == 0
+    assert serve_on_cluster("--action", "delete", uri="").returncode == 0
+    verbs = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+    for verb, path in api.requests:
+        resource = "services/proxy" if "/proxy/" in path else SERVICES if SERVICES in path else DEPLOYMENTS
+        assert (resource, verbs[verb]) in allowed
+    assert asked
