@@ -1,11 +1,13 @@
 """Another team's pipeline: two released components, one loaded by path and one by URL, beside a step of its own.
 
-What a release needs of its users is kfp alone; `run` borrows the runners of this repository.
+All it needs to compile is kfp; `run` borrows the runners of this repository.
+
+    python -m examples.reuse compile --download download.yaml --train https://.../train/component.yaml reuse.yaml
 """
 
-import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 from kfp import compiler, dsl
@@ -21,65 +23,63 @@ output.write_text(f"{last['accuracy']:.2%} of the training images after epoch {l
 
 
 @dsl.container_component
-def last_epoch(model: dsl.Input[dsl.Model], text: dsl.OutputPath(str)):  # noqa: ANN201
-    """How well the model knew its training images in the end: a step of our own, on any Python image."""
+def last_epoch(model: dsl.Input[dsl.Model], text: dsl.OutputPath(str)) -> dsl.ContainerSpec:
+    """A step of our own, on any Python image: how well the model knew its training images in the end."""
     return dsl.ContainerSpec("python:3.11-slim", ["python3", "-c", LAST_EPOCH], [model.path, text])
 
 
-def ours(download_file: str, train_url: str):  # noqa: ANN201
-    """Our pipeline, from the component.yaml of download (a path) and of train (a URL)."""
-    download = load_component_from_file(download_file)
-    train = load_component_from_url(train_url)
+def build(download: Any, train: Any) -> Any:
+    """Our pipeline, with two components that somebody else released."""
 
     @dsl.pipeline(name="reuse")
-    def pipeline(source: str, epochs: int = 5) -> None:
+    def reuse(source: str, epochs: int = 5) -> None:
         fetched = download(source=source)
         trained = train(dataset=fetched.outputs["dataset"], epochs=epochs)
         last_epoch(model=trained.outputs["model"])
 
-    images = {name: step.component_spec.implementation.container.image for name, step in _steps(download, train).items()}
-    return pipeline, images
-
-
-def _steps(download, train) -> dict:  # noqa: ANN001
-    return {"download": download, "train": train, "last-epoch": last_epoch}
-
-
-components = [
-    click.option("--download", required=True, metavar="PATH", help="component.yaml of download, as make push pins it."),
-    click.option("--train", required=True, metavar="URL", help="component.yaml of train, e.g. in a release."),
-]
+    return reuse
 
 
 @click.group()
 def main() -> None:
-    """Compile or run our pipeline."""
+    """Compile or run a pipeline that reuses two components."""
+
+
+def released(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that name the two components."""
+    path = click.option("--download", required=True, metavar="PATH", help="component.yaml of download.")
+    url = click.option("--train", required=True, metavar="URL", help="component.yaml of train.")
+    return path(url(command))
 
 
 @main.command("compile")
-@components[0]
-@components[1]
+@released
 @click.argument("output")
 def compile_(download: str, train: str, output: str) -> None:
-    """Compile for Kubeflow Pipelines into OUTPUT."""
-    compiler.Compiler().compile(ours(download, train)[0], output)
+    """Compile for Kubeflow Pipelines into the file OUTPUT."""
+    pipeline = build(load_component_from_file(download), load_component_from_url(train))
+    compiler.Compiler().compile(pipeline, output)
 
 
 @main.command()
-@components[0]
-@components[1]
+@released
 @click.option("--source", required=True, help="Data set that the download step can fetch.")
-@click.option("--runner", type=click.Choice(["process", "docker"]), default="process")
+@click.option("--runner", type=click.Choice(["process", "docker"]), default="process", help="What the steps are.")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", help="Folder for the runs.")
 def run(download: str, train: str, source: str, runner: str, runs: Path) -> None:
-    """Run here, with processes or in Docker."""
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    """Run on this machine; the store is the one in AWS_ENDPOINT_URL."""
     from launch.containers import steps_as_containers
     from launch.processes import steps_as_processes
 
-    pipeline, images = ours(download, train)
+    steps = {
+        "download": load_component_from_file(download),
+        "train": load_component_from_url(train),
+        "last-epoch": last_epoch,
+    }
+    images = {name: step.component_spec.implementation.container.image for name, step in steps.items()}
+    pipeline = build(steps["download"], steps["train"])
     with steps_as_containers(runs, images) if runner == "docker" else steps_as_processes(runs) as done:
-        pipeline(source=os.fspath(source))
+        pipeline(source=source)
     click.echo((done.folder / "last-epoch" / "text").read_text())
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -49,3 +50,11 @@ def answers_of(model: Path, images: np.ndarray) -> np.ndarray:
     from components.common.models import load_classifier
 
     return load_classifier(model).predict(images)
+
+
+def wait_until(condition, seconds=20):
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not within the time"
+        time.sleep(0.02)

@@ -6,8 +6,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
+import threading
 import time
 import urllib.request
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
@@ -263,7 +267,7 @@ def pushed(built, registry, tmp_path_factory):
     """The folder that pins two images to their digests in a registry."""
     dist = tmp_path_factory.mktemp("pushed") / "dist"
     named = ["--registry", f"{registry}/team", "--version", "test", "--dist", dist]
-    for step in ("download", "export"):
+    for step in ("download", "train"):
         for action in ("build", "push"):
             done = images(action, "--step", step, *named)
             assert done.returncode == 0, done.stderr
@@ -271,9 +275,9 @@ def pushed(built, registry, tmp_path_factory):
 
 
 def test_a_push_pins_the_component_to_what_the_registry_has(pushed, registry):
-    pinned = yaml.safe_load((pushed / "components/export/component.yaml").read_text())
+    pinned = yaml.safe_load((pushed / "components/download/component.yaml").read_text())
     name = pinned["implementation"]["container"]["image"]
-    assert name == json.loads((pushed / "images.json").read_text())["export"]
+    assert name == json.loads((pushed / "images.json").read_text())["download"]
     repository, _, digest = name.partition("@")
     request = urllib.request.Request(
         f"http://{registry}/v2/{repository.partition('/')[2]}/manifests/test",
@@ -281,16 +285,16 @@ def test_a_push_pins_the_component_to_what_the_registry_has(pushed, registry):
     )
     with urllib.request.urlopen(request) as answer:
         assert answer.headers["Docker-Content-Digest"] == digest
-    original = yaml.safe_load((PROJECT / "components/export/component.yaml").read_text())
+    original = yaml.safe_load((PROJECT / "components/download/component.yaml").read_text())
     original["implementation"]["container"]["image"] = name
     assert pinned == original
 
 
 def test_a_pinned_component_can_be_had_by_its_digest_alone(pushed):
-    name = json.loads((pushed / "images.json").read_text())["export"]
+    name = json.loads((pushed / "images.json").read_text())["download"]
     engine("rmi", "--force", name)
     engine("pull", "--quiet", name)
-    assert "Publish" in engine("run", "--rm", name, "python3", "-m", "components.export", "--help")
+    assert "--source" in engine("run", "--rm", name, "python3", "-m", "components.download", "--help")
 
 
 def test_the_pipeline_compiles_pinned_to_digests(pushed, tmp_path):
@@ -300,6 +304,71 @@ def test_the_pipeline_compiles_pinned_to_digests(pushed, tmp_path):
     executors = next(yaml.safe_load_all(compiled.read_text()))["deploymentSpec"]["executors"]
     for step, name in json.loads((pushed / "images.json").read_text()).items():
         assert executors[f"exec-{step}"]["container"]["image"] == name
+
+
+@pytest.fixture
+def released(pushed):
+    """Options that name two pinned components, one by path and one by URL."""
+    handler = partial(SimpleHTTPRequestHandler, directory=pushed)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/components/train/component.yaml"
+        yield ["--download", pushed / "components/download/component.yaml", "--train", url]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("runner", ["process", "docker"])
+def test_another_teams_pipeline_runs_with_pinned_components(runner, released, store, bucket, digits, tmp_path):
+    store.client.upload_file(str(digits), bucket, "digits.npz")
+    command = [sys.executable, "-m", "examples.reuse", "run", *released, "--runner", runner, "--runs", tmp_path]
+    done = subprocess.run(
+        [*command, "--source", f"s3://{bucket}/digits.npz"],
+        cwd=PROJECT,
+        env=outside_aws() | store.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of the training images after epoch 5" in done.stdout
+
+
+def test_another_teams_pipeline_compiles_with_pinned_components(released, pushed, tmp_path):
+    compiled = tmp_path / "reuse.yaml"
+    command = [sys.executable, "-m", "examples.reuse", "compile", *released, compiled]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    executors = yaml.safe_load(compiled.read_text())["deploymentSpec"]["executors"]
+    for step, name in json.loads((pushed / "images.json").read_text()).items():
+        assert executors[f"exec-{step}"]["container"]["image"] == name
+
+
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="NO BUNDLE IS TESTED: skopeo is not installed")
+def test_a_bundle_brings_a_release_to_another_registry_with_the_same_digests(pushed, registry, tmp_path):
+    archive, dist = tmp_path / "release.tar", tmp_path / "dist"
+
+    def bundle(*arguments):
+        command = [sys.executable, "-m", "launch.bundle", *map(str, arguments)]
+        return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+
+    done = bundle("pack", "--images", pushed / "images.json", "--version", "1.0", archive)
+    assert done.returncode == 0, done.stderr
+    done = bundle("load", archive, "--registry", f"{registry}/site", "--dist", dist)
+    assert done.returncode == 0, done.stderr
+    before, after = (json.loads((folder / "images.json").read_text()) for folder in (pushed, dist))
+    assert after == {name: reference.replace("/team/", "/site/") for name, reference in before.items()}
+    for step, name in after.items():
+        assert f"image: {name}" in (dist / f"components/{step}/component.yaml").read_text()
+        assert name in (dist / "pipeline.yaml").read_text()
+        assert name.partition("@")[2] in engine("pull", name)
+
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "opened", filter="data")
+    with (tmp_path / "opened/images/download/manifest.json").open("a") as manifest:
+        manifest.write(" ")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "opened", arcname=".")
+    done = bundle("load", archive, "--registry", f"{registry}/other", "--dist", dist)
+    assert done.returncode == 2
+    assert "the bundle is damaged" in last_line(done)
 
 
 @pytest.mark.parametrize(

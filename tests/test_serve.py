@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from components.common.datasets import open_dataset
-from tests.serving import answers_of, ask, publish, seal
+from tests.serving import answers_of, ask, publish, seal, wait_until
 
 PROJECT = Path(__file__).parent.parent
 
@@ -512,10 +512,3 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not within the time"
-        time.sleep(0.02)

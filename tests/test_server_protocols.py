@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
@@ -19,7 +18,7 @@ from components.common.datasets import open_dataset
 from components.serve import versions
 from components.serve.limits import MOST_PREDICTIONS
 from components.serve.service import Service, Wanted
-from tests.serving import answers_of, ask
+from tests.serving import answers_of, ask, wait_until
 
 PROJECT = Path(__file__).parent.parent
 
@@ -225,11 +224,9 @@ def impatient(model, tmp_path):
     versions.fetch(version, service.versions / version.folder_name)
     service.want([Wanted(1, "", version.folder_name, 100)])
     command = [sys.executable, "-m", "components.serve.server", service.folder, "--patience", "1"]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
-        while not (state := service.state()) or state.versions[0].state != "AVAILABLE":
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield Server(state.url)
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL):
+        wait_until(lambda: service.state() and service.state().versions[0].state == "AVAILABLE")
+        yield Server(service.state().url)
         service.want_none()
 
 
@@ -275,8 +272,7 @@ def test_a_flood_is_refused_in_good_order_and_what_was_admitted_is_answered(serv
     waiting = [server.connect() for _ in range(MOST_PREDICTIONS)]
     for one in waiting:
         one.sendall(post(len(content)) + content[:10])
-    while metrics(server.base)["trainyard_requests_in_flight"] <= MOST_PREDICTIONS:
-        time.sleep(0.02)
+    wait_until(lambda: metrics(server.base)["trainyard_requests_in_flight"] > MOST_PREDICTIONS)
     with server.connect() as more:
         more.sendall(post(len(content)) + content)
         status, headers, refused = answer_on(more)
@@ -303,5 +299,4 @@ def test_a_client_that_leaves_takes_nobody_along(server, model, images):
         status, answer = ask(f"{server.base}/v1/models/mnist:predict", raw=content)
         assert status == 200
         assert np.allclose(answer["predictions"], answers_of(model, images), atol=1e-5)
-    while metrics(server.base)["trainyard_requests_in_flight"] > 1:
-        time.sleep(0.02)
+    wait_until(lambda: metrics(server.base)["trainyard_requests_in_flight"] == 1)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from components.common.cli import BadInput, say
 from components.common.native_logs import muted_native_logs
-from components.common.progress import megabytes
+from components.common.progress import readable_size
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -48,7 +48,7 @@ def prepare(source: str, folder: Path) -> int:
     builder = _builder(source.removeprefix("tfds://").strip("/"), folder)
     size = sum(info.size for info in builder.url_infos.values())
     _reach(builder.url_infos, source)
-    say("download", f"{source} {builder.info.version}, {megabytes(size)} to fetch and prepare")
+    say("download", f"{source} {builder.info.version}, {readable_size(size)} to fetch and prepare")
     with (
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tfds-") as downloads,
         muted_native_logs() if in_a_log else nullcontext(),
