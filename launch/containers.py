@@ -33,14 +33,14 @@ CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @contextlib.contextmanager
-def steps_as_containers(runs: Path, images: dict[str, str]) -> Iterator[PipelineRun]:
+def steps_as_containers(runs: Path, images: dict[str, str], home: Path | None = None) -> Iterator[PipelineRun]:
     """Inside the block a pipeline that is called runs here, each step in a container of its image.
-
-    A step without one (serve, which leaves a server behind on this machine) is a process.
 
     Args:
         runs: Folder for the runs; each gets a folder of its own in it, with a folder per step.
         images: By step.
+        home: State folder; with it, serve may start a model server, itself a container of this machine. It alone
+            reaches the engine's socket and this folder.
 
     Raises:
         BadInput, RuntimeError: no engine answers, or an image is neither here nor in its registry.
@@ -66,12 +66,8 @@ def steps_as_containers(runs: Path, images: dict[str, str]) -> Iterator[Pipeline
             task = run.place(runs, self.full_command)
             started = time.perf_counter()
             command = list(self.full_command)
-            if task in images:
-                code, last_line = run_container(
-                    engine, self.image, command, **options, environment={**environment, **self.env_vars}
-                )
-            else:
-                code, last_line = run_process([sys.executable, *command[1:]], {**os.environ, **self.env_vars})
+            more = _for_serve(home) if home and task == "serve" else {}
+            code, last_line = run_container(engine, self.image, command, environment | self.env_vars, options, more)
             run.steps.append(StepRun(task, time.perf_counter() - started, code, last_line))
             return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -41,19 +42,33 @@ def run_here(
     runs: Path,
     images: dict[str, str] | None = None,
 ) -> None:
-    """Run the pipeline here, send one image to its endpoint, and tell how it went.
+    """Run the quick start's pipeline, send one image to its endpoint, and tell how it went; see `run_pipeline`."""
+    started = time.perf_counter()
+    run = run_pipeline(pipeline, data, parameters, runs, images)
+    summary = _summarise(run, time.perf_counter() - started)
+    _write_summary(run.folder, summary)
+    click.echo(tell(summary))
+
+
+def run_pipeline(
+    pipeline: "GraphComponent",
+    data: str,
+    parameters: dict[str, Any],
+    runs: Path,
+    images: dict[str, str] | None = None,
+) -> PipelineRun:
+    """Run a pipeline here, on a data set that is brought into the store first.
 
     Args:
-        pipeline: From `pipeline.build`.
+        pipeline: Any that takes `source` and `target`.
         data: See `seeding.seed`.
         parameters: Pipeline parameters that were given.
-        runs: Folder for the runs; `<run>/summary.json` is written and `latest` points to the run, failed or not.
+        runs: Folder for the runs; `latest` in it points to the run, failed or not. A failed one gets a summary.json.
         images: By step; its steps run in containers of these. Without: as processes.
 
     Raises:
         BadInput, RuntimeError: a step failed; its last line is part of the message.
     """
-    started = time.perf_counter()
     home = state_folder()
     os.environ.update(store.environment(home))
     os.environ["TRAINYARD_HOME"] = str(home.resolve())  # the steps run in folders of their own
@@ -62,13 +77,13 @@ def run_here(
     # serve leaves a server behind, which a container of its own could not
     contained = {name: image for name, image in (images or {}).items() if name in STEPS and name != "serve"}
     steps = steps_as_containers(runs, contained) if images else steps_as_processes(runs)
-    with steps as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator:
+    with steps as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*have no effect in the current local runner")  # such as a name
         try:
             pipeline(source=seeded.source, **{**seeded.parameters, **parameters, "target": "process"})
         except RuntimeError as error:
-            if not run.steps or run.steps[-1].exit_code == 0:  # kfp itself failed, not a step
+            if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
-    seconds = time.perf_counter() - started
     assert run.folder is not None
     (run.folder / "orchestrator.log").write_text(orchestrator.getvalue())
     _point_latest(runs, run.folder)
@@ -77,9 +92,7 @@ def run_here(
         _write_summary(run.folder, {"status": "failed", "error": failed.last_line, **_steps(run)})
         error = BadInput if failed.exit_code == 2 else RuntimeError
         raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}")
-    summary = _summarise(run, seconds)
-    _write_summary(run.folder, summary)
-    click.echo(tell(summary))
+    return run
 
 
 def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:

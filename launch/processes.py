@@ -42,10 +42,12 @@ class PipelineRun:
         """Learn the folder of the run from the command of a step that begins; returns the name of its task.
 
         kfp.local hands a step paths <runs>/<run>/<task>/<output>. Those of its inputs belong to tasks that succeeded
-        before it.
+        before it. A step without any (an exit handler) is named by its place in the run.
         """
         root = runs.resolve()
         parts = [Path(argument).relative_to(root).parts for argument in command if argument.startswith(f"{root}/")]
+        if not parts:
+            return f"step-{len(self.steps) + 1}"
         succeeded = {step.name for step in self.steps if step.exit_code == 0}
         self.folder = runs / parts[0][0]
         return next(part[1] for part in parts if part[1] not in succeeded)

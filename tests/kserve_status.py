@@ -45,6 +45,7 @@ def knative(created="r-2", ready="r-2", rolled="r-2", percent=100, transition="U
     known = {**dict.fromkeys(names, True), **given}
     traffic = [{"revisionName": created, "percent": percent, "latestRevision": True}]
     if percent < 100:
+        traffic[0] |= {"tag": "latest", "url": "http://latest-mnist-predictor.vision.example.com"}
         traffic.append({"revisionName": rolled, "percent": 100 - percent, "tag": "prev", "latestRevision": False})
     predictor = {
         "latestCreatedRevision": created,

@@ -41,18 +41,19 @@ class Frame:
 
 @dataclass
 class Fault:
-    """An answer in place of the real one, to the next request of a verb."""
+    """An answer in place of the real one, to the next request of a verb. `after`: seconds for Retry-After."""
 
     verb: str
     status: int
     message: str = ""
     times: int = 1
+    after: int = 0
 
 
 class Refusal(Exception):
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, after: int = 0) -> None:
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.after = status, reason, after
 
 
 @dataclass
@@ -71,6 +72,7 @@ class API:
     knows_canaries: bool = True
     finalizer: bool = False
     behind: Callable[[str, str, Object], tuple[int, Object]] | None = None
+    pods: list[Object] = field(default_factory=list)
     writes: list[Object] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
@@ -107,13 +109,15 @@ class API:
             for fault in self.faults:
                 if fault.verb == verb and fault.times:
                     fault.times -= 1
-                    raise Refusal(fault.status, "", fault.message)
+                    raise Refusal(fault.status, "", fault.message, fault.after)
             asked = parse_qs(path.partition("?")[2])
             if proxied := PROXY.fullmatch(path) if self.behind else None:
                 status, answer = self.behind(proxied["service"], proxied["path"], body)
                 if status != 200:
                     raise Refusal(status, "", json.dumps(answer))
                 return answer
+            if verb == "GET" and path.partition("?")[0].endswith("/pods"):
+                return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self.pods}
             parts = PATH.fullmatch(path.partition("?")[0])
             if not parts or GROUPS.get(parts["plural"]) != f"{parts['group']}/{parts['version']}":
                 raise Refusal(404, "NotFound", "the server could not find the requested resource")
@@ -235,6 +239,7 @@ def kubernetes_api() -> Iterator[API]:
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             content_type = self.headers.get("Content-Type", "").partition(";")[0]
+            after = 0
             try:
                 if self.headers.get("Authorization") != "Bearer secret-token":
                     raise Refusal(401, "Unauthorized", "Unauthorized")
@@ -243,7 +248,7 @@ def kubernetes_api() -> Iterator[API]:
                     api.answer(self.command, self.path, content_type, json.loads(body) if body else None),
                 )
             except Refusal as refusal:
-                status = refusal.status
+                status, after = refusal.status, refusal.after
                 content = {
                     "kind": "Status",
                     "status": "Failure",
@@ -255,6 +260,8 @@ def kubernetes_api() -> Iterator[API]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(encoded)))
+            if after:
+                self.send_header("Retry-After", str(after))
             self.end_headers()
             self.wfile.write(encoded)
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-STEPS = ("download", "train", "evaluate", "export", "serve")
+STEPS = ("download", "train", "evaluate", "select", "export", "serve")
 PARAMETERS = {"String": "text", "Integer": "integer", "Float": "float", "Boolean": "boolean", "JsonObject": "json"}
 ARTIFACTS = {"Artifact", "Dataset", "Model", "Metrics", "ClassificationMetrics", "HTML", "Markdown"}
 ON_BOTH_SIDES_BUT_KFP = {"executor_input"}

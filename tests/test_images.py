@@ -13,6 +13,7 @@ import urllib.request
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import yaml
 
@@ -202,6 +203,38 @@ def test_every_step_does_its_job_as_a_strict_cluster_runs_it(strictly, store, bu
     assert (strictly.outputs / "endpoint").read_text().startswith("http")
 
 
+def test_the_model_server_is_a_custom_runtime_for_kserve(names, model):
+    """It serves what is mounted at /mnt/models, and ends in good order when it is told to."""
+    subprocess.run(["chmod", "-R", "a+rX", model.parent], check=True)
+    image = np.zeros((1, 28, 28, 1)).tolist()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["run", "--detach", *STRICT, "--tmpfs", "/tmp", "--network", "host", "-v", f"{model}:/mnt/models:ro"]
+    serve = ["python3", "-m", "components.serve.predictor", "--model-name", "digits", "--port", str(port)]
+    container = engine(*command, names["predictor"], *serve)
+    try:
+        url = f"http://127.0.0.1:{port}/v1/models/digits"
+        wait_for(f"http://127.0.0.1:{port}/v2/models/digits/ready")
+        request = urllib.request.Request(f"{url}:predict", json.dumps({"instances": image}).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert len(json.load(answer)["predictions"][0]) == 10
+        engine("stop", "--time", "20", container)
+        assert json.loads(engine("inspect", container))[0]["State"]["ExitCode"] in (0, 143)
+    finally:
+        engine("rm", "--force", container)
+
+
+def wait_for(url):
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"{url} does not answer")
+
+
 def test_a_lean_image_says_which_image_to_take_instead(strictly, model, dataset, tmp_path):
     without = tmp_path / "model"
     shutil.copytree(model, without)
@@ -252,12 +285,7 @@ def registry(tmp_path_factory):
     (folder / "registry.yml").write_text(yaml.safe_dump(configured))
     command = ["docker-registry", "serve", folder / "registry.yml"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"http://{address}/v2/", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_for(f"http://{address}/v2/")
         yield address
         process.terminate()
 

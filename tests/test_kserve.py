@@ -2,6 +2,7 @@
 
 import pytest
 
+from components.serve import reach
 from components.serve.rollout import Before, Patience, Phase, Verdict, Want, classify
 from tests.kserve_status import (
     FIRST,
@@ -124,6 +125,114 @@ def test_a_knative_rollout_is_judged_by_its_revision(status, phase, reason):
     service = {"metadata": {}, "status": status}
     verdict = classify(service, None, Want(URI, changed=True), Before(revision="r-1"))
     assert (verdict.phase, verdict.reason) == (phase, reason)
+
+
+ENTRY = {"name": "v4", "ready": True, "trafficPercent": 10}
+FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOAD_FAILED}
+
+
+@pytest.mark.parametrize(
+    ("status", "deployed", "want", "phase", "reason"),
+    [
+        pytest.param(
+            {**standard(CanaryPredictorReady=True), "canaryStatuses": [ENTRY]},
+            deployment(),
+            Want(URI, True, 10, "v4"),
+            Phase.READY,
+            "Ready",
+            id="Standard: done",
+        ),
+        pytest.param(
+            standard(),
+            deployment(),
+            Want(URI, True, 10, "v4"),
+            Phase.ROLLING,
+            "CanaryNotReady",
+            id="Standard: not seen",
+        ),
+        pytest.param(
+            {**standard(CanaryPredictorReady=True), "canaryStatuses": [{**ENTRY, "trafficPercent": 0}]},
+            deployment(),
+            Want(URI, True, 10, "v4"),
+            Phase.ROLLING,
+            "Traffic",
+            id="Standard: without its share",
+        ),
+        pytest.param(
+            {**standard(CanaryPredictorReady=False), "canaryStatuses": [ENTRY]},
+            deployment(),
+            Want(URI, True, 10, "v4"),
+            Phase.ROLLING,
+            "CanaryPredictorReady",
+            id="Standard: no part of Ready",
+        ),
+        pytest.param(
+            {**standard(), "canaryStatuses": [{**ENTRY, "ready": False, "modelStatus": FAILED_LOAD}]},
+            deployment(available=0),
+            Want(URI, True, 10, "v4"),
+            Phase.FAILED,
+            "ModelLoadFailed",
+            id="Standard: the canary's own failure",
+        ),
+        pytest.param(
+            {**standard(), "canaryStatuses": [ENTRY]},
+            deployment(),
+            Want(URI, False),
+            Phase.ROLLING,
+            "CanaryEnding",
+            id="Standard: promoted or taken back, but still there",
+        ),
+        pytest.param(
+            knative(percent=10, rolled="r-1"), None, Want(URI, True, 10), Phase.READY, "Ready", id="Knative: done"
+        ),
+        pytest.param(knative(), None, Want(URI, True, 10), Phase.ROLLING, "Traffic", id="Knative: more than its share"),
+        pytest.param(
+            knative(percent=0, rolled="r-1"), None, Want(URI, True, 0), Phase.READY, "Ready", id="Knative: dark"
+        ),
+        pytest.param(knative(percent=10, rolled="r-1"), None, Want(URI, False, 0, back=True), Phase.ROLLING, "Traffic"),
+        pytest.param(
+            knative(ready="r-1", percent=0, rolled="r-1", PredictorReady=False, Ready=False),
+            None,
+            Want(URI, False, 0, back=True),
+            Phase.READY,
+            "Ready",
+            id="Knative: taken back though it never was ready",
+        ),
+    ],
+)
+def test_a_canary_is_judged_by_its_own_pods_and_its_share(status, deployed, want, phase, reason):
+    verdict = classify({"metadata": {}, "status": status}, deployed, want, Before("r-1", 1))
+    assert (verdict.phase, verdict.reason) == (phase, reason)
+
+
+def address(url):
+    return {"address": {"url": url}}
+
+
+@pytest.mark.parametrize(
+    ("status", "want", "outside", "inside"),
+    [
+        (standard(), Want(URI, True), URL, "http://mnist-predictor.vision.svc.cluster.local"),
+        (standard() | address("http://a.vision.svc:8080"), Want(URI, True), URL, "http://a.vision.svc:8080"),
+        (standard(), Want(URI, True, 10, "v4"), URL, "http://mnist-v4-predictor.vision.svc.cluster.local"),
+        (
+            standard() | address("http://mnist-predictor.vision.svc.cluster.local:8080"),
+            Want(URI, True, 10, "v4"),
+            URL,
+            "http://mnist-v4-predictor.vision.svc.cluster.local:8080",
+        ),
+        (knative() | address("http://mnist.vision.svc"), Want(URI, True), URL, "http://mnist.vision.svc"),
+        (
+            knative(percent=10, rolled="r-1"),
+            Want(URI, True, 10),
+            "http://latest-mnist-predictor.vision.example.com",
+            "http://latest-mnist-predictor.vision.svc.cluster.local",
+        ),
+    ],
+)
+def test_each_version_has_an_address_of_its_own(status, want, outside, inside):
+    service = {"metadata": {"name": "mnist"}, "spec": {"predictor": {}}, "status": status}
+    assert reach.addresses(service, want, "vision") == (outside, inside)
 
 
 def test_nothing_new_is_waited_for_when_nothing_was_changed():

@@ -367,9 +367,14 @@ def test_an_image_that_cannot_be_pulled_ends_at_the_deadline_and_the_old_model_s
     pulling = standard(PredictorReady=UNAVAILABLE, Ready=False)
     stuck = deployment(updated=1, old=1, available=1)
     api.scripts = [[Frame(pulling, stuck)], [Frame(standard(), deployment(OLD, generation=3))]]
+    waiting = {
+        "waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "tensorflow/serving:0.0.1"'}
+    }
+    api.pods = [{"metadata": {"name": "mnist-1"}, "status": {"containerStatuses": [{"state": waiting}]}}]
     done = serve_on_cluster("--timeout", "2", "--runtime-version", "0.0.1")
     assert done.returncode == 1
     assert "not ready after 2 s (Updating: 1 old pods have still to go)" in last_line(done)
+    assert 'pod mnist-1: ImagePullBackOff: Back-off pulling image "tensorflow/serving:0.0.1"' in last_line(done)
     assert last_line(done).endswith(f"; rolled back to {OLD}")
     assert spec_of(api) == in_standard
 
@@ -417,11 +422,10 @@ def test_a_knative_canary_gets_its_share_proves_itself_and_is_promoted(
 ):
     uri = published(4)
     ready = knative(percent=10, rolled="r-1")
-    ready["components"]["predictor"]["traffic"][0] |= {"tag": "latest", "url": "http://latest-mnist.vision.example.com"}
     api.script = [Frame(knative("r-1", "r-1", "r-1")), Frame(knative(ready="r-1", rolled="r-1")), Frame(ready)]
     done = serve_on_cluster("--canary-percent", "10", "--route", endpoint.url, uri=uri)
     assert done.returncode == 0, done.stderr
-    assert endpoint.asked == [("latest-mnist.vision.example.com", "/v1/models/mnist:predict")]
+    assert endpoint.asked == [("latest-mnist-predictor.vision.example.com", "/v1/models/mnist:predict")]
     assert spec_of(api)["predictor"]["canaryTrafficPercent"] == 10
     assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/enable-tag-routing"] == "true"
 
@@ -609,7 +613,34 @@ def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_c
     assert serve_on_cluster("--route", "api", uri=uri).returncode == 0
     assert serve_on_cluster("--action", "delete", uri="").returncode == 0
     verbs = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+    by_name = {"services/proxy": "/proxy/", "pods": "/pods", SERVICES: SERVICES, DEPLOYMENTS: DEPLOYMENTS}
     for verb, path in api.requests:
-        resource = "services/proxy" if "/proxy/" in path else SERVICES if SERVICES in path else DEPLOYMENTS
+        resource = next(name for name in ("services/proxy", "pods", SERVICES, DEPLOYMENTS) if by_name[name] in path)
         assert (resource, verbs[verb]) in allowed
     assert asked
+
+
+def test_a_promotion_that_fails_at_once_ends_where_the_canary_began(
+    serve_on_cluster, api, published, endpoint, in_knative
+):
+    uri = published(4)
+    api.scripts = [
+        [Frame(knative(percent=10, rolled="r-1"))],
+        [Frame(knative())],
+        [Frame(knative("r-3", "r-3", "r-3"))],
+    ]
+    endpoint.answers = [RIGHT, WRONG]
+    options = ("--canary-percent", "10", "--auto-promote", "true", "--route", endpoint.url, "--timeout", "10")
+    done = serve_on_cluster(*options, uri=uri)
+    assert done.returncode == 1
+    assert "the canary has proved itself" in done.stderr
+    assert last_line(done).endswith(f"; rolled back to {OLD}")
+    assert spec_of(api) == in_knative
+
+
+def test_a_busy_api_says_itself_when_to_come_again(serve_on_cluster, api):
+    api.script = FIRST
+    api.faults = [Fault("POST", 429, "too many requests", after=2)]
+    began = time.monotonic()
+    assert serve_on_cluster().returncode == 0
+    assert time.monotonic() - began > 2

@@ -415,7 +415,7 @@ def test_a_model_of_colour_images_takes_pictures_and_no_drawings(chromium, colou
         chromium.look(*PHONE)
         opened(chromium, server)
         chromium.complaints.clear()
-        assert "Drop or paste" in chromium.text("#invitation")
+        assert "an image" in chromium.text("#invitation")
         chromium.draw("#pad", [line((0.2, 0.2), (0.8, 0.8))])
         assert chromium.run("document.querySelector('#clear').disabled")
         for name, colour in COLOURS.items():

@@ -146,6 +146,27 @@ def test_any_image_is_brought_to_what_the_model_takes(predict, endpoint, digit, 
     assert seen["index"] is None
 
 
+@pytest.mark.parametrize("wrap", [lambda image: image, lambda image: {"instances": [image]}], ids=["image", "request"])
+def test_an_image_in_json_is_sent_as_it_is(predict, endpoint, model, digit, tmp_path, wrap):
+    image = digit[0].reshape(28, 28, 1) + 0.25
+    (tmp_path / "input.json").write_text(json.dumps(wrap(image.tolist())))
+    done = predict(endpoint, "--json", tmp_path / "input.json", "--result", tmp_path / "result.json")
+    assert done.returncode == 0, done.stderr
+    seen = json.loads((tmp_path / "result.json").read_text())
+    expected = answers_of(model, image[None].astype(np.float32))[0]
+    assert list(seen["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert f"{100 * expected.max():.1f} %" in done.stdout
+
+
+def test_an_endpoint_behind_an_ingress_is_asked_for_by_its_name(predict, dataset, tmp_path):
+    hosts = []
+    with served(signature(-1, 28, 28, 1), [[0.0] * 9 + [1.0]], hosts) as url:
+        options = ["--data", dataset, "--index", "0", "--host-header", "mnist-vision.example.com"]
+        done = predict(url, *options)
+    assert done.returncode == 0, done.stderr
+    assert set(hosts) == {"mnist-vision.example.com"}
+
+
 def test_proportions_and_colours_are_kept(tmp_path):
     """A red square on a wide white sheet stays square and red in a model of 32 x 32 colour images."""
     from components.serve.predict import _read_image
@@ -161,8 +182,11 @@ def test_proportions_and_colours_are_kept(tmp_path):
 
 
 @contextmanager
-def served(metadata, predictions):
-    """An endpoint that answers like TensorFlow Serving, for a model of which it knows nothing but the signature."""
+def served(metadata, predictions, hosts=None):
+    """An endpoint that answers like TensorFlow Serving, for a model of which it knows nothing but the signature.
+
+    The hosts that it was asked for are added to `hosts`.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -173,6 +197,8 @@ def served(metadata, predictions):
             self._answer({"predictions": predictions})
 
         def _answer(self, content):
+            if hosts is not None:
+                hosts.append(self.headers["Host"])
             body = json.dumps(content or {"error": "Malformed request"}).encode()
             self.send_response(200 if content else 404)
             self.send_header("Content-Length", str(len(body)))
@@ -230,13 +256,18 @@ def test_an_endpoint_that_cannot_be_used_is_told_in_one_plain_line(predict, endp
 
 def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_path):
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "two.json").write_text(json.dumps({"instances": [[[[0]]], [[[0]]]]}))
     for url, options, text in [
         (endpoint, ["--data", dataset, "--index", "360"], "--index: expected 0 to 359"),
         (endpoint, ["--data", dataset, "--index", "-1"], "--index: expected 0 to 359"),
-        (endpoint, ["--data", dataset], "expected either --image, or --data with --index"),
-        (endpoint, [], "expected either --image, or --data with --index"),
-        (endpoint, ["--image", "x.png", "--data", dataset, "--index", "0"], "expected either --image"),
+        (endpoint, ["--data", dataset], "expected one of --image, --json"),
+        (endpoint, [], "expected one of --image, --json"),
+        (endpoint, ["--image", "x.png", "--data", dataset, "--index", "0"], "expected one of --image, --json"),
         (endpoint, ["--data", tmp_path, "--index", "0"], "expected"),
+        (endpoint, ["--image", "x.png", "--json", "x.json"], "expected one of --image, --json"),
+        (endpoint, ["--json", tmp_path / "text.png"], '--json: expected {"instances": [image]}'),
+        (endpoint, ["--json", tmp_path / "two.json"], '--json: expected {"instances": [image]}'),
+        (endpoint, ["--json", tmp_path / "none.json"], "--json: expected a file"),
         (endpoint, ["--image", tmp_path / "text.png"], "--image: expected a PNG or JPEG image"),
         (endpoint, ["--image", tmp_path / "none.png"], "--image: expected a PNG or JPEG file"),
         ("http://127.0.0.1:1/", ["--data", dataset, "--index", "0"], "--endpoint: expected a predict URL"),

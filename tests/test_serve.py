@@ -379,7 +379,7 @@ def test_two_steps_at_once_end_with_one_server(machine, three, four):
         ([], "--model-uri: expected the URI of a published model"),
         (["--target", "process", "--model-uri", "/no/such/model"], "/no/such/model"),
         (["--target", "process", "--model-uri", "gs://bucket/mnist/1/"], "gs://bucket/mnist/1/"),
-        (["--target", "moon", "--model-uri", "s3://models/mnist/1/"], "--target: expected kserve or process"),
+        (["--target", "moon", "--model-uri", "s3://models/mnist/1/"], "--target: expected kserve, process or docker"),
         (["--target", "process", "--model-uri", "x", "--model-name", "../x"], "--model-name: expected letters"),
         (["--target", "process", "--model-uri", "x", "--port", "70000"], "--port: expected 0 to 65535"),
         (["--target", "process", "--model-uri", "x", "--timeout", "0"], "--timeout: expected"),

@@ -25,7 +25,8 @@ FILE = click.Path(path_type=Path)
 @what(
     "--target",
     default="kserve",
-    help="Where to serve: kserve (an InferenceService on a cluster) or process (a model server on this machine).",
+    help="Where to serve: kserve (an InferenceService on a cluster), process or docker (a model server on this "
+    "machine).",
 )
 @what(
     "--canary-percent",
@@ -113,17 +114,18 @@ def main(
     from components.serve.actions import Order
 
     order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
-    if target == "process":
-        from components.serve import process
+    if target in ("process", "docker"):
+        from components.serve import docker, process
 
-        outcome = process.act(order, port, ui and not no_ui, _tell)
+        image = (service["image"] or docker.PREDICTOR) if target == "docker" else ""
+        outcome = process.act(order, port, ui and not no_ui, image, _tell)
     elif target == "kserve":
         from components.serve import kserve
         from components.serve.service_spec import Service
 
         outcome = kserve.act(order, Service(**service), _tell)
     else:
-        raise BadInput(f"--target: expected kserve or process, received {target!r}; choose one of these")
+        raise BadInput(f"--target: expected kserve, process or docker, received {target!r}; choose one of these")
     from components.common.kfp_outputs import record_artifacts, write_parameter
 
     write_parameter(endpoint, outcome.endpoint)
@@ -140,34 +142,54 @@ def main(
 @click.option("--endpoint", required=True, metavar="URL", help="Predict URL, as serve prints it.")
 @click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="A PNG or JPEG image of any size.")
 @click.option("--invert", is_flag=True, help="Swap dark and light in the image, as for dark ink with an MNIST model.")
+@click.option(
+    "--json",
+    "request",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='An image as a request holds it, {"instances": [image]}; it is sent as it is.',
+)
 @click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Data set to take a test image from.")
 @click.option("--index", type=int, metavar="N", help="Which test image, from 0.")
+@click.option("--host-header", default="", metavar="NAME", help="Host to ask an ingress for, as KServe names it.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="PNG to draw image and answer into.")
 @click.option("--result", type=click.Path(path_type=Path), metavar="FILE", help="JSON file to write the answer into.")
 def predict(
     endpoint: str,
     image: Path | None,
     invert: bool,
+    request: Path | None,
     data: Path | None,
     index: int | None,
+    host_header: str,
     picture: Path | None,
     result: Path | None,
 ) -> None:
     """Send one image to an endpoint and show what the model sees in it.
 
-    The image is brought to the size and the colours that the model takes.
+    A picture is brought to the size and the colours that the model takes.
 
     \b
     Examples:
       python -m components.serve predict --endpoint URL --image digit.png --invert
+      python -m components.serve predict --endpoint URL --json input.json --host-header mnist-vision.example.com
       python -m components.serve predict --endpoint URL --data runs/latest/dataset --index 1005 --picture seen.png
     """
-    if (image is None) == (data is None) or (data is None) != (index is None):
-        raise BadInput("expected either --image, or --data with --index, received something else; pass one of the two")
+    if sum(source is not None for source in (image, request, data)) != 1 or (data is None) != (index is None):
+        raise BadInput(
+            "expected one of --image, --json, and --data with --index, received none or several; pass one of the three"
+        )
     from components.serve import picture as drawing
     from components.serve import predict as asking
+    from components.serve.client import Endpoint
 
-    seen = asking.predict_file(endpoint, image, invert) if image else asking.predict_example(endpoint, data, index)
+    asked = Endpoint(endpoint, host=host_header)
+    if image:
+        seen = asking.predict_file(asked, image, invert)
+    elif request:
+        seen = asking.predict_json(asked, request)
+    else:
+        seen = asking.predict_example(asked, data, index)
     click.echo(drawing.as_text(seen))
     if picture:
         drawing.save_picture(seen, picture)

@@ -155,16 +155,29 @@ class Cluster:
             ConnectionError: the cluster or the service does not answer.
         """
         with self._plain_errors("create", ("", "v1", "services/proxy")):
-            return self._client.call_api(
-                f"/api/v1/namespaces/{self.namespace}/services/{service}:80/proxy{path}",
-                "POST",
-                header_params={"Content-Type": "application/json", "Accept": "application/json"},
-                body=body,
-                response_type="object",
-                auth_settings=["BearerToken"],
-                _return_http_data_only=True,
-                _request_timeout=SECONDS_PER_CALL,
-            )
+            return self._call("POST", f"services/{service}:80/proxy{path}", body=body)
+
+    def pods(self, labels: str) -> list[Object]:
+        """The pods with these labels, `key=value`.
+
+        Raises:
+            PermissionError, ConnectionError: as for `get`.
+        """
+        with self._plain_errors("list", ("", "v1", "pods")):
+            return self._call("GET", "pods", query_params=[("labelSelector", labels)])["items"]
+
+    def _call(self, verb: str, path: str, **settings: Any) -> Any:
+        """Ask for something of the core API in this namespace, as plain JSON."""
+        return self._client.call_api(
+            f"/api/v1/namespaces/{self.namespace}/{path}",
+            verb,
+            header_params={"Content-Type": "application/json", "Accept": "application/json"},
+            response_type="object",
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            _request_timeout=SECONDS_PER_CALL,
+            **settings,
+        )
 
     @contextmanager
     def _plain_errors(self, verb: str, kind: tuple[str, str, str]) -> Iterator[None]:

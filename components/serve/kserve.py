@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from components.common.cli import BadInput
 from components.serve import cluster as kubernetes
-from components.serve import known_examples, service_spec
+from components.serve import known_examples, reach, service_spec
 from components.serve.actions import Order, Outcome, Serving
-from components.serve.client import Endpoint, EndpointError
+from components.serve.client import EndpointError
 from components.serve.cluster import Cluster, Conflict
-from components.serve.known_examples import Answers, Known, WrongAnswer
+from components.serve.known_examples import Known, WrongAnswer
 from components.serve.rollout import Before, Patience, Phase, Verdict, Want, classify, deployment_mode
 from components.serve.service_spec import SCALING, TAG_ROUTING, Service
 
@@ -91,12 +90,14 @@ class _Job:
         self._where = f"{self._cluster.namespace}/{self._name}"
         self._started = time.monotonic()
         self._deadline = self._started + order.timeout
+        self._former: Object | None = None
 
     def apply(self) -> Outcome:
         """Create or update the service, in one go or as a canary."""
         order = self._order
-        known = self._examples(service_spec.storage_uri(order.model_uri)) if order.model_uri else None
         self._wait_for_a_deletion()
+        wanted = service_spec.wanted(order, self._options, self._get())
+        known = self._examples(service_spec.model_uri_of(wanted["spec"]["predictor"]))
 
         def plan(there: Object | None) -> Object:
             return self._canary(there) if order.canary else service_spec.wanted(order, self._options, there)
@@ -182,7 +183,7 @@ class _Job:
         wanted = service_spec.wanted(self._order, self._options, there)
         mode = service_spec.mode_of(wanted)
         if mode == "Knative":
-            if not _predictor_status(there).get("latestRolledoutRevision"):
+            if not reach.predictor_status(there).get("latestRolledoutRevision"):
                 raise BadInput(
                     f"--canary-percent: expected a version that has had all requests, received {self._where}, where "
                     "none has; KServe would ignore the share"
@@ -226,17 +227,21 @@ class _Job:
         """Write what is planned, wait until it is served and proves itself; else take it back."""
         there, written, before = self._write(plan)
         changed = there is None or _shown(there) != _shown(written)
+        self._former = self._former or there  # a canary that is promoted at once goes back to what was before it
         try:
             want = _want(written, changed)
             service = self._wait(want, before, self._deadline)
             if known:
                 self._prove(service, want, known)
-            return self._outcome(service)
+            outcome = self._outcome(service)
+            if not outcome.endpoint:
+                raise RuntimeError(f"{self._name}: KServe calls it ready but gives no URL; check its ingress settings")
+            return outcome
         except Exception as error:
-            words = self._restore(there, written, self._deadline_to_restore())
+            words = self._restore(self._former, written, self._deadline_to_restore())
             raise _with_more(error, words) from error
         except BaseException:  # told to end: there is no time to wait
-            self._restore(there, written, time.monotonic())
+            self._restore(self._former, written, time.monotonic())
             raise
 
     def _write(self, plan: Callable[[Object | None], Object]) -> tuple[Object | None, Object, Before]:
@@ -261,7 +266,7 @@ class _Job:
 
     def _before(self, there: Object, wanted: Object) -> Before:
         deployment = self._deployment(there, _want(wanted, changed=True)) or {"metadata": {}}
-        created = _predictor_status(there).get("latestCreatedRevision", "")
+        created = reach.predictor_status(there).get("latestCreatedRevision", "")
         return Before(created, deployment["metadata"].get("generation", 0))
 
     def _deployment(self, service: Object, want: Want) -> Object | None:
@@ -287,11 +292,11 @@ class _Job:
             if verdict.phase is Phase.INVALID:
                 raise BadInput(f"{self._name}: KServe cannot serve this ({verdict})")
             if verdict.phase is Phase.FAILED:
-                raise RuntimeError(f"{self._name}: the rollout failed ({verdict})")
+                raise RuntimeError(f"{self._name}: the rollout failed ({verdict}){self._complaints(service, verdict)}")
             if now > deadline:
                 allowed = deadline - self._started
                 raise TimeoutError(
-                    f"{self._name}: not ready after {allowed:.0f} s ({verdict}){_complaints(service, verdict)}"
+                    f"{self._name}: not ready after {allowed:.0f} s ({verdict}){self._complaints(service, verdict)}"
                 )
             if verdict.reason != told or now - told_at > SECONDS_BETWEEN_LINES:
                 told, told_at = verdict.reason, now
@@ -308,9 +313,21 @@ class _Job:
             return None, Verdict(Phase.ROLLING, "Unreachable", str(error))
         return service, classify(service, deployment, want, before)
 
+    def _complaints(self, service: Object | None, verdict: Verdict) -> str:
+        """What pods wait for, and what the conditions that are False say, where the verdict has not said it."""
+        conditions = ((service or {}).get("status") or {}).get("conditions") or []
+        texts = [
+            f"{one['type']} {one.get('reason', '')}: {one['message']}"
+            for one in conditions
+            if one["status"] == "False" and one.get("message") and one["message"] not in verdict.message
+        ]
+        with suppress(OSError, RuntimeError):  # reading pods is a right that the step can do without
+            texts = [*_waiting(self._cluster.pods(f"serving.kserve.io/inferenceservice={self._name}")), *texts]
+        return f"; {'; '.join(texts)}" if texts else ""
+
     def _prove(self, service: Object, want: Want, known: Known) -> None:
         """Send the known examples until the answers are right; ways to a new pod may take a while to open."""
-        answers, by = self._reach(service, want)
+        answers, by = reach.way(self._cluster, service, want, self._options.route)
         patience = min(SECONDS_TO_SETTLE, self._order.timeout / 10)
         wrong_since = None
         pauses = _pauses()
@@ -332,42 +349,6 @@ class _Job:
                 self._tell(f"{self._name}: {seen}, asked by {by}")
                 return
             time.sleep(next(pauses))
-
-    def _reach(self, service: Object, want: Want) -> tuple[Answers, str]:
-        """The way to the version that is rolled out, and how to call it."""
-        route = self._options.route or ("cluster" if self._cluster.inside else "url")
-        own = {"name": want.canary} if want.canary else service["spec"]["predictor"]
-        plain = service_spec.deployment_name(self._name, own)
-        path = _path(self._name)
-        standard = deployment_mode(service) == "Standard"
-        if want.canary and self._options.route in ("", "url") and not self._cluster.inside:
-            route = "api"  # a canary in Standard mode has no address outside of the cluster
-        if route == "api":
-            if not standard:
-                raise BadInput(
-                    "--route: expected url, cluster or an ingress in Knative mode, received api; the Kubernetes API "
-                    "does not reach a service that may be scaled to zero"
-                )
-            return _Proxied(self._cluster, plain, path), "the Kubernetes API"
-        inside = f"http://{plain}.{self._cluster.namespace}.svc.cluster.local"
-        if want.canary and route != "cluster":
-            raise BadInput(
-                "--route: expected api or cluster for a canary in Standard mode, received an ingress, which cannot "
-                "ask for it alone"
-            )
-        outside = _url(service)
-        tagged = _canary_url(service) if not standard and want.percent < 100 else ""
-        if tagged:
-            tag = (urlsplit(tagged).hostname or "").partition(f"{self._name}-predictor")[0]
-            outside = tagged
-            inside = f"http://{tag}{self._name}-predictor.{self._cluster.namespace}.svc.cluster.local"
-        elif not standard:
-            inside = ((service["status"].get("address") or {}).get("url") or inside).rstrip("/")
-        if route == "cluster":
-            return Endpoint(f"{inside}{path}"), inside
-        if route == "url":
-            return Endpoint(f"{outside}{path}"), outside
-        return Endpoint(f"{route.rstrip('/')}{path}", host=urlsplit(outside).netloc), route
 
     def _deadline_to_restore(self) -> float:
         return time.monotonic() + min(SECONDS_TO_RESTORE, self._order.timeout)
@@ -419,8 +400,7 @@ class _Job:
             time.sleep(next(pauses))
 
     def _outcome(self, service: Object) -> Outcome:
-        url = _url(service)
-        endpoint = f"{url}{_path(self._name, _protocol(service))}" if url else ""
+        endpoint = reach.endpoint(service)
         rows = self._standard_rows(service) if deployment_mode(service) == "Standard" else _knative_rows(service)
         return Outcome(self._name, f"namespace {self._cluster.namespace}", endpoint, tuple(rows))
 
@@ -448,20 +428,6 @@ class _Job:
         revision = f"{name}/{number}" if number else name
         uri = service_spec.model_uri_of(predictor)
         return Serving(revision, uri, percent, "Ready" if ready else "NotReady", done[0] if done else "")
-
-
-class _Proxied:
-    """A service asked through the Kubernetes API."""
-
-    def __init__(self, cluster: Cluster, service: str, path: str) -> None:
-        self._cluster, self._service, self._path = cluster, service, path
-
-    def predict(self, instances: list[Any]) -> list[Any]:
-        """See `client.Endpoint.predict`."""
-        answer = self._cluster.ask_service(self._service, self._path, {"instances": instances})
-        if not isinstance(answer, dict) or "predictions" not in answer:
-            raise EndpointError(f"{self._service}: expected predictions, received {str(answer)[:200]}")
-        return answer["predictions"]
 
 
 def _want(service: Object, changed: bool, back: bool = False) -> Want:
@@ -507,38 +473,12 @@ def _patch(there: Object, wanted: Object) -> Object:
     return patch
 
 
-def _pauses() -> Any:
+def _pauses() -> Iterator[float]:
     """Seconds between looks, ever longer."""
     pause, longest = SECONDS_BETWEEN_LOOKS
     while True:
         yield pause
         pause = min(longest, pause * 1.3)
-
-
-def _path(name: str, protocol: str = "v1") -> str:
-    return f"/v2/models/{name}/infer" if protocol == "v2" else f"/v1/models/{name}:predict"
-
-
-def _protocol(service: Object) -> str:
-    model = service["spec"]["predictor"].get("model") or {}
-    if (model.get("modelFormat") or {}).get("name") == "triton":
-        return "v2"
-    return "v2" if model.get("protocolVersion") == "v2" else "v1"
-
-
-def _url(service: Object) -> str:
-    status = service.get("status") or {}
-    return (status.get("url") or (status.get("address") or {}).get("url") or "").rstrip("/")
-
-
-def _predictor_status(service: Object) -> Object:
-    return ((service.get("status") or {}).get("components") or {}).get("predictor") or {}
-
-
-def _canary_url(service: Object) -> str:
-    """The newest revision's own address in Knative mode; empty when KServe gives none."""
-    targets = _predictor_status(service).get("traffic") or []
-    return next((one["url"].rstrip("/") for one in targets if one.get("latestRevision") and one.get("url")), "")
 
 
 def _is_true(service: Object, name: str) -> bool:
@@ -548,7 +488,7 @@ def _is_true(service: Object, name: str) -> bool:
 
 def _knative_rows(service: Object) -> list[Serving]:
     """The revisions that get requests, and one that is not ready yet. KServe tells the model of the newest only."""
-    predictor = _predictor_status(service)
+    predictor = reach.predictor_status(service)
     uri = service_spec.model_uri_of(service["spec"]["predictor"])
     created, ready = predictor.get("latestCreatedRevision", ""), predictor.get("latestReadyRevision", "")
     conditions = (service.get("status") or {}).get("conditions") or []
@@ -563,15 +503,18 @@ def _knative_rows(service: Object) -> list[Serving]:
     return rows
 
 
-def _complaints(service: Object | None, verdict: Verdict) -> str:
-    """What the conditions that are False say, where the verdict has not said it."""
-    conditions = ((service or {}).get("status") or {}).get("conditions") or []
-    texts = [
-        f"{one['type']} {one.get('reason', '')}: {one['message']}"
-        for one in conditions
-        if one["status"] == "False" and one.get("message") and one["message"] not in verdict.message
-    ]
-    return f"; {'; '.join(texts)}" if texts else ""
+def _waiting(pods: list[Object]) -> Iterator[str]:
+    """Why containers wait: an image that cannot be pulled, a crash, a missing secret."""
+    for pod in pods:
+        status = pod.get("status") or {}
+        for one in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+            waiting = (one.get("state") or {}).get("waiting") or {}
+            if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+                words = " ".join(waiting.get("message", "").split())
+                yield f"pod {pod['metadata']['name']}: {waiting['reason']}{f': {words}' if words else ''}"
+        for one in status.get("conditions") or []:
+            if one["type"] == "PodScheduled" and one["status"] == "False":
+                yield f"pod {pod['metadata']['name']}: {one.get('reason', '')}: {one.get('message', '')}"
 
 
 def _with_more(error: Exception, words: str) -> Exception:

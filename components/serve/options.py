@@ -42,7 +42,12 @@ _OPTIONS = (
         help="Version of the model server; empty: as it is, 2.19.1 for a new service with tensorflow.",
     ),
     model_server("--runtime", default="", help="Name of the serving runtime; empty: as it is, or KServe's choice."),
-    model_server("--image", default="", help="Image of a model server of your own, instead of a model format."),
+    model_server(
+        "--image",
+        default="",
+        help="Image of a model server of your own, instead of a model format; for --target docker, empty is "
+        "trainyard-predictor:dev.",
+    ),
     model_server(
         "--service-account",
         default="",

@@ -1,4 +1,4 @@
-"""Send one image to an endpoint: from a file, or from the test split of a data set."""
+"""Send one image to an endpoint: from a picture, from JSON, or from the test split of a data set."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Seen:
         }
 
 
-def predict_file(url: str, path: Path, invert: bool) -> Seen:
+def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Seen:
     """Send a PNG or JPEG image, brought to the model's size and colours.
 
     Args:
-        url: Predict URL.
+        endpoint: What to ask.
         path: The image; its proportions are kept, what is missing is filled with the colour of its corner, and
             transparent parts become white.
         invert: Swap dark and light.
@@ -71,14 +71,31 @@ def predict_file(url: str, path: Path, invert: bool) -> Seen:
         BadInput: the file is no image.
         EndpointError: the endpoint does not answer, or does not take images.
     """
-    endpoint = Endpoint(url)
     told = endpoint.metadata()
-    image = _read_image(path, _input_shape(url, told), invert)
-    probabilities = _ask(endpoint, image)
+    image = _read_image(path, _input_shape(endpoint.url, told), invert)
+    probabilities = _ask(endpoint, image.tolist())
     return Seen(image, probabilities, _class_names(told, len(probabilities)))
 
 
-def predict_example(url: str, folder: Path, index: int) -> Seen:
+def predict_json(endpoint: Endpoint, path: Path) -> Seen:
+    """Send an image that stands in a file as a request would hold it: as it is, its numbers untouched.
+
+    Args:
+        endpoint: What to ask.
+        path: JSON, `{"instances": [image]}` or the image alone; an image is nested lists (height, width, channels).
+
+    Raises:
+        BadInput: the file holds no such image.
+        EndpointError: the endpoint does not answer, or takes other images.
+    """
+    instance = _read_instance(path)
+    probabilities = _ask(endpoint, instance)
+    numbers = np.asarray(instance, np.float32)
+    image = np.rint(numbers * (255 if numbers.max() <= 1 else 1)).clip(0, 255).astype(np.uint8)
+    return Seen(image, probabilities, _class_names(_metadata_if_any(endpoint), len(probabilities)))
+
+
+def predict_example(endpoint: Endpoint, folder: Path, index: int) -> Seen:
     """Send an image of the test split of a data set.
 
     Raises:
@@ -94,11 +111,10 @@ def predict_example(url: str, folder: Path, index: int) -> Seen:
             f"--index: expected 0 to {count - 1} ({dataset.name} has {count} test images), received {index}; "
             "choose another"
         )
-    endpoint = Endpoint(url)
     told = _metadata_if_any(endpoint)
     test = dataset.read("test")
     image = test.images[index]
-    probabilities = _ask(endpoint, image)
+    probabilities = _ask(endpoint, image.tolist())
     classes = _class_names(told, len(probabilities), dataset.class_names)
     return Seen(image, probabilities, classes, dataset.class_names[test.labels[index]], index)
 
@@ -109,8 +125,8 @@ def save_result(seen: Seen, path: Path) -> None:
         partial.write_text(json.dumps(seen.as_json(), indent=2) + "\n")
 
 
-def _ask(endpoint: Endpoint, image: np.ndarray) -> list[float]:
-    answer = endpoint.predict([image.tolist()])[0]
+def _ask(endpoint: Endpoint, instance: list[Any]) -> list[float]:
+    answer = endpoint.predict([instance])[0]
     if not isinstance(answer, list) or not all(isinstance(value, int | float) for value in answer):
         raise EndpointError(f"{endpoint.url}: expected one probability per class, received {str(answer)[:200]}")
     return answer
@@ -146,6 +162,23 @@ def _class_names(told: dict[str, Any], count: int, known: Sequence[str] = ()) ->
         if len(names) == count:
             return list(names)
     return [str(index) for index in range(count)]
+
+
+def _read_instance(path: Path) -> list[Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        instances = content["instances"] if isinstance(content, dict) else [content]
+        shapes = [np.asarray(instance, np.float32).shape for instance in instances]
+    except OSError as error:
+        raise BadInput(f"--json: expected a file, received {str(path)!r} ({error.strerror}); check the path") from None
+    except (ValueError, KeyError, TypeError):
+        shapes = []
+    if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] not in (1, 3):
+        raise BadInput(
+            f'--json: expected {{"instances": [image]}} with one grey or RGB image as nested lists (height, width, '
+            f"channels), received something else in {path}; take the curl line of the server's page as an example"
+        )
+    return instances[0]
 
 
 def _read_image(path: Path, shape: tuple[int, ...], invert: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Serve on this machine: one model server per model name, which outlives the step.
+"""Serve on this machine: one model server per model name, a process or a container, which outlives the step.
 
 A rollout never takes an answer away: the new version is loaded beside the old one, proves itself on the known examples,
 and only then gets the requests. If anything fails before that, the service is left as it was.
@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import components
 from components.common.cli import BadInput
-from components.serve import known_examples, versions
+from components.serve import docker, known_examples, versions
 from components.serve.actions import Order, Outcome, Serving
 from components.serve.client import Endpoint
 from components.serve.service import AVAILABLE, END, LOADING, Service, State, Wanted
@@ -31,13 +31,14 @@ T = TypeVar("T")
 Tell = Callable[[str], None]
 
 
-def act(order: Order, port: int, page: bool, tell: Tell) -> Outcome:
+def act(order: Order, port: int, page: bool, image: str, tell: Tell) -> Outcome:
     """Do what is asked with this machine's server of a model name.
 
     Args:
         order: What to do.
         port: Port of a server that is to be started; 0: any free one.
         page: Whether the server is to show a page for trying the model in a browser.
+        image: Image that a server which is to be started is a container of; empty: a process.
         tell: Gets lines of progress.
 
     Returns:
@@ -56,7 +57,7 @@ def act(order: Order, port: int, page: bool, tell: Tell) -> Outcome:
         if order.dry_run:
             return _foretold(order, service, version)
         with service.alone(deadline):
-            _apply(order, service, version, port, page, deadline, tell)
+            _apply(order, service, version, port, page, image, deadline, tell)
             return _outcome(service, service.wanted())
     with service.alone(deadline):
         if order.action == "delete":
@@ -120,13 +121,26 @@ def _foretold(order: Order, service: Service, version: versions.Version) -> Outc
 
 
 def _apply(
-    order: Order, service: Service, version: versions.Version, port: int, page: bool, deadline: float, tell: Tell
+    order: Order,
+    service: Service,
+    version: versions.Version,
+    port: int,
+    page: bool,
+    image: str,
+    deadline: float,
+    tell: Tell,
 ) -> None:
     running = service.state()
     if running and port not in (0, running.port):
         raise BadInput(
             f"--port: {service.name} is served on port {running.port} already, received {port}; "
             f"leave --port out, or run `stop --model-name {service.name}` first"
+        )
+    if running and bool(image) != bool(service.image()):
+        kind = "container" if service.image() else "process"
+        raise BadInput(
+            f"--target: {service.name} is served by a {kind} already, received the other; "
+            f"keep to it, or run `stop --model-name {service.name}` first"
         )
     new = _wanted(version)
     wanted = _shared(order, service, new)
@@ -136,6 +150,8 @@ def _apply(
         if not folder.is_dir():
             versions.fetch(version, folder)
             tell(f"{service.name}: version {new.version}, {len(version.files)} files, from {new.uri}")
+        if not running:
+            service.run_as(image)
         if new.folder not in {one.folder for one in before}:
             service.want([*before, replace(new, on_trial=True)], page if not before else None)
         state = service.state() or _start(service, port, deadline)
@@ -250,26 +266,40 @@ def _start(service: Service, port: int, deadline: float) -> State:
         RuntimeError: it ended, or it did not answer in time.
     """
     service.forget_state()
-    command = [sys.executable, "-m", "components.serve.server", str(service.folder), "--port", str(port)]
-    root = str(Path(components.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    with service.log.open("ab") as log:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**_without_credentials(os.environ), "PYTHONPATH": path},
-        )
+    server = docker.start(service, image, port) if (image := service.image()) else _Child(service, port)
 
     def answers() -> State | None:
-        if child.poll() is not None:
-            line = _last_line(service.log)
-            raise BadInput(line) if child.returncode == 2 else RuntimeError(f"the model server ended: {line}")
+        if (code := server.exit_code()) is not None:
+            line = server.last_line()
+            raise BadInput(line) if code == 2 else RuntimeError(f"the model server ended: {line}")
         return service.state()
 
     return _wait(answers, deadline, f"{service.name}: the model server does not answer yet")
+
+
+class _Child:
+    """A server process that was started, of a session of its own."""
+
+    def __init__(self, service: Service, port: int) -> None:
+        command = [sys.executable, "-m", "components.serve.server", str(service.folder), "--port", str(port)]
+        root = str(Path(components.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self._log = service.log
+        with service.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**_without_credentials(os.environ), "PYTHONPATH": path},
+            )
+
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def last_line(self) -> str:
+        return _last_line(self._log)
 
 
 def stop(model_name: str, tell: Tell) -> None:
@@ -298,12 +328,16 @@ def _delete(service: Service, tell: Tell) -> None:
 
 def _end_server(service: Service) -> None:
     """End the server, in good order if it can: what it has been asked is answered."""
+    image = service.image()
     service.want_none()
     try:
         _wait(lambda: not service.runs(), time.monotonic() + SECONDS_TO_STOP, "still there")
     except TimeoutError:
-        if (state := service.state()) is not None:
+        if (state := service.state()) is not None and not image:
             os.kill(state.pid, signal.SIGKILL)
+    if image:
+        with suppress(BadInput, RuntimeError):  # it has ended anyhow
+            docker.remove(service)
 
 
 def status() -> list[tuple[str, ...]]:

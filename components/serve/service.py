@@ -137,7 +137,16 @@ class Service:
     def want(self, versions: list[Wanted], page: bool | None = None) -> None:
         """Change what is to be loaded and, if told, whether the page is shown; a running server follows at once."""
         page = self.shows_page() if page is None else page
-        _write(self.wanted_file, {"page": page, "versions": [asdict(version) for version in versions]})
+        listed = [asdict(version) for version in versions]
+        _write(self.wanted_file, {**_read(self.wanted_file), "page": page, "versions": listed})
+
+    def image(self) -> str:
+        """Image that the server is a container of; empty: it is a process."""
+        return _read(self.wanted_file).get("image", "")
+
+    def run_as(self, image: str) -> None:
+        """Say what the server is to be when it is started next, see `image`."""
+        _write(self.wanted_file, {**_read(self.wanted_file), "image": image})
 
     def want_none(self) -> None:
         """Let the server end."""

@@ -131,7 +131,7 @@ def wanted(order: Order, options: Service, there: Object | None) -> Object:
     Raises:
         BadInput: the options contradict each other or what is there, or name no model.
     """
-    given = _given(options.inference_service, order.model_name)
+    given = _given(options.inference_service, order.model_name, options.namespace)
     mode = mode_of(there) if there else ""
     chosen = MODES.get(options.deployment_mode) or mode_of(given) or mode or "Standard"
     if mode and chosen != mode:
@@ -145,14 +145,14 @@ def wanted(order: Order, options: Service, there: Object | None) -> Object:
     metadata = (there or {}).get("metadata", {})
     annotations = {
         **(metadata.get("annotations") or {}),
-        **(given.get("metadata", {}).get("annotations") or {}),
+        **((given.get("metadata") or {}).get("annotations") or {}),
         **options.annotations,
         DEPLOYMENT_MODE: chosen,
         **_present({STORAGE_SECRET: options.storage_secret, SIDECAR: options.sidecar_injection}),
     }
     labels = {
         **(metadata.get("labels") or {}),
-        **(given.get("metadata", {}).get("labels") or {}),
+        **((given.get("metadata") or {}).get("labels") or {}),
         **options.labels,
     }
     spec = copy.deepcopy(given.get("spec") or (there or {}).get("spec") or {"predictor": {}})
@@ -239,7 +239,7 @@ def difference(old: Object, new: Object) -> Object:
     return patch
 
 
-def _given(text: str, name: str) -> Object:
+def _given(text: str, name: str, namespace: str) -> Object:
     """The InferenceService given as YAML text or as a file; empty when there is none."""
     if not text:
         return {}
@@ -269,7 +269,13 @@ def _given(text: str, name: str) -> Object:
             f"--inference-service: expected apiVersion serving.kserve.io/v1beta1, received "
             f"{parsed.get('apiVersion')!r}; translate it"
         )
-    named = (parsed.get("metadata") or {}).get("name", name)
+    metadata = parsed.get("metadata") or {}
+    if metadata.get("namespace", namespace) != namespace:
+        raise BadInput(
+            f"--namespace: expected {metadata['namespace']!r}, as --inference-service has it, received {namespace!r}; "
+            "change one"
+        )
+    named = metadata.get("name", name)
     if named != name:
         raise BadInput(
             f"--model-name: expected {named!r}, as --inference-service has it, received {name!r}; change one"

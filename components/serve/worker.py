@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -127,8 +128,11 @@ class Version:
             images = calls[0].images if len(calls) == 1 else np.concatenate([call.images for call in calls])
             probabilities = self._classifier.predict(images)
             self._metrics.batch_images.observe(len(images))
-            parts = np.split(probabilities, np.cumsum([len(call.images) for call in calls])[:-1])
-            return [(asked, call.write(part)) for (asked, call), part in zip(batch, parts, strict=True)]
+            ends = accumulate(len(call.images) for call in calls)
+            return [
+                (asked, call.write(probabilities[end - len(call.images) : end]))
+                for (asked, call), end in zip(batch, ends, strict=True)
+            ]
         except Exception as error:
             log.exception("version %d cannot answer", self.wanted.version)
             return [(asked, error) for asked, _ in batch]

@@ -19,7 +19,7 @@ from components.common.cli import executor_input, leave_at_once, say, step
 @click.option(
     "--architecture",
     default="dense",
-    help="Network: dense (one hidden layer of 128 units) or cnn (two convolutions).",
+    help="Network: dense (one hidden layer of 128 units), cnn (two convolutions), squeezenet, resnet18 or resnet34.",
 )
 @click.option("--epochs", default=5, help="Passes over the training split, at least 1.")
 @click.option("--batch-size", default=128, help="Images per optimizer step, at least 1.")

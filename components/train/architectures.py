@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import keras
 
+MOMENTUM = 0.9
+"""Of batch normalisation's averages: Keras's 0.99 lags behind in a training of few steps."""
+
 
 def build(architecture: str, image_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """An untrained classifier.
@@ -49,4 +52,61 @@ def cnn(images: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Dropout(0.5)(x)
 
 
-ARCHITECTURES: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {"dense": dense, "cnn": cnn}
+def squeezenet(images: keras.KerasTensor) -> keras.KerasTensor:
+    """SqueezeNet 1.1 (https://arxiv.org/abs/1602.07360) with batch normalisation, for small images.
+
+    Fire modules squeeze the channels before they convolve: few parameters for its depth.
+    """
+    from keras import layers
+
+    def convolved(x: keras.KerasTensor, filters: int, size: int) -> keras.KerasTensor:
+        x = layers.Conv2D(filters, size, padding="same", use_bias=False)(x)
+        return layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
+
+    def fire(x: keras.KerasTensor, squeezed: int, expanded: int) -> keras.KerasTensor:
+        x = convolved(x, squeezed, 1)
+        return layers.Concatenate()([convolved(x, expanded, 1), convolved(x, expanded, 3)])
+
+    x = convolved(images, 64, 3)
+    for squeezed, expanded in ((16, 64), (32, 128), (48, 192), (64, 256)):
+        x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+        x = fire(fire(x, squeezed, expanded), squeezed, expanded)
+    return layers.GlobalAveragePooling2D()(layers.Dropout(0.5)(x))
+
+
+def resnet18(images: keras.KerasTensor) -> keras.KerasTensor:
+    """ResNet-18 (https://arxiv.org/abs/1512.03385), its first layers for small images as in section 4.2."""
+    return _resnet(images, (2, 2, 2, 2))
+
+
+def resnet34(images: keras.KerasTensor) -> keras.KerasTensor:
+    """ResNet-34 (https://arxiv.org/abs/1512.03385), its first layers for small images as in section 4.2."""
+    return _resnet(images, (3, 4, 6, 3))
+
+
+def _resnet(images: keras.KerasTensor, blocks: tuple[int, ...]) -> keras.KerasTensor:
+    """Stages of 64, 128, 256 and 512 filters with so many blocks of two convolutions, each block added to its input."""
+    from keras import layers
+
+    def convolved(x: keras.KerasTensor, filters: int, size: int, strides: int = 1) -> keras.KerasTensor:
+        x = layers.Conv2D(filters, size, strides, padding="same", use_bias=False)(x)
+        return layers.BatchNormalization(momentum=MOMENTUM)(x)
+
+    x = layers.ReLU()(convolved(images, 64, 3))
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            strides = 2 if stage and not block else 1
+            filters = 64 * 2**stage
+            shortcut = convolved(x, filters, 1, strides) if strides > 1 else x
+            inner = layers.ReLU()(convolved(x, filters, 3, strides))
+            x = layers.ReLU()(layers.Add()([shortcut, convolved(inner, filters, 3)]))
+    return layers.GlobalAveragePooling2D()(x)
+
+
+ARCHITECTURES: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {
+    "dense": dense,
+    "cnn": cnn,
+    "squeezenet": squeezenet,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+}

@@ -140,6 +140,7 @@ export class Pad {
     context.strokeStyle = getComputedStyle(canvas).color;
     trace(context, this.strokes, PEN, (x, y) => [x, y]);
     if (!this.#pen) return;
+    context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
     context.beginPath();
     context.lineWidth = this.#pen.touches ? .02 : .008;
     context.arc(...this.#pen.at, PEN * .75, 0, 2 * Math.PI);

@@ -73,7 +73,7 @@ class Page {
       pad.removeAttribute("tabindex");
       at("undo").hidden = true;
       pad.removeAttribute("aria-describedby");
-      at("invitation").textContent = "Drop or paste an image";
+      at("invitation").textContent = matchMedia("(pointer: coarse)").matches ? "Choose an image" : "Drop or paste an image";
       at("elsewhere").hidden = true;
       return;
     }

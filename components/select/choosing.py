@@ -1,0 +1,107 @@
+"""Compare evaluated models and tell which one is best."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from components.common.cli import BadInput
+from components.common.evaluations import read_evaluation
+from components.common.models import read_card
+
+COMPARISON = "comparison.json"
+BETTER = {"accuracy": max, "macro_f1": max, "loss": min}
+"""Metrics that can decide, and which of two values is the better one."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model among those compared: its metrics, parameters and training time in seconds."""
+
+    name: str
+    accuracy: float
+    macro_f1: float
+    loss: float
+    examples: int
+    passed: bool
+    parameters: int
+    seconds: float
+    sha256: str
+
+
+def candidates(model: Path, evaluation: Path) -> list[Candidate]:
+    """The model first, then those that lost to it in comparisons before.
+
+    Raises:
+        BadInput: one of the folders is not what it should be.
+    """
+    card, scored = read_card(model), read_evaluation(evaluation, model)
+    f1 = [one["f1"] for one in scored["classes"] if one["f1"] is not None]
+    itself = Candidate(
+        name=card["architecture"],
+        accuracy=scored["accuracy"],
+        macro_f1=sum(f1) / len(f1) if f1 else 0.0,
+        loss=scored["loss"],
+        examples=scored["examples"],
+        passed=scored["passed"],
+        parameters=card["parameters"],
+        seconds=sum(epoch["seconds"] for epoch in card["history"]),
+        sha256=scored["model_sha256"],
+    )
+    earlier = evaluation / COMPARISON
+    if not earlier.is_file():
+        return [itself]
+    others = [Candidate(**one) for one in json.loads(earlier.read_text())["candidates"]]
+    return [itself, *(one for one in others if one.sha256 != itself.sha256)]
+
+
+def first_is_better(first: Candidate, second: Candidate, metric: str) -> bool:
+    """Whether the first one wins; it wins a tie as well. One that passed its gate always beats one that did not.
+
+    Raises:
+        BadInput: there is no such metric, or the two were evaluated on different numbers of examples.
+    """
+    if metric not in BETTER:
+        raise BadInput(f"--metric: expected one of {', '.join(BETTER)}, received {metric!r}; choose one of these")
+    if first.examples != second.examples:
+        raise BadInput(
+            f"expected evaluations on the same test split, received {first.examples} examples for {first.name} and "
+            f"{second.examples} for {second.name}; evaluate both on one data set"
+        )
+    if first.passed != second.passed:
+        return first.passed
+    mine, other = getattr(first, metric), getattr(second, metric)
+    return BETTER[metric](mine, other) == mine
+
+
+def ranked(compared: list[Candidate], metric: str) -> list[Candidate]:
+    """Best first, by the rules of `first_is_better`."""
+    better_is_more = BETTER[metric] is max
+    return sorted(
+        compared, key=lambda one: (one.passed, getattr(one, metric) * (1 if better_is_more else -1)), reverse=True
+    )
+
+
+def as_json(compared: list[Candidate], metric: str) -> str:
+    """What `comparison.json` holds."""
+    return json.dumps({"metric": metric, "candidates": [asdict(one) for one in compared]}, indent=2) + "\n"
+
+
+def as_markdown(compared: list[Candidate], metric: str) -> str:
+    """A table for the UI, the winner in its first row."""
+    rows = [
+        f"| {'**' if not index else ''}{one.name}{'**' if not index else ''} | {one.accuracy:.4f} | {one.macro_f1:.4f} "
+        f"| {one.loss:.4f} | {'yes' if one.passed else 'no'} | {one.parameters:,} | {one.seconds:.1f} |"
+        for index, one in enumerate(compared)
+    ]
+    return "\n".join(
+        [
+            f"# {compared[0].name} is the best of {len(compared)} by {metric}",
+            "",
+            f"On {compared[0].examples:,} test images:",
+            "",
+            "| model | accuracy | macro F1 | loss | passed | parameters | training, s |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    )

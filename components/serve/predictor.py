@@ -1,0 +1,60 @@
+"""The model server of one model that is there already: KServe's custom runtime, or a container by hand.
+
+`python -m components.serve.predictor` serves what lies in /mnt/models, where KServe puts it.
+"""
+
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+from components.common.cli import step
+from components.common.models import read_card
+from components.serve.server import bind, run
+from components.serve.service import Service, Wanted
+from components.serve.versions import MANIFEST
+
+
+@step
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default="/mnt/models",
+    metavar="FOLDER",
+    help="Model folder, or a published version.",
+)
+@click.option("--model-name", default="model", help="Name of the model in its URL.")
+@click.option("--host", default="0.0.0.0", help="Address to listen on.")
+@click.option("--port", default=8080, help="Port to listen on.")
+@click.option("--patience", default=30.0, help="Seconds within which a client has to send its request.")
+def main(model: Path, model_name: str, host: str, port: int, patience: float) -> None:
+    """Serve one model until SIGTERM, and answer what has been asked by then.
+
+    \b
+    Examples:
+      docker run -v "$PWD/runs/latest/train/model:/mnt/models:ro" -p 8080:8080 trainyard-predictor:dev
+      python -m components.serve.predictor --model runs/latest/train/model --model-name mnist
+    """
+    read_card(model)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as home, bind(host, port) as listener:
+        service = Service(Path(home) / Service.named(model_name).name)
+        service.versions.mkdir(parents=True)
+        (service.versions / "model").symlink_to(model.resolve())
+        service.want([Wanted(_version(model), f"{model.resolve()}/", "model", percent=100)])
+        logging.getLogger("serve").info("%s: process %d listens on %s:%d", model_name, os.getpid(), host, port)
+        run(service, listener, patience)
+
+
+def _version(model: Path) -> int:
+    """The number under which a model was published; 1 for a model folder."""
+    manifest = model / MANIFEST
+    return int(json.loads(manifest.read_text())["version"]) if manifest.is_file() else 1
+
+
+if __name__ == "__main__":
+    main()
