@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.common.cli import BadInput
-from launch.processes import TAIL, PipelineRun, StepRun, run_process
+from launch.processes import TAIL, PipelineRun, StepRun
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -52,12 +52,7 @@ def steps_as_containers(runs: Path, images: dict[str, str], home: Path | None = 
     run = PipelineRun()
     root = runs.resolve()
     environment, certificates = _environment()
-    readable = {str(path): {"bind": str(path), "mode": "ro"} for path in certificates}
-    options = {
-        "user": f"{os.getuid()}:{os.getgid()}",
-        "volumes": {**readable, str(root): {"bind": str(root), "mode": "rw"}},
-        **HARDENED,
-    }
+    reached: dict[str, dict[str, Any]] = {"serve": _engine_and(home)} if home else {}
 
     class StepContainer(handlers.DockerTaskHandler):
         """Runs the command of component.yaml in a container."""
@@ -65,9 +60,17 @@ def steps_as_containers(runs: Path, images: dict[str, str], home: Path | None = 
         def run(self) -> Any:
             task = run.place(runs, self.full_command)
             started = time.perf_counter()
-            command = list(self.full_command)
-            more = _for_serve(home) if home and task == "serve" else {}
-            code, last_line = run_container(engine, self.image, command, environment | self.env_vars, options, more)
+            more = reached.get(task, {})
+            code, last_line = run_container(
+                engine,
+                self.image,
+                list(self.full_command),
+                environment={**environment, **more.get("environment", {}), **self.env_vars},
+                volumes=[*(f"{path}:{path}:ro" for path in certificates), f"{root}:{root}", *more.get("volumes", [])],
+                group_add=more.get("group_add", []),
+                user=f"{os.getuid()}:{os.getgid()}",
+                **HARDENED,
+            )
             run.steps.append(StepRun(task, time.perf_counter() - started, code, last_line))
             return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
 
@@ -150,6 +153,20 @@ def run_container(engine: "DockerClient", image: str, command: list[str], **opti
         container.remove(force=True)
     lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
     return code, lines[-1].strip() if lines else ""
+
+
+def _engine_and(home: Path) -> dict[str, Any]:
+    """What lets a step start containers beside its own, and share the folder `home` with them."""
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    environment = {"DOCKER_HOST": host, "TRAINYARD_HOME": str(home)}
+    if not host.startswith("unix://"):
+        return {"environment": environment, "volumes": [f"{home}:{home}"]}
+    socket = Path(host.removeprefix("unix://"))
+    return {
+        "environment": environment,
+        "volumes": [f"{home}:{home}", f"{socket}:{socket}"],
+        "group_add": [str(socket.stat().st_gid)] if socket.exists() else [],
+    }
 
 
 def _environment() -> tuple[dict[str, str], list[Path]]:

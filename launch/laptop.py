@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -64,7 +65,7 @@ def run_pipeline(
         data: See `seeding.seed`.
         parameters: Pipeline parameters that were given.
         runs: Folder for the runs; `latest` in it points to the run, failed or not. A failed one gets a summary.json.
-        images: By step; its steps run in containers of these. Without: as processes.
+        images: By step, and that of the model server; the steps run in containers of these. Without: as processes.
 
     Raises:
         BadInput, RuntimeError: a step failed; its last line is part of the message.
@@ -74,13 +75,17 @@ def run_pipeline(
     os.environ["TRAINYARD_HOME"] = str(home.resolve())  # the steps run in folders of their own
     seeded = seed(data, home)
     runs.mkdir(parents=True, exist_ok=True)
-    # serve leaves a server behind, which a container of its own could not
-    contained = {name: image for name, image in (images or {}).items() if name in STEPS and name != "serve"}
-    steps = steps_as_containers(runs, contained) if images else steps_as_processes(runs)
+    here = {"target": "process"}
+    steps: AbstractContextManager[PipelineRun] = steps_as_processes(runs)
+    if images:
+        if missing := [name for name in (*STEPS, "predictor") if name not in images]:
+            raise BadInput(f"--images: expected an image of {missing[0]} as well, received none; make build")
+        here = {"target": "docker", "image": images["predictor"]}
+        steps = steps_as_containers(runs, images, home.resolve())
     with steps as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*have no effect in the current local runner")  # such as a name
         try:
-            pipeline(source=seeded.source, **{**seeded.parameters, **parameters, "target": "process"})
+            pipeline(source=seeded.source, **{**seeded.parameters, **parameters, **here})
         except RuntimeError as error:
             if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
@@ -170,6 +175,10 @@ def tell(summary: dict[str, Any]) -> str:
     """The summary for people."""
     dataset = summary["dataset"]
     prediction = summary["prediction"]
+    picture, report, request = (
+        Path(summary[name]).parent.with_name("latest") / Path(summary[name]).name
+        for name in ("picture", "report", "request")
+    )
     right = prediction["label"] == prediction["true_label"]
     took = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in summary["steps"].items())
     rest = summary["seconds"] - sum(summary["steps"].values())
@@ -179,8 +188,8 @@ def tell(summary: dict[str, Any]) -> str:
     rows = {
         "accuracy": f"{accuracy} on {dataset['test_examples']:,} test images "
         f"({dataset['name']}, {dataset['train_examples']:,} to learn from; {summary['architecture']} network)",
-        "prediction": f"{label} with {prediction['probability']:.1%}, {verdict}  {summary['picture']}",
-        "report": summary["report"],
+        "prediction": f"{label} with {prediction['probability']:.1%}, {verdict}  {picture}",
+        "report": str(report),
         "model": summary["model_uri"],
         "endpoint": summary["endpoint"],
         "page": f"{summary['page']}  to try it in a browser" if summary["page"] else "",
@@ -188,7 +197,7 @@ def tell(summary: dict[str, Any]) -> str:
     }
     ahead = {
         "another image": "make predict INDEX=7",
-        "with curl": f"curl -d @{summary['request']} {summary['endpoint']}",
+        "with curl": f"curl -d @{request} {summary['endpoint']}",
         "your images": "make run DATA=my-images.tar.gz",
         "end it": "make stop",
     }

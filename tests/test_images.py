@@ -225,6 +225,65 @@ def test_the_model_server_is_a_custom_runtime_for_kserve(names, model):
         engine("rm", "--force", container)
 
 
+def test_a_model_server_in_docker_takes_a_new_version_without_a_failed_request(step, names, model, tmp_path):
+    newer = tmp_path / "newer"
+    shutil.copytree(model, newer)
+    card = json.loads((newer / "model.json").read_text())
+    (newer / "model.json").write_text(json.dumps({**card, "name": "newer"}))
+    environment = {"TRAINYARD_HOME": str(tmp_path / "home")}
+    serve = ["serve", "--target", "docker", "--image", names["predictor"], "--model-name", "swapped", "--model-uri"]
+    try:
+        done = step(*serve, model, env=environment)
+        assert done.returncode == 0, done.stderr
+        url = done.stdout.strip()
+        (server,) = engine("ps", "--quiet", "--filter", f"ancestor={names['predictor']}").split()
+        about = json.loads(engine("inspect", server))[0]["HostConfig"]
+        assert about["ReadonlyRootfs"]
+        assert about["CapDrop"] == ["ALL"]
+
+        failed, over = [], threading.Event()
+        asking = threading.Thread(target=ask_until, args=(url, over, failed))
+        asking.start()
+        swapped = step(*serve, newer, env=environment)
+        over.set()
+        asking.join()
+        assert swapped.returncode == 0, swapped.stderr
+        assert swapped.stdout.strip() == url
+        assert failed == []
+
+        other = step("serve", "--target", "process", "--model-name", "swapped", "--model-uri", model, env=environment)
+        assert other.returncode == 2
+        assert "stop --model-name swapped" in last_line(other)
+    finally:
+        stopped = step("serve", "stop", env=environment)
+    assert stopped.returncode == 0, stopped.stderr
+    assert not engine("ps", "--all", "--quiet", "--filter", f"ancestor={names['predictor']}")
+
+
+@pytest.mark.parametrize(
+    ("image", "environment", "text"),
+    [
+        ("localhost:1/nothing:1", {}, "make build"),
+        ("", {"DOCKER_HOST": "unix:///nowhere.sock"}, "start Docker, or use --target process"),
+    ],
+)
+def test_a_model_server_that_docker_cannot_start_leaves_nothing(built, step, model, tmp_path, image, environment, text):
+    options = ["--target", "docker", "--image", image, "--model-name", "nothing", "--model-uri", model]
+    done = step("serve", *options, env={"TRAINYARD_HOME": str(tmp_path), **environment})
+    assert done.returncode in (1, 2)
+    assert text in last_line(done)
+    assert not (tmp_path / "serving" / "nothing").exists()
+
+
+def ask_until(url, over, failed):
+    body = json.dumps({"instances": np.zeros((1, 28, 28, 1)).tolist()}).encode()
+    while not over.is_set():
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, body), timeout=30).close()
+        except OSError as error:
+            failed.append(error)
+
+
 def wait_for(url):
     for _ in range(200):
         try:

@@ -309,7 +309,7 @@ def test_an_update_leaves_alone_what_others_set_and_ends_a_canary(serve_on_clust
     assert predictor["minReplicas"] == 2
     assert predictor["model"]["resources"] == {"limits": {"cpu": "2"}}
     assert "canaryTrafficPercent" not in predictor
-    assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+    assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Serverless"
     assert not any(DEPLOYMENTS in path for _, path in api.requests[1:])
 
 

@@ -602,6 +602,20 @@ def test_an_apply_during_a_deletion_waits_for_its_end(serve_on_cluster, api):
     assert "deletionTimestamp" not in api.service("mnist")["metadata"]
 
 
+def test_an_older_kserve_is_spoken_to_in_its_own_words(serve_on_cluster, api):
+    api.script = [Frame({**standard(), "deploymentMode": "RawDeployment"}, deployment())]
+    for options in (("--deployment-mode", "RawDeployment"), ()):
+        assert serve_on_cluster(*options).returncode == 0
+        assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
+
+
+def test_what_kserve_needs_for_the_store_holds_no_credential():
+    secret, account = yaml.safe_load_all((PROJECT / "deploy" / "model-store.yaml").read_text())
+    assert account["secrets"] == [{"name": secret["metadata"]["name"]}]
+    assert {"serving.kserve.io/s3-endpoint", "serving.kserve.io/s3-usehttps"} <= set(secret["metadata"]["annotations"])
+    assert not {"data", "stringData"} & set(secret)
+
+
 def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_cluster, api, published, in_standard):
     """The verbs and resources of deploy/serve-role.yaml."""
     documents = list(yaml.safe_load_all((PROJECT / "deploy" / "serve-role.yaml").read_text()))

@@ -430,7 +430,7 @@ def test_a_model_of_colour_images_takes_pictures_and_no_drawings(chromium, colou
         server.command("stop")
 
 
-def test_a_canary_is_shown_and_tells_when_it_answers(chromium, three, colours, model, tmp_path):
+def test_the_page_follows_a_canary_and_what_comes_after(chromium, three, model, tmp_path):
     server = Server(tmp_path / "home")
     server.serve(three)
     try:
@@ -447,5 +447,11 @@ def test_a_canary_is_shown_and_tells_when_it_answers(chromium, three, colours, m
             if len(said) == 2:
                 break
         assert said == {"says version 3", "says version 4"}
+        server.command("--target", "process", "--action", "promote")
+        chromium.run("dispatchEvent(new Event('focus'))")
+        chromium.wait("document.querySelector('#versions').textContent === 'version 4'")
+        server.serve(three)
+        chromium.draw("#pad", DRAWN["0"])
+        chromium.wait("document.querySelector('#versions').textContent === 'version 3'")
     finally:
         server.command("stop")

@@ -194,7 +194,14 @@ def test_the_whole_pipeline_ends_in_a_live_endpoint_and_a_summary(first_run):
     report = run / Path(summary["report"]).name
     assert "<html" in report.read_text()
     assert (run / "prediction.png").read_bytes().startswith(b"\x89PNG")
-    for told in (summary["endpoint"], summary["model_uri"], f"{summary['accuracy']:.2%}", "make predict", "make stop"):
+    for told in (
+        summary["endpoint"],
+        summary["page"],
+        summary["model_uri"],
+        f"{summary['accuracy']:.2%}",
+        "make predict",
+        "make stop",
+    ):
         assert told in done.stdout
 
 

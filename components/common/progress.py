@@ -61,3 +61,8 @@ def readable_size(count: float, like: float = 0) -> str:
     gigabytes = max(count, like) >= 1e9
     number = f"{count / 1e9:.2f}" if gigabytes else f"{count / 1e6:.1f}"
     return number if like else f"{number} {'GB' if gigabytes else 'MB'}"
+
+
+def counted(files: int) -> str:
+    """A number of files for people."""
+    return f"{files:,} file{'' if files == 1 else 's'}"

@@ -47,14 +47,14 @@ def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
 
     from components.common.files import atomic_folder
     from components.common.kfp_outputs import record_artifacts
-    from components.common.progress import readable_size
+    from components.common.progress import counted, readable_size
     from components.download.fetch import fetch
 
     with atomic_folder(dataset, marker="download.json") as folder:
         fetched = fetch(source, folder, sha256.lower())
         (folder / "download.json").write_text(json.dumps(asdict(fetched), indent=2) + "\n")
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
-    say("download", f"{fetched.files} files, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")
+    say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def main(
     if not re.fullmatch("next|[1-9][0-9]{0,8}", version):
         raise BadInput(f"--version: expected a positive integer or 'next', received {version!r}")
     from components.common.kfp_outputs import write_parameter
-    from components.common.progress import readable_size
+    from components.common.progress import counted, readable_size
     from components.export.evaluated import check_evaluation
     from components.export.publish import publish
 
@@ -77,7 +77,7 @@ def main(
     published = publish(model, evaluation, bucket, model_name, None if version == "next" else int(version))
     write_parameter(model_uri, published.uri)
     there = ", published already with this very content" if published.already else ""
-    say("export", f"{published.uri}  {published.files} files, {readable_size(published.bytes)}{there}")
+    say("export", f"{published.uri}  {counted(published.files)}, {readable_size(published.bytes)}{there}")
 
 
 if __name__ == "__main__":

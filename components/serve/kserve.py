@@ -248,9 +248,9 @@ class _Job:
         """Create or update the service; what it was, what it is, and what ran before."""
         for _ in range(CONFLICTS):
             there = self._get()
-            wanted = plan(there)
-            uri = _want(wanted, changed=True).storage_uri
             try:
+                wanted = plan(there)
+                uri = _want(wanted, changed=True).storage_uri
                 if there is None:
                     written = self._cluster.create(kubernetes.SERVICE, wanted)
                     self._tell(f"{self._name}: created InferenceService {self._where}, model {uri}")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from components.serve.service_spec import MODES
+
 SOURCE_ANNOTATION = "internal.serving.kserve.io/storage-initializer-sourceuri"
 GRACE = 60.0
 GRACE_INVALID = 15.0
@@ -117,7 +119,7 @@ def classify(service: Object | None, deployment: Object | None, want: Want, befo
 def deployment_mode(service: Object) -> str:
     """`Knative`, `Standard`, another mode, or nothing as long as KServe has not chosen; older names are translated."""
     mode = (service.get("status") or {}).get("deploymentMode", "")
-    return {"Serverless": "Knative", "RawDeployment": "Standard"}.get(mode, mode)
+    return MODES.get(mode, mode)
 
 
 def _failure(status: Object, predictor: Object) -> Verdict | None:

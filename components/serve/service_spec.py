@@ -147,7 +147,7 @@ def wanted(order: Order, options: Service, there: Object | None) -> Object:
         **(metadata.get("annotations") or {}),
         **((given.get("metadata") or {}).get("annotations") or {}),
         **options.annotations,
-        DEPLOYMENT_MODE: chosen,
+        DEPLOYMENT_MODE: options.deployment_mode or _in_the_clusters_words(there, chosen),
         **_present({STORAGE_SECRET: options.storage_secret, SIDECAR: options.sidecar_injection}),
     }
     labels = {
@@ -175,6 +175,13 @@ def mode_of(service: Mapping[str, Any]) -> str:
     status, metadata = service.get("status") or {}, service.get("metadata") or {}
     mode = status.get("deploymentMode") or (metadata.get("annotations") or {}).get(DEPLOYMENT_MODE, "")
     return MODES.get(mode, mode)
+
+
+def _in_the_clusters_words(service: Mapping[str, Any] | None, mode: str) -> str:
+    """The mode as this cluster names it: an older KServe does not know the newer names."""
+    status, metadata = (service or {}).get("status") or {}, (service or {}).get("metadata") or {}
+    named = ((metadata.get("annotations") or {}).get(DEPLOYMENT_MODE, ""), status.get("deploymentMode", ""))
+    return next((name for name in named if MODES.get(name) == mode), mode)
 
 
 def model_uri_of(predictor: Mapping[str, Any]) -> str:

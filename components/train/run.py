@@ -81,9 +81,10 @@ def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[st
         card = saving.write_model(model, partial, card, samples=split.images[:256])
     checkpoint.remove()
     litert = card["litert"]
+    checked = "model.tflite answers as the SavedModel does"
     say(
-        f"{output}: {card['parameters']:,} parameters"
-        + ("" if litert["written"] else f"; without model.tflite, since {litert['reason']}")
+        f"{card['parameters']:,} parameters, "
+        + (checked if litert["written"] else f"without model.tflite, since {litert['reason']}")
     )
     return card
 

@@ -28,11 +28,24 @@ class Page {
     this.#shape = model.card.input.shape;
     this.#pad = new Pad(at("pad"), done => this.#drawn(done));
     this.#describe();
+    this.#layBars();
     this.#offerDrawing();
     this.#offerPictures();
     this.#offerExamples();
     this.#rest();
     at("copy").addEventListener("click", copy);
+    addEventListener("focus", () => this.#renew());
+  }
+
+  /** What is served may have changed since. */
+  async #renew() {
+    const model = await described();
+    if (!model) return;
+    const kind = ({ card }) => JSON.stringify([card.input, card.classes]);
+    if (kind(model) !== kind(this.#model)) location.reload();
+    this.#model = model;
+    this.#describe();
+    this.#offerExamples();
   }
 
   get #draws() {
@@ -59,7 +72,10 @@ class Page {
     const told = Object.entries(facts).map(([name, parts]) => [name, parts.filter(Boolean).join(", ")]).filter(([, text]) => text);
     at("card").replaceChildren(...told.flatMap(([name, text]) => [
       make("dt", { textContent: name }), make("dd", { textContent: text })]));
-    at("bars").replaceChildren(...card.classes.slice(0, ROWS).map(name => make("li", {},
+  }
+
+  #layBars() {
+    at("bars").replaceChildren(...this.#model.card.classes.slice(0, ROWS).map(name => make("li", {},
       make("span", { className: "name", textContent: name }),
       make("span", { className: "track" }, make("span", { className: "fill" })),
       make("span", { className: "share" }))));
@@ -211,69 +227,11 @@ class Page {
   async #send(body) {
     const path = `v1/models/${this.#model.name}:predict`;
     const headers = { "Content-Type": "application/json" };
-    const response = await fetch(path, { method: "POST", headers, body }).catch(() => {
-      throw new Error("The server does not answer.");
-    });
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error);
-    return { probabilities: answer.predictions[0], version: response.headers.get("Model-Version") };
-  }
-
-  #tell(probabilities, { pixels, label, done, version, body }) {
-    const { classes } = this.#model.card;
-    const order = classes.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a]);
-    const [best] = order;
-    const several = this.#model.versions.length > 1 ? `, says version ${version}` : "";
-    const truth = label === null ? "" : label === classes[best] ? ", right" : `, it is ${label}`;
-    const remark = `${percent(probabilities[best])}${truth}${several}`;
-    at("label").textContent = classes[best];
-    at("label").className = classes[best].length > 3 ? "long" : "";
-    at("remark").textContent = remark;
-    const shown = classes.length > ROWS ? order.slice(0, ROWS) : classes.keys();
-    [...shown].forEach((index, row) => this.#fill(at("bars").children[row], probabilities[index], classes[index], index === best));
-    at("seen").hidden = false;
-    paint(at("seen").querySelector("canvas"), pixels, this.#shape);
-    this.#showRequest(body);
-    if (done) at("spoken").textContent = `${classes[best]}, ${remark}`;
-  }
-
-  #fill(row, share, name = null, chosen = false) {
-    if (name !== null) row.querySelector(".name").textContent = row.querySelector(".name").title = name;
-    row.classList.toggle("chosen", chosen);
-    row.querySelector(".fill").style.width = `${100 * (share ?? 0)}%`;
-    row.querySelector(".share").textContent = share === null ? "" : percent(share);
-  }
-
-  #showRequest(body) {
-    const url = new URL(`v1/models/${this.#model.name}:predict`, location.href);
-    const short = body.length < LONGEST_LINE;
-    at("curl").textContent = `curl ${url} \\\n  -d ${short ? `'${body}'` : "@request.json"}`;
-    at("copy").hidden = false;
-    at("save").hidden = short;
-    URL.revokeObjectURL(at("save").href);
-    if (!short) at("save").href = URL.createObjectURL(new Blob([body], { type: "application/json" }));
-  }
-
-  #fail(message) {
-    at("label").textContent = at("spoken").textContent = message;
-    at("label").className = "wrong";
-    at("remark").textContent = "";
-    for (const row of at("bars").children) this.#fill(row, null);
-  }
+    async function described() {
+  const response = await fetch("page/model.json").catch(() => null);
+  return response?.ok ? response.json() : null;
 }
 
-async function copy() {
-  const button = at("copy");
-  try {
-    await navigator.clipboard.writeText(at("curl").textContent);
-    button.textContent = "Copied";
-  } catch { // only pages of this machine or over TLS may write there
-    getSelection().selectAllChildren(at("curl"));
-    button.textContent = "Selected";
-  }
-  setTimeout(() => { button.textContent = "Copy"; }, 1500);
-}
-
-const response = await fetch("page/model.json").catch(() => null);
-if (response?.ok) new Page(await response.json());
+const model = await described();
+if (model) new Page(model);
 else at("label").textContent = "No version is loaded; reload the page later.";
