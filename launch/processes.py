@@ -5,6 +5,7 @@ containers, and it has no place to plug another runner in. So its task handler i
 is pinned to 2.17, and a test runs a two-step pipeline, so that a change inside kfp shows at once.
 """
 
+import codecs
 import contextlib
 import os
 import pty
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 TAIL = 4096
-"""Bytes of a step's stderr that are kept, to tell its last line."""
+"""Characters of a step's stderr that are kept, to tell its last line."""
 
 
 @dataclass(frozen=True)
@@ -104,19 +105,21 @@ def run_process(command: list[str], environment: dict[str, str]) -> tuple[int, s
     ours, theirs = pty.openpty() if sys.stderr.isatty() else os.pipe()
     with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        tail = b""
+        tail = ""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
             while chunk := _next_chunk(ours, process):
-                sys.stderr.buffer.write(chunk)
-                sys.stderr.buffer.flush()
-                tail = (tail + chunk)[-TAIL:]
+                text = decoder.decode(chunk)
+                sys.stderr.write(text)  # as text: a notebook's stderr takes no bytes
+                sys.stderr.flush()
+                tail = (tail + text)[-TAIL:]
             code = process.wait()
         except BaseException:
             process.terminate()
             raise
         finally:
             os.close(ours)
-    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in tail.splitlines() if line.strip()]
     return code, lines[-1].strip() if lines else ""
 
 
