@@ -42,7 +42,7 @@ class Image:
 
 
 IMAGES = {
-    **{name: Image(name) for name in STEPS},
+    **{name: Image(name) for name in (*STEPS, "select")},
     "predictor": Image("serve", "predictor", repository="predictor"),
 }
 """What a release consists of."""
@@ -109,11 +109,12 @@ def pin(references: dict[str, str], dist: Path, components: Path = PROJECT / "co
     listed = dist / "images.json"
     known = read_images(listed) if listed.is_file() else {}
     _write(listed, json.dumps({**known, **references}, indent=2) + "\n")
-    for step in references.keys() & set(STEPS):
-        text = (components / step / "component.yaml").read_text()
-        pinned, count = IMAGE_LINE.subn(rf"\g<1>{references[step]}", text)
-        assert count == 1, f"components/{step}/component.yaml names {count} images"
-        _write(dist / "components" / step / "component.yaml", pinned)
+    for name, reference in references.items():
+        component = components / name / "component.yaml"
+        if component.is_file():
+            pinned, count = IMAGE_LINE.subn(rf"\g<1>{reference}", component.read_text())
+            assert count == 1, f"{component} names {count} images"
+            _write(dist / "components" / name / "component.yaml", pinned)
 
 
 def read_images(path: Path) -> dict[str, str]:
@@ -284,7 +285,7 @@ def sizes(registry: str, version: str) -> None:
         total, shared = measured.total(name) / 1e6, measured.shared(name) / 1e6
         click.echo(f"{name:<12}{total:>8.1f}{shared:>9.1f}{total - shared:>8.1f}")
     five = Sizes({step: measured.layers[step] for step in STEPS}).unique() / 1e6
-    click.echo(f"\n{five:.1f} MB for the five steps, {measured.unique() / 1e6:.1f} MB with the model server")
+    click.echo(f"\n{five:.1f} MB for the five steps, {measured.unique() / 1e6:.1f} MB for all")
 
 
 if __name__ == "__main__":

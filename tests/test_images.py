@@ -57,12 +57,12 @@ def strictly(names, store, tmp_path):
     outputs.mkdir()
     outputs.chmod(0o777)
 
-    def run(step, *options, reads=(), network="host", env=None):
+    def run(step, *options, image=None, reads=(), network="host", env=None):
         variables = {**(store.environment if network == "host" else {}), **(env or {})}
         command = ["run", "--rm", *STRICT, "--tmpfs", "/tmp", "--network", network, "-v", f"{outputs}:/outputs"]
         command += [part for path in reads for part in ("-v", f"{path}:{path}:ro")]
         command += [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
-        return docker(*command, names[step], "python3", "-m", f"components.{step}", *map(str, options))
+        return docker(*command, image or names[step], "python3", "-m", f"components.{step}", *map(str, options))
 
     run.outputs = outputs
     yield run
@@ -304,6 +304,11 @@ def test_a_lean_image_says_which_image_to_take_instead(strictly, model, dataset,
     done = strictly("evaluate", *options, reads=[without, dataset], network="none")
     assert done.returncode == 2
     assert "-tf" in last_line(done)
+    assert images("build", "--step", "evaluate-tf", "--version", "test", "--dist", tmp_path / "dist").returncode == 0
+    image = json.loads((tmp_path / "dist/images.json").read_text())["evaluate-tf"]
+    assert layers(image)[:3] == layers(names["train"])[:3]
+    done = strictly("evaluate", *options, image=image, reads=[without, dataset], network="none")
+    assert done.returncode == 0, done.stderr
     done = strictly("download", "--source", "tfds://mnist", "--dataset", "/outputs/dataset", network="none")
     assert done.returncode == 2
     assert "-tf" in last_line(done)

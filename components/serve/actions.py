@@ -117,22 +117,26 @@ class Outcome:
         if not self.serving:
             return f"## {self.name}\n\nNothing is served under this name in {self.where}.\n"
         rows = [f"| {one.revision} | {one.percent} % | {one.state} | {one.since} | {one.uri} |" for one in self.serving]
+        request = '{"instances": [image]}' if self.endpoint.endswith(":predict") else "a request of the protocol"
         lines = [
             f"## {self.name}",
             "",
-            f"Served in {self.where} at <{self.endpoint}>.",
+            f"Served in {self.where} at <{self.endpoint}>." if self.endpoint else f"In {self.where}, not ready yet.",
             "",
             "| revision | share of requests | state | since | model |",
             "| --- | --- | --- | --- | --- |",
             *rows,
             "",
-            'With `{"instances": [image]}` in `request.json`:',
-            "",
-            "```sh",
-            f"curl -d @request.json {self.endpoint}",
-            "```",
-            "",
         ]
+        if self.endpoint:
+            lines += [
+                f"With `{request}` in `request.json`:",
+                "",
+                "```sh",
+                f"curl -d @request.json {self.endpoint}",
+                "```",
+                "",
+            ]
         return "\n".join(lines)
 
 

@@ -51,8 +51,8 @@ def act(order: Order, options: Service, tell: Tell) -> Outcome:
         TimeoutError: the time is up; the service is as it was before.
     """
     service_spec.check_name(order.model_name)
-    if order.action == "apply" and order.model_uri:
-        service_spec.storage_uri(order.model_uri)
+    if order.action == "apply":
+        service_spec.check_model(order, options)
     if order.dry_run:
         return _dry_run(order, options)
     job = _Job(order, options, tell)

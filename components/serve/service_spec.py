@@ -39,6 +39,7 @@ FORMAT_FIELDS = (
 """How a predictor named its format before there was `model`."""
 SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
 LONGEST_NAME = 63
+NO_MODEL = "--model-uri: expected the URI of a published model, received none; pass what export printed"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,14 @@ def check_name(name: str) -> None:
             f"--model-name: expected at most 53 lower-case letters, digits and '-', beginning with a letter, received "
             f"{name!r}; Kubernetes takes no other name"
         )
+
+
+def check_model(order: Order, options: Service) -> None:
+    """Raises BadInput when the options name no model, or one that no cluster can read."""
+    if order.model_uri:
+        storage_uri(order.model_uri)
+    elif not (options.inference_service or options.image):
+        raise BadInput(NO_MODEL)
 
 
 def storage_uri(model_uri: str) -> str:
@@ -346,7 +355,7 @@ def _model(base: Object, order: Order, options: Service) -> Object:
     if order.model_uri:
         model["storageUri"] = storage_uri(order.model_uri)
     if not (model.get("storageUri") or model.get("storage") or model.get("image")):
-        raise BadInput("--model-uri: expected the URI of a published model, received none; pass what export printed")
+        raise BadInput(NO_MODEL)
     return model
 
 

@@ -40,7 +40,7 @@ class Page {
   /** What is served may have changed since. */
   async #renew() {
     const model = await described();
-    if (!model) return;
+    if (!model || JSON.stringify(model) === JSON.stringify(this.#model)) return;
     const kind = ({ card }) => JSON.stringify([card.input, card.classes]);
     if (kind(model) !== kind(this.#model)) location.reload();
     this.#model = model;
