@@ -5,7 +5,7 @@ DATA ?=                 # data set of `make run`: a path or a URI; by default MN
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
 INDEX ?= 1005           # which test image `make predict` sends
 TESTS ?= tests          # which tests `make test` runs
-STEP ?=                 # this image alone: a component, download-tf, evaluate-tf or predictor
+STEP ?=                 # this image alone: a component, predictor, or one of these with -tf
 REGISTRY ?=             # where the images belong: host[:port][/path]
 VERSION ?= dev          # tag of the images
 BASE ?=                 # base image, by default python:3.11-slim

@@ -55,6 +55,9 @@ def build(
         balance_classes: bool = False,
         augmentation: str = "",
         min_accuracy: float = 0.0,
+        thresholds: dict[str, Any] = {},  # noqa: B006 (KFP reads it, nobody changes it)
+        baseline: str = "",
+        change_thresholds: dict[str, float] = {},  # noqa: B006 (KFP reads it, nobody changes it)
         bucket: str = "models",
         model_name: str = "mnist",
         version: str = "next",
@@ -110,6 +113,9 @@ def build(
             dataset=fetched.outputs["dataset"],
             model=trained.outputs["model"],
             min_accuracy=min_accuracy,
+            thresholds=thresholds,
+            baseline=baseline,
+            change_thresholds=change_thresholds,
         )
         published = export(
             model=trained.outputs["model"],
@@ -158,7 +164,7 @@ def build(
         )
         for task in (published, served):  # they act on the world outside: never from the cache
             task.set_caching_options(False)
-        for task in (fetched, published, served):
+        for task in (fetched, evaluated, published, served):
             kubernetes.use_secret_as_env(task, s3_secret, {key: key for key in STORE_KEYS})
         for name, task in zip(STEPS, (fetched, trained, evaluated, published, served), strict=True):
             if images and name in images:

@@ -42,6 +42,9 @@ def engine(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+IN_THE_DOCKERFILE = r"executor failed running|did not complete successfully"
+"""A command of a build failed; whatever it said is not of the engine."""
+
 FAILURES: dict[str, tuple[type[Exception], str]] = {
     r"permission denied .*(docker\.sock|daemon socket)": (
         BadInput,
@@ -80,8 +83,9 @@ def failure(command: Sequence[str], said: str) -> Exception:
     """What a failure of a client means, as an exception with a plain message."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     what, last = f"{Path(command[0]).name} {command[1]}", lines[-1] if lines else "it left no word"
-    for pattern, (kind, meaning) in FAILURES.items():
-        if re.search(pattern, said, re.IGNORECASE):
-            return kind(f"{what}: {meaning} ({last})")
+    if not re.search(IN_THE_DOCKERFILE, said):
+        for pattern, (kind, meaning) in FAILURES.items():
+            if re.search(pattern, said, re.IGNORECASE):
+                return kind(f"{what}: {meaning} ({last})")
     click.echo("\n".join(lines[-40:]), err=True)
     return RuntimeError(f"{what} failed ({last}); what it said stands above")

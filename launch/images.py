@@ -50,6 +50,7 @@ IMAGES = {
 ON_REQUEST = {
     "download-tf": Image("download", "tf", suffix="-tf"),
     "evaluate-tf": Image("evaluate", "tf", suffix="-tf"),
+    "predictor-tf": Image("serve", "predictor-tf", repository="predictor", suffix="-tf"),
 }
 """With TensorFlow, for what the lean ones leave out."""
 
@@ -83,7 +84,8 @@ def pip_secrets() -> Iterator[list[str]]:
 
 def build_image(image: Image, reference: str, base: str, version: str) -> None:
     """Build one image and tag it."""
-    labels = {"VERSION": version, "REVISION": _git("rev-parse", "HEAD"), "SOURCE": _git("remote", "get-url", "origin")}
+    source = re.sub(r"//[^/@]*@", "//", _git("remote", "get-url", "origin"))  # without a password
+    labels = {"VERSION": version, "REVISION": _git("rev-parse", "HEAD"), "SOURCE": source}
     arguments = {"BASE": base, **labels, **({"GPU": "-gpu"} if image.suffix == "-gpu" else {})}
     options = [option for name, value in arguments.items() if value for option in ("--build-arg", f"{name}={value}")]
     if image.target:

@@ -17,7 +17,7 @@ from components.common.cli import BadInput
 from components.common.datasets import open_dataset
 from components.common.files import sha256_of_folder
 from components.common.models import load_classifier
-from components.evaluate.gate import Rule, Verdict
+from components.evaluate.gate import Threshold, Verdict, sentence
 from components.evaluate.kfp_views import classification, v1_views
 from components.evaluate.metrics import cross_entropy, measure, roc_curve, wilson_interval
 from components.evaluate.scoring import check_answers
@@ -32,6 +32,17 @@ OUTPUTS = (
     "mlpipeline_metrics",
     "mlpipeline_ui_metadata",
 )
+
+
+SCALARS = {
+    "accuracy": "PERCENTAGE",
+    "loss": "RAW",
+    "balanced_accuracy": "PERCENTAGE",
+    "macro_f1": "RAW",
+    "roc_auc": "RAW",
+    "calibration_error": "RAW",
+}
+"""The columns of the UI's table of runs, which are never renamed, and how KFP 1 shows them."""
 
 
 def evaluate(dataset, model, folder, *more):
@@ -199,7 +210,7 @@ def test_kfp_2_gets_scalars_confusion_matrix_and_roc_in_the_form_its_backend_and
         name: json_format.MessageToDict(listed.artifacts[0].metadata) for name, listed in output.artifacts.items()
     }
     evaluation = read(evaluated / "evaluation" / "evaluation.json")
-    assert metadata["metrics"] == {name: evaluation[name] for name in ("accuracy", "loss")}
+    assert metadata["metrics"] == {name: evaluation[name] for name in SCALARS}
     matrix = metadata["classification_metrics"]["confusionMatrix"]
     assert [spec["displayName"] for spec in matrix["annotationSpecs"]] == [one["name"] for one in evaluation["classes"]]
     assert [row["row"] for row in matrix["rows"]] == evaluation["confusion_matrix"]
@@ -213,7 +224,7 @@ def test_output_files_hold_what_the_artifacts_say(evaluated):
     evaluation = read(evaluated / "evaluation" / "evaluation.json")
     assert (evaluated / "accuracy").read_text() == str(evaluation["accuracy"])
     assert (evaluated / "passed").read_text() == "true"
-    assert read(evaluated / "metrics") == {name: evaluation[name] for name in ("accuracy", "loss")}
+    assert read(evaluated / "metrics") == {name: evaluation[name] for name in SCALARS}
     assert "confusionMatrix" in read(evaluated / "classification_metrics")
     assert (evaluated / "report").read_bytes() == (evaluated / "evaluation" / "report.html").read_bytes()
 
@@ -221,10 +232,8 @@ def test_output_files_hold_what_the_artifacts_say(evaluated):
 def test_kfp_1_gets_scalars_and_plots(evaluated):
     scalars = read(evaluated / "mlpipeline_metrics")["metrics"]
     evaluation = read(evaluated / "evaluation" / "evaluation.json")
-    assert [(one["name"], one["numberValue"], one["format"]) for one in scalars] == [
-        ("accuracy", evaluation["accuracy"], "PERCENTAGE"),
-        ("loss", evaluation["loss"], "RAW"),
-    ]
+    assert {one["name"]: one["numberValue"] for one in scalars} == {name: evaluation[name] for name in SCALARS}
+    assert {one["name"]: one["format"] for one in scalars} == SCALARS
     matrix, roc, report = read(evaluated / "mlpipeline_ui_metadata")["outputs"]
     assert {one["storage"] for one in (matrix, roc, report)} == {"inline"}
     assert (report["type"], report["source"]) == ("web-app", (evaluated / "report").read_text())
@@ -262,11 +271,11 @@ def test_a_model_that_misses_the_bar_is_a_result_and_no_failure(dataset, model, 
 
 
 def test_rounding_never_contradicts_a_verdict():
-    assert Rule("accuracy", at_least=0.95, value=0.9741).text == "accuracy 0.9741 >= 0.95: passed"
-    assert Rule("accuracy", at_least=0.95, value=0.94999).text == "accuracy 0.94999 >= 0.95: failed"
-    assert Rule("accuracy", at_least=0.95, value=0.95).text == "accuracy 0.9500 >= 0.95: passed"
-    assert Rule("accuracy", at_least=2 / 3, value=2 / 3).passed
-    rules = [Rule("accuracy", at_least=0.9, value=0.8), Rule("accuracy", at_least=0.5, value=0.8)]
+    assert sentence(Threshold("accuracy", 0.9741, 0.95)) == "accuracy 0.9741 >= 0.95: passed"
+    assert sentence(Threshold("accuracy", 0.94999, 0.95)) == "accuracy 0.94999 >= 0.95: failed"
+    assert sentence(Threshold("accuracy", 0.95, 0.95)) == "accuracy 0.9500 >= 0.95: passed"
+    assert Threshold("accuracy", 2 / 3, 2 / 3).passed
+    rules = [Threshold("accuracy", 0.8, 0.9), Threshold("accuracy", 0.8, 0.5)]
     assert not Verdict(rules).passed
 
 

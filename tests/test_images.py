@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 import yaml
 
-from launch.engine import engine
+from components.common.cli import BadInput
+from launch.engine import engine, failure
 from tests.conftest import PROJECT, outside_aws
 from tests.kubernetes_api import kubernetes_api
 from tests.test_kserve import FIRST
@@ -207,9 +209,7 @@ def test_the_model_server_is_a_custom_runtime_for_kserve(names, model):
     """It serves what is mounted at /mnt/models, and ends in good order when it is told to."""
     subprocess.run(["chmod", "-R", "a+rX", model.parent], check=True)
     image = np.zeros((1, 28, 28, 1)).tolist()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["run", "--detach", *STRICT, "--tmpfs", "/tmp", "--network", "host", "-v", f"{model}:/mnt/models:ro"]
     serve = ["python3", "-m", "components.serve.predictor", "--model-name", "digits", "--port", str(port)]
     container = engine(*command, names["predictor"], *serve)
@@ -284,6 +284,12 @@ def ask_until(url, over, failed):
             failed.append(error)
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def wait_for(url):
     for _ in range(200):
         try:
@@ -294,7 +300,7 @@ def wait_for(url):
     raise AssertionError(f"{url} does not answer")
 
 
-def test_a_lean_image_says_which_image_to_take_instead(strictly, model, dataset, tmp_path):
+def test_a_lean_image_says_which_image_to_take_instead(strictly, names, model, dataset, tmp_path):
     without = tmp_path / "model"
     shutil.copytree(model, without)
     (without / "model.tflite").unlink()
@@ -334,24 +340,27 @@ def test_a_commit_built_twice_gives_the_same_digest(names, tmp_path):
     assert digests[0] == digests[1]
 
 
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory):
-    """A registry on this machine."""
+@contextmanager
+def registry_in(folder, **more):
+    """A registry on this machine, with its address."""
     if not shutil.which("docker-registry"):
         pytest.skip("NO PUSH IS TESTED: docker-registry is not installed")
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     storage = {"filesystem": {"rootdirectory": str(folder / "storage")}}
-    listen = {"addr": address.replace("localhost", "127.0.0.1")}
-    configured = {"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": listen}
+    configured = {"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": {"addr": address}, **more}
     (folder / "registry.yml").write_text(yaml.safe_dump(configured))
     command = ["docker-registry", "serve", folder / "registry.yml"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(f"http://{address}/v2/")
-        yield address
+        wait_for(f"http://{address}/")
+        yield address.replace("127.0.0.1", "localhost")
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """A registry that takes whatever comes."""
+    with registry_in(tmp_path_factory.mktemp("registry")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -486,3 +495,23 @@ def test_a_registry_that_is_down_is_told_in_one_line(built, tmp_path):
     done = images("push", *named)
     assert done.returncode == 1
     assert "the registry does not answer" in last_line(done)
+
+
+def test_a_registry_that_refuses_is_told_in_one_line(built, tmp_path):
+    accounts = {"htpasswd": {"realm": "test", "path": str(tmp_path / "accounts")}}
+    with registry_in(tmp_path, auth=accounts) as address:
+        named = ["--step", "export", "--registry", address, "--dist", tmp_path]
+        assert images("build", *named).returncode == 0
+        done = images("push", *named)
+    assert done.returncode == 2
+    assert "log in (docker login REGISTRY)" in last_line(done)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to become somebody who may not use the engine")
+def test_a_socket_that_may_not_be_used_is_told_in_one_line(built):
+    client = os.environ.get("DOCKER") or "docker"
+    done = subprocess.run([client, "ps"], user=65534, group=65534, extra_groups=[], capture_output=True, text=True)
+    assert done.returncode
+    told = failure([client, "ps"], done.stderr)
+    assert isinstance(told, BadInput)
+    assert "no permission on the engine's socket" in str(told)

@@ -466,7 +466,10 @@ def behind_the_api(asked, answers):
 
     def answer(service, path, body):
         asked.append((service, path))
-        return 200, {"predictions": [answers[0]] * len(body["instances"])}
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, int):
+            return answer, {"error": "not now"}
+        return 200, {"predictions": [answer] * len(body["instances"])}
 
     return answer
 
@@ -475,7 +478,7 @@ def test_a_standard_canary_runs_beside_the_stable_one_and_is_promoted_without_a_
     serve_on_cluster, api, published, in_standard
 ):
     uri, asked = published(4), []
-    api.behind = behind_the_api(asked, [RIGHT])
+    api.behind = behind_the_api(asked, [404, RIGHT])
     name = {}
 
     def script():
@@ -497,7 +500,7 @@ def test_a_standard_canary_runs_beside_the_stable_one_and_is_promoted_without_a_
     assert done.returncode == 0, done.stderr
     own = name["canary"]
     assert own.startswith("v4-")
-    assert asked == [(f"mnist-{own}-predictor", "/v1/models/mnist:predict")]
+    assert asked == [(f"mnist-{own}-predictor", "/v1/models/mnist:predict")] * 2
     stable, entry = spec_of(api)["predictor"], canary_of(api)
     assert stable == in_standard["predictor"]
     assert entry["trafficPercent"] == 10
@@ -518,6 +521,16 @@ def test_a_standard_canary_runs_beside_the_stable_one_and_is_promoted_without_a_
     assert "CanaryEnding" in done.stderr
     assert spec_of(api)["predictor"] == {**stable, "name": own, "model": entry["predictor"]["model"]}
     assert "canary" not in spec_of(api)
+
+
+def test_a_request_that_the_model_refuses_is_no_reason_to_wait(serve_on_cluster, api, published):
+    uri = published(4)
+    api.script = [Frame(standard(), deployment(uri))]
+    api.behind = behind_the_api([], [400])
+    done = serve_on_cluster("--route", "api", uri=uri)
+    assert done.returncode == 1
+    assert "ready, but the smoke test got no answer" in last_line(done)
+    assert "not now" in last_line(done)
 
 
 def test_a_standard_canary_is_rolled_back_and_the_stable_one_stays(serve_on_cluster, api, in_standard):

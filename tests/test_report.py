@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from components.common.datasets import ImageDataset
-from components.evaluate.gate import Rule, Verdict
+from components.evaluate.gate import Threshold, Verdict
 from components.evaluate.metrics import measure
 from components.evaluate.report import render
 from components.evaluate.scoring import Scored
@@ -60,7 +60,7 @@ def report(classes, shape=(28, 28, 1), examples=600, sharpness=3.0, epochs=5):
         probabilities=probabilities,
         metrics=metrics,
     )
-    return render(scored, Verdict([Rule("accuracy", at_least=0.9, value=metrics.accuracy)]))
+    return render(scored, Verdict([Threshold("accuracy", metrics.accuracy, 0.9)]))
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.common import versions
 from components.common.datasets import open_dataset
-from components.serve import versions
 from components.serve.limits import MOST_PREDICTIONS
 from components.serve.service import Service, Wanted
 from tests.serving import answers_of, ask, wait_until

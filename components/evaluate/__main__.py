@@ -1,10 +1,11 @@
 """Score a model on the test split, draw the report and decide whether it may be published."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from components.common.cli import say, step
+from components.common.cli import BadInput, JsonObject, say, step
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path)
@@ -14,6 +15,26 @@ FILE = click.Path(path_type=Path)
 @click.option("--dataset", required=True, type=FOLDER, metavar="FOLDER", help="Data set folder, as download writes it.")
 @click.option("--model", required=True, type=FOLDER, metavar="FOLDER", help="Model folder, as train writes it.")
 @click.option("--min-accuracy", default=0.0, help="Smallest test accuracy that passes, 0 to 1.")
+@click.option(
+    "--thresholds",
+    type=JsonObject(),
+    default={},
+    help='Bounds of any metrics, as {"macro_f1": 0.9, "recall[7]": 0.8, "loss": 0.2}: a number is the least that '
+    'passes, for loss and calibration_error the most; ">= 0.9" and "<= 0.2" say it outright.',
+)
+@click.option(
+    "--baseline",
+    default="",
+    help="Model to compare with: s3://bucket/name/ for its newest published version, s3://bucket/name/version/, or a "
+    "model folder.",
+)
+@click.option(
+    "--change-thresholds",
+    type=JsonObject(),
+    default={},
+    help='How much worse than the baseline metrics may be, as {"accuracy": 0.01, "loss": 0.02}; 0: not worse, below 0: '
+    "better by that much. A baseline without a published version passes.",
+)
 @click.option(
     "--evaluation",
     required=True,
@@ -48,6 +69,9 @@ def main(
     dataset: Path,
     model: Path,
     min_accuracy: float,
+    thresholds: dict[str, Any],
+    baseline: str,
+    change_thresholds: dict[str, Any],
     evaluation: Path,
     metrics: Path | None,
     classification_metrics: Path | None,
@@ -66,23 +90,45 @@ def main(
     Example:
       python -m components.evaluate --dataset data --model model --min-accuracy 0.97 --evaluation evaluation
     """
-    from components.evaluate.gate import Rule, Verdict, check_share
+    if change_thresholds and not baseline:
+        raise BadInput(
+            "--change-thresholds: expected --baseline with it, received none; name the model to compare with"
+        )
+    from components.evaluate.gate import (
+        Threshold,
+        Verdict,
+        change_rules,
+        check_names,
+        check_share,
+        threshold_rules,
+        word,
+    )
 
     check_share("--min-accuracy", min_accuracy)
+    from components.common.datasets import open_dataset
     from components.common.kfp_outputs import record_artifacts, write_parameter
     from components.evaluate import kfp_views
+    from components.evaluate.baseline import compare
     from components.evaluate.output import write_evaluation, write_json, write_text
     from components.evaluate.report import render
-    from components.evaluate.scoring import score
+    from components.evaluate.scoring import SPLIT, score
 
-    scored = score(model, dataset)
+    data = open_dataset(dataset)
+    split = data.read(SPLIT)
+    scored = score(model, data, split)
     result, classes = scored.metrics, scored.classes
-    verdict = Verdict([Rule("accuracy", at_least=min_accuracy, value=result.accuracy)])
-    page = render(scored, verdict)
+    values = result.by_name(classes)
+    rules = [Threshold("accuracy", result.accuracy, min_accuracy), *threshold_rules(thresholds, values)]
+    check_names("--change-thresholds", change_thresholds, values)
+    before = compare(baseline, model, scored, split) if baseline else None
+    if before:
+        rules += change_rules(change_thresholds, values, before.scored and before.scored.metrics.by_name(classes))
+    verdict = Verdict(rules)
+    page = render(scored, verdict, before)
     scalars = kfp_views.scalars(result)
     classification = kfp_views.classification(result, classes)
 
-    write_evaluation(evaluation, scored, verdict, page)
+    write_evaluation(evaluation, scored, verdict, before, page)
     write_json(metrics, scalars)
     write_json(classification_metrics, classification)
     write_text(report, page)
@@ -92,11 +138,13 @@ def main(
     write_parameter(passed, verdict.passed)
     record_artifacts(executor_input, {"metrics": scalars, "classification_metrics": classification})
 
+    if before and before.test:
+        say("evaluate", f"after {before.name}: {before.test.words}")
     low, high = result.interval
     say(
         "evaluate",
         f"accuracy {result.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {result.loss:.4f}, "
-        + ", ".join(f"gate {rule.requirement}: {rule.word}" for rule in verdict.rules),
+        + ", ".join(f"gate {rule.requirement}: {word(rule)}" for rule in verdict.rules),
     )
 
 

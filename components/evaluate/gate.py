@@ -1,40 +1,145 @@
 """The quality gate: rules on metrics, and the verdict in words."""
 
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from components.common.cli import BadInput
 
+LESS_IS_BETTER = frozenset({"loss", "calibration_error"})
+HAIR = 1e-12
+"""Differences of metrics below it are rounding."""
 
-@dataclass(frozen=True)
-class Rule:
-    """A metric's value against the least that passes."""
+
+class Rule(Protocol):
+    """One condition of the gate.
+
+    Attributes:
+        metric: What it looks at.
+    """
 
     metric: str
-    at_least: float
-    value: float
 
     @property
     def passed(self) -> bool:
-        return self.value >= self.at_least
+        """Whether the model fulfils it."""
 
     @property
     def requirement(self) -> str:
         """What is asked: `accuracy >= 0.95`."""
-        return f"{self.metric} >= {self.at_least:g}"
 
     @property
-    def word(self) -> str:
-        """What came of it."""
-        return "passed" if self.passed else "failed"
+    def finding(self) -> str:
+        """What is asked and what was found: `accuracy 0.9741 >= 0.95`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The rule's own fields in evaluation.json."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A metric's value against the bound that it must not miss: `sign` is `>=` or `<=`."""
+
+    metric: str
+    value: float
+    bound: float
+    sign: str = ">="
 
     @property
-    def text(self) -> str:
-        """The rule and its verdict: `accuracy 0.9741 >= 0.95: passed`."""
+    def passed(self) -> bool:
+        return self._holds(self.value)
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.metric} {self.sign} {self.bound:g}"
+
+    @property
+    def finding(self) -> str:
         value = f"{self.value:.4f}"
-        if (float(value) >= self.at_least) != self.passed:  # rounding must not contradict the verdict
+        if self._holds(float(value)) != self.passed:  # rounding must not contradict the verdict
             value = str(self.value)
-        return f"{self.metric} {value} >= {self.at_least:g}: {self.word}"
+        return f"{self.metric} {value} {self.sign} {self.bound:g}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"value": self.value, "at_least" if self.sign == ">=" else "at_most": self.bound}
+
+    def _holds(self, value: float) -> bool:
+        return value >= self.bound if self.sign == ">=" else value <= self.bound
+
+
+@dataclass(frozen=True)
+class Change:
+    """A metric's value against the baseline's: `allowed` is how much worse it may be, or, below 0, how much better it
+    must be."""
+
+    metric: str
+    value: float
+    baseline: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self._holds(self.value, self.baseline)
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.metric} {self._allowance} the baseline"
+
+    @property
+    def finding(self) -> str:
+        value, baseline = f"{self.value:.4f}", f"{self.baseline:.4f}"
+        if self._holds(float(value), float(baseline)) != self.passed:  # as above
+            value, baseline = str(self.value), str(self.baseline)
+        return f"{self.metric} {value}, {self._allowance} the baseline's {baseline}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"value": self.value, "baseline": self.baseline, "at_most_worse": self.allowed}
+
+    @property
+    def _allowance(self) -> str:
+        worse, better = ("above", "below") if self.metric in LESS_IS_BETTER else ("below", "above")
+        if self.allowed > 0:
+            return f"at most {self.allowed:g} {worse}"
+        return f"at least {-self.allowed:g} {better}" if self.allowed < 0 else f"not {worse}"
+
+    def _holds(self, value: float, baseline: float) -> bool:
+        worse = value - baseline if self.metric in LESS_IS_BETTER else baseline - value
+        return worse <= self.allowed + HAIR
+
+
+@dataclass(frozen=True)
+class Waived:
+    """A change rule with nothing to compare with: the first version of a model passes it."""
+
+    metric: str
+    allowed: float
+
+    passed = True
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.metric} against the baseline"
+
+    @property
+    def finding(self) -> str:
+        return f"{self.requirement}, waived since no version is published yet"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"waived": True, "at_most_worse": self.allowed}
+
+
+def word(rule: Rule) -> str:
+    """What came of a rule."""
+    return "passed" if rule.passed else "failed"
+
+
+def sentence(rule: Rule) -> str:
+    """A rule and its verdict: `accuracy 0.9741 >= 0.95: passed`."""
+    return f"{rule.finding}: {word(rule)}"
 
 
 @dataclass(frozen=True)
@@ -49,11 +154,90 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as evaluation.json holds it."""
-        rules = [{**vars(rule), "passed": rule.passed, "text": rule.text} for rule in self.rules]
+        rules = [
+            {"metric": rule.metric, **rule.as_json(), "passed": rule.passed, "text": sentence(rule)}
+            for rule in self.rules
+        ]
         return {"passed": self.passed, "rules": rules}
+
+
+def threshold_rules(thresholds: Mapping[str, Any], values: Mapping[str, float]) -> list[Rule]:
+    """The rules of `--thresholds`.
+
+    Args:
+        thresholds: By metric, a number (the least that passes, or the most where less is better), or `>=` or `<=` with
+            a number as text.
+        values: Every metric of the model by name.
+
+    Raises:
+        BadInput: there is no such metric, or no such bound.
+    """
+    check_names("--thresholds", thresholds, values)
+    return [Threshold(name, values[name], *_bound(name, wanted)) for name, wanted in thresholds.items()]
+
+
+def change_rules(
+    allowed: Mapping[str, Any], values: Mapping[str, float], baseline: Mapping[str, float] | None
+) -> list[Rule]:
+    """The rules of `--change-thresholds`.
+
+    Args:
+        allowed: By metric, how much worse than the baseline's it may be; below 0, how much better it must be.
+        values: Every metric of the model by name.
+        baseline: The same of the baseline; None: there is none yet, which waives the rules.
+
+    Raises:
+        BadInput: there is no such metric, or this is no number.
+    """
+    check_names("--change-thresholds", allowed, values)
+    rules: list[Rule] = []
+    for name, wanted in allowed.items():
+        if not _is_number(wanted):
+            raise BadInput(
+                f"--change-thresholds: expected a number for {name}, received {wanted!r}; 0.01 lets it be 0.01 worse "
+                "than the baseline"
+            )
+        rules.append(
+            Waived(name, wanted) if baseline is None else Change(name, values[name], baseline[name], float(wanted))
+        )
+    return rules
+
+
+def check_names(option: str, names: Iterable[str], values: Mapping[str, float]) -> None:
+    """Raise BadInput, with the metrics that there are, unless each of these names is one."""
+    unknown = [name for name in names if name not in values]
+    if unknown:
+        overall = [name for name in values if "[" not in name]
+        of_classes = dict.fromkeys(name.split("[")[0] for name in values if "[" in name)
+        labels = [name.split("[", 1)[1][:-1] for name in values if name.startswith("recall[")]
+        shown = ", ".join(labels[:3]) + (f" ... {labels[-1]}" if len(labels) > 3 else "")
+        raise BadInput(
+            f"{option}: expected metrics among {', '.join(overall)} and, for a class in brackets ({shown}), "
+            f"{', '.join(f'{name}[]' for name in of_classes)}; received {unknown[0]!r}; name one of these"
+        )
 
 
 def check_share(option: str, value: float) -> None:
     """Raise BadInput unless the value of an option lies between 0 and 1."""
     if not 0 <= value <= 1:
         raise BadInput(f"{option}: expected a number from 0 to 1, received {value:g}; 0.95 means 95 %")
+
+
+def _bound(name: str, wanted: Any) -> tuple[float, str]:
+    """The bound and its sign."""
+    if _is_number(wanted):
+        return float(wanted), "<=" if name in LESS_IS_BETTER else ">="
+    signed = re.fullmatch(r"\s*([<>]=)\s*([-+.\deE]+)\s*", wanted) if isinstance(wanted, str) else None
+    try:
+        if signed:
+            return float(signed[2]), signed[1]
+    except ValueError:
+        pass
+    raise BadInput(
+        f"--thresholds: expected a number, or '>=' or '<=' with a number, for {name}, received {wanted!r}; "
+        'write 0.9 or "<= 0.2"'
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,10 +9,21 @@ from typing import Any
 
 from components.evaluate.metrics import Metrics
 
+SCALARS = {
+    "accuracy": "PERCENTAGE",
+    "loss": "RAW",
+    "balanced_accuracy": "PERCENTAGE",
+    "macro_f1": "RAW",
+    "roc_auc": "RAW",
+    "calibration_error": "RAW",
+}
+"""Metrics in the UI's table of runs, and how KFP 1 shows them; few, since each is a column."""
+
 
 def scalars(metrics: Metrics) -> dict[str, float]:
     """Metadata of a `Metrics` artifact."""
-    return {"accuracy": metrics.accuracy, "loss": metrics.loss}
+    overall = metrics.overall()
+    return {name: overall[name] for name in SCALARS if name in overall}
 
 
 def classification(metrics: Metrics, classes: list[str]) -> dict[str, Any]:
@@ -33,8 +44,7 @@ def v1_metrics(metrics: Metrics) -> dict[str, Any]:
     """Content of `mlpipeline_metrics`."""
     return {
         "metrics": [
-            {"name": "accuracy", "numberValue": metrics.accuracy, "format": "PERCENTAGE"},
-            {"name": "loss", "numberValue": metrics.loss, "format": "RAW"},
+            {"name": name, "numberValue": value, "format": SCALARS[name]} for name, value in scalars(metrics).items()
         ]
     }
 

@@ -9,44 +9,64 @@ from typing import Any
 import numpy as np
 
 from components.common.files import atomic_file, atomic_folder
+from components.evaluate.baseline import Baseline
 from components.evaluate.gate import Verdict
+from components.evaluate.metrics import CLASS_METRICS
 from components.evaluate.scoring import Scored
 
 MARKER = "evaluation.json"
 EXAMPLES = 5
 
 
-def write_evaluation(folder: Path, scored: Scored, verdict: Verdict, report: str) -> None:
+def write_evaluation(folder: Path, scored: Scored, verdict: Verdict, baseline: Baseline | None, report: str) -> None:
     """Write metrics and verdict (evaluation.json), the report, and a few answered examples."""
     with atomic_folder(folder, marker=MARKER) as partial:
-        write_json(partial / MARKER, summary(scored, verdict))
+        write_json(partial / MARKER, summary(scored, verdict, baseline))
         write_text(partial / "report.html", report)
         write_json(partial / "examples.json", {"examples": answered_examples(scored)})
 
 
-def summary(scored: Scored, verdict: Verdict) -> dict[str, Any]:
+def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None) -> dict[str, Any]:
     """What evaluation.json holds."""
     metrics = scored.metrics
     return {
-        "accuracy": metrics.accuracy,
+        **metrics.overall(),
         "accuracy_interval": list(metrics.interval),
-        "loss": metrics.loss,
         "examples": metrics.examples,
         **verdict.as_json(),
+        **({"baseline": compared(baseline)} if baseline else {}),
         "model_sha256": scored.model_sha256,
         "backend": scored.backend,
         "classes": [
             {
                 "name": name,
-                "precision": of_class.precision,
-                "recall": of_class.recall,
-                "f1": of_class.f1,
+                **{metric: getattr(of_class, metric) for metric in CLASS_METRICS},
                 "support": of_class.support,
-                "auc": of_class.auc,
             }
             for name, of_class in zip(scored.classes, metrics.per_class, strict=True)
         ],
         "confusion_matrix": metrics.confusion.tolist(),
+        "calibration": {
+            "count": metrics.calibration.count.tolist(),
+            "confidence": metrics.calibration.confidence.tolist(),
+            "accuracy": metrics.calibration.accuracy.tolist(),
+        },
+    }
+
+
+def compared(baseline: Baseline) -> dict[str, Any]:
+    """What evaluation.json holds of the baseline."""
+    if not baseline.scored or not baseline.test:
+        return {"name": baseline.name, "found": False}
+    test = baseline.test
+    return {
+        "name": baseline.name,
+        "found": True,
+        **baseline.scored.metrics.overall(),
+        "gained": test.gained,
+        "lost": test.lost,
+        "p_value": test.p_value,
+        "text": test.words,
     }
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from components.evaluate.baseline import Baseline
 from components.evaluate.charts import epoch_chart, heat_map, roc_chart
-from components.evaluate.gate import Verdict
+from components.evaluate.gate import Verdict, sentence
 from components.evaluate.metrics import Metrics
 from components.evaluate.scoring import Scored
 
@@ -30,7 +31,7 @@ MISTAKES = 24
 CONFUSIONS = 10
 
 
-def render(scored: Scored, verdict: Verdict) -> str:
+def render(scored: Scored, verdict: Verdict, baseline: Baseline | None = None) -> str:
     """The whole page."""
     title = escape(f"{scored.card['architecture']} on {scored.dataset.name}")
     return f"""<!doctype html>
@@ -68,7 +69,7 @@ def render(scored: Scored, verdict: Verdict) -> str:
 
 def _verdict(verdict: Verdict) -> str:
     kind, word = ("passed", "✓ Passed") if verdict.passed else ("failed", "✗ Not passed")
-    rules = "".join(f"<span>{escape(rule.text.replace('>=', '≥'))}</span>" for rule in verdict.rules)
+    rules = "".join(f"<span>{escape(in_print(sentence(rule)))}</span>" for rule in verdict.rules)
     return f'<p class="verdict {kind}"><strong>{word}</strong>{rules}</p>'
 
 
@@ -334,6 +335,11 @@ def picture(image: np.ndarray) -> str:
     file = io.BytesIO()
     drawn.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def in_print(words: str) -> str:
+    """Comparisons as they are printed."""
+    return words.replace(">=", "≥").replace("<=", "≤")
 
 
 def percent(share: float) -> str:

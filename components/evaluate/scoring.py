@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, open_dataset
+from components.common.datasets import ImageDataset, Split
 from components.common.files import sha256_of_folder
 from components.common.models import load_classifier, read_card
 from components.evaluate.metrics import Metrics, measure
@@ -55,16 +55,14 @@ class Scored:
         return self.probabilities.argmax(axis=1)
 
 
-def score(model: Path, dataset: Path) -> Scored:
+def score(model: Path, data: ImageDataset, split: Split) -> Scored:
     """Let a model answer the whole test split.
 
     Raises:
-        BadInput: either folder is not what it should be, they do not fit together, or there is no test split.
+        BadInput: this is no model, or it does not fit the data.
     """
     card = read_card(model)
-    data = open_dataset(dataset)
     check_fit(model, card, data)
-    split = data.read(SPLIT)
     classifier = load_classifier(model)
     probabilities = classifier.predict(split.images)
     check_answers(model, card, probabilities)
@@ -91,15 +89,21 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
 
     takes, shape = card["input"]["shape"], data.image_shape
     if tuple(takes) != tuple(shape):
-        raise misfit(f"images of {_size(takes)}", _size(shape))
-    knows, names = card["classes"], data.class_names
-    if len(knows) != len(names):
-        raise misfit(f"{len(knows)} classes ({_some(knows)})", f"{len(names)} ({_some(names)})")
-    if len(knows) < 2:
+        raise misfit(f"images of {size(takes)}", size(shape))
+    if differ := differing_classes(card["classes"], data.class_names):
+        raise misfit(*differ)
+    if len(card["classes"]) < 2:
         raise BadInput(f"{model}: expected a model of two classes or more, received one; train it on more classes")
-    if knows != names and numbered(len(names)) not in (knows, names):
-        at = next(index for index in range(len(names)) if knows[index] != names[index])
-        raise misfit(f"classes with {knows[at]!r} at place {at}", repr(names[at]))
+
+
+def differing_classes(knows: list[str], names: list[str]) -> tuple[str, str] | None:
+    """Both sides in words where they are not the same classes; names and bare numbers can be."""
+    if len(knows) != len(names):
+        return f"{len(knows)} classes ({_some(knows)})", f"{len(names)} ({_some(names)})"
+    if knows == names or numbered(len(names)) in (knows, names):
+        return None
+    at = next(index for index in range(len(names)) if knows[index] != names[index])
+    return f"classes with {knows[at]!r} at place {at}", repr(names[at])
 
 
 def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) -> None:
@@ -108,7 +112,7 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
     if probabilities.shape[1:] != (classes,):
         raise BadInput(
             f"{model}: expected {classes} probabilities for an image, as many as model.json names classes, received "
-            f"{_size(probabilities.shape[1:])}; train the model again"
+            f"{size(probabilities.shape[1:])}; train the model again"
         )
     unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if unusable:
@@ -123,7 +127,8 @@ def numbered(count: int) -> list[str]:
     return [str(index) for index in range(count)]
 
 
-def _size(shape: Iterable[int]) -> str:
+def size(shape: Iterable[int]) -> str:
+    """A shape for people: 28 x 28 x 1."""
     return " x ".join(map(str, shape))
 
 

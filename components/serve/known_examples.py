@@ -57,7 +57,7 @@ def published(uri: str) -> Known | None:
     """
     if not uri.startswith("s3://"):
         return None
-    from components.serve.versions import StorePrefix
+    from components.common.versions import StorePrefix
 
     store = StorePrefix(uri)
     with tempfile.TemporaryDirectory() as scratch:

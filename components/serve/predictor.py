@@ -13,9 +13,9 @@ import click
 
 from components.common.cli import step
 from components.common.models import read_card
+from components.common.versions import MANIFEST
 from components.serve.server import bind, run
 from components.serve.service import Service, Wanted
-from components.serve.versions import MANIFEST
 
 
 @step

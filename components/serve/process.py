@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import components
+from components.common import versions
 from components.common.cli import BadInput
-from components.serve import docker, known_examples, versions
+from components.serve import docker, known_examples
 from components.serve.actions import Order, Outcome, Serving
 from components.serve.client import Endpoint
 from components.serve.service import AVAILABLE, END, LOADING, Service, State, Wanted

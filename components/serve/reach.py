@@ -101,7 +101,12 @@ class _Proxied:
 
     def predict(self, instances: list[Any]) -> list[Any]:
         """See `client.Endpoint.predict`."""
-        answer = self._cluster.ask_service(self._service, self._path, {"instances": instances})
+        try:
+            answer = self._cluster.ask_service(self._service, self._path, {"instances": instances})
+        except BadInput as error:
+            raise EndpointError(f"{self._service}: {error}", 400) from error
+        except RuntimeError as error:
+            raise EndpointError(f"{self._service}: {error}") from error
         if not isinstance(answer, dict) or "predictions" not in answer:
             raise EndpointError(f"{self._service}: expected predictions, received {str(answer)[:200]}")
         return answer["predictions"]

@@ -227,7 +227,71 @@ class Page {
   async #send(body) {
     const path = `v1/models/${this.#model.name}:predict`;
     const headers = { "Content-Type": "application/json" };
-    async function described() {
+    const response = await fetch(path, { method: "POST", headers, body }).catch(() => {
+      throw new Error("The server does not answer.");
+    });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.error);
+    return { probabilities: answer.predictions[0], version: response.headers.get("Model-Version") };
+  }
+
+  #tell(probabilities, { pixels, label, done, version, body }) {
+    const { classes } = this.#model.card;
+    const order = classes.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a]);
+    const [best] = order;
+    if (!this.#model.versions.some(one => String(one.version) === version)) this.#renew();
+    const several = this.#model.versions.length > 1 ? `, says version ${version}` : "";
+    const truth = label === null ? "" : label === classes[best] ? ", right" : `, it is ${label}`;
+    const remark = `${percent(probabilities[best])}${truth}${several}`;
+    at("label").textContent = classes[best];
+    at("label").className = classes[best].length > 3 ? "long" : "";
+    at("remark").textContent = remark;
+    const shown = classes.length > ROWS ? order.slice(0, ROWS) : classes.keys();
+    [...shown].forEach((index, row) => this.#fill(at("bars").children[row], probabilities[index], classes[index], index === best));
+    at("seen").hidden = false;
+    paint(at("seen").querySelector("canvas"), pixels, this.#shape);
+    this.#showRequest(body);
+    if (done) at("spoken").textContent = `${classes[best]}, ${remark}`;
+  }
+
+  #fill(row, share, name = null, chosen = false) {
+    if (name !== null) row.querySelector(".name").textContent = row.querySelector(".name").title = name;
+    row.classList.toggle("chosen", chosen);
+    row.querySelector(".fill").style.width = `${100 * (share ?? 0)}%`;
+    row.querySelector(".share").textContent = share === null ? "" : percent(share);
+  }
+
+  #showRequest(body) {
+    const url = new URL(`v1/models/${this.#model.name}:predict`, location.href);
+    const short = body.length < LONGEST_LINE;
+    at("curl").textContent = `curl ${url} \\\n  -d ${short ? `'${body}'` : "@request.json"}`;
+    at("copy").hidden = false;
+    at("save").hidden = short;
+    URL.revokeObjectURL(at("save").href);
+    if (!short) at("save").href = URL.createObjectURL(new Blob([body], { type: "application/json" }));
+  }
+
+  #fail(message) {
+    at("label").textContent = at("spoken").textContent = message;
+    at("label").className = "wrong";
+    at("remark").textContent = "";
+    for (const row of at("bars").children) this.#fill(row, null);
+  }
+}
+
+async function copy() {
+  const button = at("copy");
+  try {
+    await navigator.clipboard.writeText(at("curl").textContent);
+    button.textContent = "Copied";
+  } catch { // only pages of this machine or over TLS may write there
+    getSelection().selectAllChildren(at("curl"));
+    button.textContent = "Selected";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}
+
+async function described() {
   const response = await fetch("page/model.json").catch(() => null);
   return response?.ok ? response.json() : null;
 }

@@ -78,7 +78,7 @@ def find(uri: str) -> Version:
         return _published(StorePrefix(uri))
     if scheme not in ("", "file"):
         raise BadInput(
-            f"--model-uri: expected s3://bucket/name/version/ or a folder of this machine, received {uri!r}; "
+            f"expected s3://bucket/name/version/ or a folder of this machine, received {uri!r}; "
             "pass the URI that export printed"
         )
     folder = Path(unquote(urlsplit(uri).path)) if scheme == "file" else Path(uri)
@@ -89,6 +89,31 @@ def find(uri: str) -> Version:
         files = [File(path.as_posix()) for path in files_below(folder)]
         return Version(LocalFolder(folder), 1, sha256_of_folder(folder)[:12], files)
     return _published(LocalFolder(folder))
+
+
+def newest(uri: str) -> Version | None:
+    """The newest published version of a model, without fetching it; None: there is none yet.
+
+    Args:
+        uri: `s3://bucket/name/`.
+    """
+    from components.common import s3
+
+    bucket, key = s3.parse_uri(uri)
+    prefix = key.rstrip("/") + "/"
+    store = s3.client()
+    try:
+        with s3.s3_errors(uri):
+            pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+            folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+    except FileNotFoundError:  # not even the bucket
+        return None
+    names = [folder.removeprefix(prefix).rstrip("/") for folder in folders]
+    for number in sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True):
+        source = StorePrefix(f"s3://{bucket}/{prefix}{number}/")
+        if source.is_published():
+            return _published(source)
+    return None
 
 
 def _published(source: Source) -> Version:
@@ -149,7 +174,7 @@ class LocalFolder:
             return (self._folder / MANIFEST).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise BadInput(
-                f"--model-uri: expected a folder, received nothing at {self._folder}; pass a model folder"
+                f"{self._folder}: expected a model folder, received nothing there; pass the folder of a model"
             ) from None
 
     def fetch(self, path: str, target: Path) -> None:
@@ -178,6 +203,15 @@ class StorePrefix:
                 f"{self.uri}: expected a published version, received no {MANIFEST} there; "
                 "pass the URI that export printed, s3://bucket/name/version/"
             ) from None
+
+    def is_published(self) -> bool:
+        """Whether the version is whole: without its manifest it was begun and never finished."""
+        try:
+            with self._errors(self.uri):
+                self._client.head_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)
+        except FileNotFoundError:
+            return False
+        return True
 
     def fetch(self, path: str, target: Path) -> None:
         """See `Source.fetch`."""

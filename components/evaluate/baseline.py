@@ -1,0 +1,129 @@
+"""The model to compare with, on the same test split, and whether the difference is more than luck."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from components.common.cli import BadInput, say
+from components.common.datasets import Split
+from components.common.models import read_card
+from components.evaluate.scoring import Scored, differing_classes, score, size
+
+FEW = 25
+"""Discordant pairs below which McNemar's test is the exact binomial one."""
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's test of two models on the same images: does one of them answer more of them rightly?
+
+    It looks only at the discordant pairs, the images that just one model answers rightly. With few of them it is the
+    exact two-sided binomial test, else the chi-square test with continuity correction.
+
+    Attributes:
+        gained: Images that the new model answers rightly and the baseline wrongly.
+        lost: Images that the baseline answers rightly and the new model wrongly.
+    """
+
+    gained: int
+    lost: int
+
+    @property
+    def discordant(self) -> int:
+        """Images that just one model answers rightly."""
+        return self.gained + self.lost
+
+    @property
+    def exact(self) -> bool:
+        """Whether the test is the exact one."""
+        return self.discordant < FEW
+
+    @property
+    def p_value(self) -> float:
+        """How likely a difference of this size or a larger one is between models that are equally good, 0 to 1."""
+        if self.exact:
+            tail = sum(math.comb(self.discordant, count) for count in range(min(self.gained, self.lost) + 1))
+            return min(1.0, 2 * tail / 2**self.discordant)
+        corrected = max(0, abs(self.gained - self.lost) - 1)
+        return math.erfc(math.sqrt(corrected**2 / self.discordant / 2))
+
+    @property
+    def words(self) -> str:
+        """The outcome for people."""
+        if not self.discordant:
+            return "both models answer every image alike: right or wrong together"
+        test = "exact binomial" if self.exact else "chi-square with continuity correction"
+        told = "more than chance explains" if self.p_value < SIGNIFICANT else "which chance alone may well explain"
+        return (
+            f"{self.gained:,} images gained and {self.lost:,} lost, {told} "
+            f"(McNemar's test, {test}, p {_probability(self.p_value)})"
+        )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The model to compare with.
+
+    Attributes:
+        name: Where it is.
+        scored: Its answers on the same test split; None: there is no version yet.
+        test: Its answers against the new model's; None where `scored` is.
+    """
+
+    name: str
+    scored: Scored | None = None
+    test: McNemar | None = None
+
+
+def compare(uri: str, model: Path, new: Scored, split: Split) -> Baseline:
+    """Let the baseline answer the same images.
+
+    Args:
+        uri: `s3://bucket/name/version/`, `s3://bucket/name/` for the newest version, or a model folder.
+        model: Where the new model is.
+        new: The new model, scored.
+        split: The images and labels it was scored on.
+
+    Raises:
+        BadInput: there is no model there, or it knows other classes or takes other images.
+    """
+    if not uri.startswith("s3://"):
+        return _compared(uri, Path(uri), model, new, split)
+    from components.common import s3, versions
+
+    *name, last = s3.parse_uri(uri)[1].rstrip("/").split("/")
+    if not (name or last):
+        raise BadInput(f"--baseline: expected s3://bucket/name/ or s3://bucket/name/version/, received {uri!r}")
+    version = versions.find(uri) if name and last.isdigit() else versions.newest(uri)
+    if version is None:
+        say("evaluate", f"{uri}: no version is published there yet, nothing to compare with")
+        return Baseline(uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "baseline"
+        versions.fetch(version, folder)
+        return _compared(version.source.uri, folder, model, new, split)
+
+
+def _compared(name: str, folder: Path, model: Path, new: Scored, split: Split) -> Baseline:
+    card, ours = read_card(folder), new.card
+    differ = differing_classes(ours["classes"], card["classes"])
+    if not differ and ours["input"]["shape"] != card["input"]["shape"]:
+        differ = f"images of {size(ours['input']['shape'])}", size(card["input"]["shape"])
+    if differ:
+        raise BadInput(
+            f"--baseline: expected {differ[0]}, as the model in {model} knows them, received {differ[1]} in {name}; "
+            "compare with a model of the same task"
+        )
+    scored = score(folder, new.dataset, split)
+    right, before = new.answers == new.labels, scored.answers == new.labels
+    return Baseline(name, scored, McNemar(int(np.sum(right & ~before)), int(np.sum(~right & before))))
+
+
+def _probability(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"= {value:.4f}"
