@@ -33,7 +33,7 @@ stop:  ## End the endpoints and the object store that run here
 	@test ! -x $(RUN) || { $(RUN) -m components.serve stop; $(RUN) -m launch.store stop; }
 
 test: .venv/test  ## Run the tests
-	@$(RUN) -m pytest $(TESTS)
+	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: .venv/test  ## Check the code
 	@.venv/bin/ruff check .

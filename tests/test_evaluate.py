@@ -19,7 +19,7 @@ from components.common.files import sha256_of_folder
 from components.common.models import load_classifier
 from components.evaluate.gate import Threshold, Verdict, sentence
 from components.evaluate.kfp_views import classification, v1_views
-from components.evaluate.metrics import cross_entropy, measure, roc_curve, wilson_interval
+from components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve, wilson_interval
 from components.evaluate.scoring import check_answers
 
 PROJECT = Path(__file__).parent.parent
@@ -27,6 +27,7 @@ OUTPUTS = (
     "metrics",
     "classification_metrics",
     "report",
+    "predictions",
     "accuracy",
     "passed",
     "mlpipeline_metrics",
@@ -114,6 +115,80 @@ def test_metrics_are_those_of_scikit_learn(evaluated, answers):
         assert [one[name] for one in ours["classes"]] == pytest.approx(values, **near)
     for index, one in enumerate(ours["classes"]):
         assert one["auc"] == pytest.approx(metrics.roc_auc_score(labels == index, probabilities[:, index]), **near)
+    assert ours["top_3_accuracy"] == pytest.approx(metrics.top_k_accuracy_score(labels, probabilities, k=3), **near)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("absent", [None, 6])
+def test_averages_are_those_of_scikit_learn(ties, absent):
+    """Also where answers are tied, and where the test split lacks a class that the model answers all the same."""
+    from sklearn import metrics
+
+    labels, probabilities = some_scores(seed=2, ties=ties)
+    if absent:
+        labels = np.where(labels == absent, 0, labels)
+    said = probabilities.argmax(axis=1)
+    ours = measure(labels, probabilities).overall()
+    present = np.unique(labels)
+    theirs = {
+        "balanced_accuracy": np.mean(metrics.recall_score(labels, said, labels=present, average=None)),
+        "roc_auc": np.mean([metrics.roc_auc_score(labels == index, probabilities[:, index]) for index in present]),
+    }
+    for kind in ("macro", "weighted"):
+        averaged = metrics.precision_recall_fscore_support(labels, said, average=kind, zero_division=0)
+        theirs |= {
+            f"{kind}_{name}": value for name, value in zip(("precision", "recall", "f1"), averaged, strict=False)
+        }
+    for k in (3, 5):
+        known = range(probabilities.shape[1])
+        theirs[f"top_{k}_accuracy"] = metrics.top_k_accuracy_score(labels, probabilities, k=k, labels=known)
+    if not absent:
+        normal = probabilities / probabilities.sum(axis=1, keepdims=True, dtype="float64")
+        assert theirs["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, said), abs=1e-9)
+        if not ties:
+            macro = metrics.roc_auc_score(labels, normal, multi_class="ovr", average="macro")
+            assert theirs["roc_auc"] == pytest.approx(macro, abs=1e-9)
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, abs=1e-6), name
+    assert set(ours) == {"accuracy", "loss", "calibration_error", *theirs}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_precision_recall_curves_are_those_of_scikit_learn_point_by_point(ties):
+    from sklearn import metrics
+
+    labels, probabilities = some_scores(seed=10, ties=ties)
+    for index, scores in enumerate(probabilities.T):
+        positive = labels == index
+        precision, recall, _ = metrics.precision_recall_curve(positive, scores)
+        ours = precision_recall(roc_curve(scores, positive), int(positive.sum()), len(labels))
+        np.testing.assert_allclose(ours.precision, precision[::-1], atol=1e-6)
+        np.testing.assert_allclose(ours.recall, recall[::-1], atol=1e-6)
+        assert ours.average == pytest.approx(metrics.average_precision_score(positive, scores), abs=1e-6)
+        thinned = ours.thinned(20)
+        assert len(thinned.recall) <= 21
+        assert (thinned.recall[0], thinned.recall[-1], thinned.average) == (0, 1, ours.average)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_calibration_error_is_that_of_its_definition(ties):
+    """Summed bin by bin, as Guo et al. write it."""
+    labels, probabilities = some_scores(seed=11, ties=ties)
+    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1).astype("float64")
+    expected = 0.0
+    for index in range(15):
+        within = (confidence > index / 15) & (confidence <= (index + 1) / 15)
+        if within.any():
+            gap = abs((said == labels)[within].mean() - confidence[within].mean())
+            expected += within.mean() * gap
+    ours = measure(labels, probabilities).calibration
+    assert ours.error == pytest.approx(expected, abs=1e-6)
+    assert ours.count.sum() == len(labels)
+
+
+def test_top_k_is_told_only_where_there_are_more_classes():
+    assert set(measure(*some_scores(seed=12, classes=4)).top) == {3}
+    assert not measure(*some_scores(seed=12, classes=3)).top
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -227,6 +302,18 @@ def test_output_files_hold_what_the_artifacts_say(evaluated):
     assert read(evaluated / "metrics") == {name: evaluation[name] for name in SCALARS}
     assert "confusionMatrix" in read(evaluated / "classification_metrics")
     assert (evaluated / "report").read_bytes() == (evaluated / "evaluation" / "report.html").read_bytes()
+
+
+def test_every_answer_is_written_when_asked_for(evaluated, answers):
+    labels, probabilities = answers
+    with (evaluated / "predictions").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["index"] for row in rows] == list(map(str, range(len(labels))))
+    assert [row["label"] for row in rows] == list(map(str, labels))
+    assert [row["prediction"] for row in rows] == list(map(str, probabilities.argmax(axis=1)))
+    assert [float(row["probability"]) for row in rows] == pytest.approx(probabilities.max(axis=1), abs=1e-6)
+    right = read(evaluated / "evaluation" / "evaluation.json")["accuracy"] * len(labels)
+    assert sum(row["correct"] == "true" for row in rows) == round(right)
 
 
 def test_kfp_1_gets_scalars_and_plots(evaluated):
@@ -396,3 +483,25 @@ def test_answers_that_are_no_probabilities_of_the_classes_are_refused():
         check_answers(Path("model"), card, np.zeros((5, 2), "float32"))
     with pytest.raises(BadInput, match=r"NaN or infinity for 1 of 5"):
         check_answers(Path("model"), card, np.vstack([np.zeros((4, 3)), [[0, np.nan, 1]]]))
+
+
+@pytest.mark.parametrize("kind", ["a bare SavedModel", "a SavedModel in a numbered folder", "a Keras file"])
+def test_models_that_train_did_not_write_get_the_same_marks(kind, dataset, model, evaluated, tmp_path):
+    other = tmp_path / "other"
+    if kind == "a Keras file":
+        shutil.copy(model / "model.keras", other)  # without an ending, as a KFP artifact is
+    else:
+        shutil.copytree(model / "1", other if "bare" in kind else other / "1")
+    done = evaluate(dataset, other, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "with the data set's class names" in done.stderr
+    ours, before = (read(folder / "evaluation" / "evaluation.json") for folder in (tmp_path, evaluated))
+    assert ours["backend"] == "TensorFlow"
+    assert ours["confusion_matrix"] == before["confusion_matrix"]
+    assert ours["loss"] == pytest.approx(before["loss"], abs=1e-5)
+
+
+def test_answers_that_are_no_probabilities_are_refused_with_what_they_are():
+    card = {"classes": ["a", "b"]}
+    with pytest.raises(BadInput, match=r"received answers from -3 to 5 .* softmax"):
+        check_answers(Path("model"), card, np.array([[5.0, -3.0], [0.5, 0.5]]))

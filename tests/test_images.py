@@ -43,7 +43,9 @@ def built(tmp_path_factory):
     if "base image" in done.stderr:
         pytest.skip(f"NO IMAGE IS TESTED: {done.stderr}")
     assert done.returncode == 0, done.stderr
-    return dist
+    yield dist
+    tagged = engine("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    engine("rmi", "--force", *(name for name in tagged if name.endswith((":test", ":test-tf"))))
 
 
 @pytest.fixture(scope="session")
@@ -139,8 +141,8 @@ def test_a_changed_line_changes_one_layer(names, tmp_path):
         kind(PROJECT / path, copy / path)
     with (copy / "components/train/__main__.py").open("a") as file:
         file.write("# changed\n")
-    engine("build", "-q", "-f", f"{copy}/components/train/Dockerfile", "-t", "trainyard-train:changed", str(copy))
-    before, after = layers(names["train"]), layers("trainyard-train:changed")
+    engine("build", "-q", "-f", f"{copy}/components/train/Dockerfile", "-t", "trainyard-changed:test", str(copy))
+    before, after = layers(names["train"]), layers("trainyard-changed:test")
     assert [old == new for old, new in zip(before, after, strict=True)].count(False) == 1
 
 
@@ -490,7 +492,7 @@ def test_what_is_missing_is_told_in_one_line(built, arguments, environment, text
 
 
 def test_a_registry_that_is_down_is_told_in_one_line(built, tmp_path):
-    named = ["--step", "export", "--registry", "localhost:1/team", "--dist", tmp_path]
+    named = ["--step", "export", "--registry", "localhost:1/team", "--version", "test", "--dist", tmp_path]
     assert images("build", *named).returncode == 0
     done = images("push", *named)
     assert done.returncode == 1
@@ -500,7 +502,7 @@ def test_a_registry_that_is_down_is_told_in_one_line(built, tmp_path):
 def test_a_registry_that_refuses_is_told_in_one_line(built, tmp_path):
     accounts = {"htpasswd": {"realm": "test", "path": str(tmp_path / "accounts")}}
     with registry_in(tmp_path, auth=accounts) as address:
-        named = ["--step", "export", "--registry", address, "--dist", tmp_path]
+        named = ["--step", "export", "--registry", address, "--version", "test", "--dist", tmp_path]
         assert images("build", *named).returncode == 0
         done = images("push", *named)
     assert done.returncode == 2
@@ -515,3 +517,20 @@ def test_a_socket_that_may_not_be_used_is_told_in_one_line(built):
     told = failure([client, "ps"], done.stderr)
     assert isinstance(told, BadInput)
     assert "no permission on the engine's socket" in str(told)
+
+
+def test_one_option_asks_for_a_gpu_for_training(tmp_path):
+    compiled = tmp_path / "pipeline.yaml"
+    command = [sys.executable, "pipeline.py", "compile", "--gpus", "1"]
+    subprocess.run([*command, "--gpu-node", "pool=gpu", compiled], cwd=PROJECT, check=True, capture_output=True)
+    pipeline, platform = yaml.safe_load_all(compiled.read_text())
+    executors = pipeline["deploymentSpec"]["executors"]
+    assert executors["exec-train"]["container"]["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    asking = [name for name, executor in executors.items() if "resources" in executor["container"]]
+    assert asking == ["exec-train"]
+    pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]
+    assert pod["nodeSelector"] == {"labels": {"pool": "gpu"}}
+    assert pod["tolerations"] == [{"effect": "NoSchedule", "key": "nvidia.com/gpu", "operator": "Exists"}]
+    done = subprocess.run([*command, "--gpu-node", "gpu", compiled], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "expected KEY=VALUE" in last_line(done)

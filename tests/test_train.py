@@ -146,7 +146,10 @@ def test_the_log_is_one_tidy_line_per_epoch(step, dataset, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--architecture", "perceptron"], "expected one of dense, cnn, received 'perceptron'"),
+        (
+            ["--architecture", "perceptron"],
+            "expected one of dense, cnn, squeezenet, resnet18, resnet34, received 'perceptron'",
+        ),
         (["--epochs", "0"], "--epochs: expected at least 1, received 0"),
         (["--batch-size", "-4"], "--batch-size: expected at least 1"),
         (["--learning-rate", "0"], "--learning-rate: expected a number above 0"),

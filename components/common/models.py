@@ -95,24 +95,27 @@ class LiteRTClassifier:
 
 
 class SavedModelClassifier:
-    """A SavedModel, for what LiteRT cannot express. Imports TensorFlow."""
+    """A SavedModel, for what LiteRT cannot express. Imports TensorFlow.
+
+    Attributes:
+        input_shape: (height, width, channels), each None where it is left open; None where all is.
+        parameters: How many numbers its variables hold.
+    """
 
     backend = "TensorFlow"
+    kind = "SavedModel"
 
     def __init__(self, path: Path) -> None:
-        try:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-            with muted_native_logs():
-                import tensorflow as tf
-        except ModuleNotFoundError:
-            raise BadInput(
-                f"{path.parent}: expected {LITERT_MODEL}, received a model without it, which needs TensorFlow; "
-                "use the image whose tag ends in -tf, or install tensorflow"
-            ) from None
+        import_tensorflow(path)
+        import numpy as np
+        import tensorflow as tf
 
         self._model = tf.saved_model.load(str(path))  # kept: the signature does not keep its variables alive
         self._answer = self._model.signatures["serving_default"]
-        self._key = next(iter(self._answer.structured_input_signature[1]))
+        self._key, takes = next(iter(self._answer.structured_input_signature[1].items()))
+        self._dtype = takes.dtype
+        self.input_shape = None if takes.shape.rank is None else tuple(takes.shape.as_list()[1:])
+        self.parameters = sum(int(np.prod(variable.shape)) for variable in self._answer.variables)
 
     def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
         """See `Classifier.predict`."""
@@ -120,10 +123,27 @@ class SavedModelClassifier:
         import tensorflow as tf
 
         answers = [
-            next(iter(self._answer(**{self._key: tf.constant(images[at : at + batch], tf.float32)}).values())).numpy()
+            next(iter(self._answer(**{self._key: tf.constant(images[at : at + batch], self._dtype)}).values())).numpy()
             for at in range(0, len(images), batch)
         ]
         return np.concatenate(answers)
+
+
+def import_tensorflow(path: Path) -> None:
+    """Import TensorFlow, without its talk, for the model at `path`.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with muted_native_logs():
+            import tensorflow  # noqa: F401
+    except ModuleNotFoundError:
+        raise BadInput(
+            f"{path}: expected {LITERT_MODEL}, received a model without it, which needs TensorFlow; "
+            "use the image whose tag ends in -tf, or install tensorflow"
+        ) from None
 
 
 def processors() -> int:

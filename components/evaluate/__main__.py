@@ -13,7 +13,13 @@ FILE = click.Path(path_type=Path)
 
 @step
 @click.option("--dataset", required=True, type=FOLDER, metavar="FOLDER", help="Data set folder, as download writes it.")
-@click.option("--model", required=True, type=FOLDER, metavar="FOLDER", help="Model folder, as train writes it.")
+@click.option(
+    "--model",
+    required=True,
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Model folder, as train writes it; a SavedModel or a .keras file needs TensorFlow.",
+)
 @click.option("--min-accuracy", default=0.0, help="Smallest test accuracy that passes, 0 to 1.")
 @click.option(
     "--thresholds",
@@ -50,6 +56,12 @@ FILE = click.Path(path_type=Path)
     help="File to write the confusion matrix and the ROC curves into, as JSON.",
 )
 @click.option("--report", type=FILE, metavar="FILE", help="File to write the report into.")
+@click.option(
+    "--predictions",
+    type=FILE,
+    metavar="FILE",
+    help="File to write every answer into, as CSV: index, label, prediction, probability, correct.",
+)
 @click.option("--accuracy", type=FILE, metavar="FILE", help="File to write the test accuracy into, 0 to 1.")
 @click.option("--passed", type=FILE, metavar="FILE", help="File to write the verdict into, true or false.")
 @click.option(
@@ -76,6 +88,7 @@ def main(
     metrics: Path | None,
     classification_metrics: Path | None,
     report: Path | None,
+    predictions: Path | None,
     accuracy: Path | None,
     passed: Path | None,
     mlpipeline_metrics: Path | None,
@@ -109,7 +122,7 @@ def main(
     from components.common.kfp_outputs import record_artifacts, write_parameter
     from components.evaluate import kfp_views
     from components.evaluate.baseline import compare
-    from components.evaluate.output import write_evaluation, write_json, write_text
+    from components.evaluate.output import write_evaluation, write_json, write_predictions, write_text
     from components.evaluate.report import render
     from components.evaluate.scoring import SPLIT, score
 
@@ -132,6 +145,7 @@ def main(
     write_json(metrics, scalars)
     write_json(classification_metrics, classification)
     write_text(report, page)
+    write_predictions(predictions, scored)
     write_json(mlpipeline_metrics, kfp_views.v1_metrics(result))
     write_json(mlpipeline_ui_metadata, kfp_views.v1_views(result, classes, page))
     write_parameter(accuracy, result.accuracy)

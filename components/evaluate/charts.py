@@ -8,10 +8,10 @@ from html import escape
 
 import numpy as np
 
-from components.evaluate.metrics import Roc
+from components.evaluate.metrics import Calibration, PrecisionRecall, Roc
 
-ROC_POINTS = 80
-"""Points of a ROC curve as drawn, the size of a stamp."""
+STAMP_POINTS = 80
+"""Points of a curve drawn the size of a stamp."""
 SHADES = 8
 """Shades of a heat map too large for numbers."""
 
@@ -62,7 +62,7 @@ def epoch_chart(name: str, values: Sequence[float], test: float, text: Callable[
 
 def roc_chart(name: str, roc: Roc) -> str:
     """A small ROC curve over the diagonal that guessing gives."""
-    curve = roc.thinned(ROC_POINTS)
+    curve = roc.thinned(STAMP_POINTS)
     points = [
         (2 + 96 * false, 98 - 96 * true)
         for false, true in zip(curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True)
@@ -73,6 +73,62 @@ def roc_chart(name: str, roc: Roc) -> str:
         f'aria-label="{escape(f"ROC curve of {name}: area {roc.auc:.4f}")}">'
         f'<path class="frame" d="M2 2H98V98H2z"/><path class="guess" d="M2 98L98 2"/>'
         f'<path class="area" d="{line}L98 98z"/><path class="line" d="{line}"/></svg>'
+    )
+
+
+def precision_recall_chart(name: str, curve: PrecisionRecall) -> str:
+    """A small precision-recall curve; precision falls in steps, from one point to the next."""
+    drawn = curve.thinned(STAMP_POINTS)
+    points = [
+        (2 + 96 * recall, 98 - 96 * precision)
+        for recall, precision in zip(drawn.recall.tolist(), drawn.precision.tolist(), strict=True)
+    ]
+    line = _polyline(points)
+    return (
+        f'<svg class="chart" viewBox="0 0 100 100" role="img" '
+        f'aria-label="{escape(f"Precision-recall curve of {name}: average precision {curve.average:.4f}")}">'
+        f'<path class="frame" d="M2 2H98V98H2z"/>'
+        f'<path class="area" d="{line}V98H2z"/><path class="line" d="{line}"/></svg>'
+    )
+
+
+def calibration_chart(calibration: Calibration) -> str:
+    """Accuracy by confidence over the diagonal of a model that can be believed; the share of answers in grey below."""
+    left, right, top, bottom = 44, 340, 8, 172
+    bins = len(calibration.count)
+
+    def x(share: float) -> float:
+        return left + share * (right - left)
+
+    def y(share: float) -> float:
+        return bottom - share * (bottom - top)
+
+    marks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    grid = "".join(
+        f'<path class="grid" d="M{left} {y(mark):.1f}H{right}"/>'
+        f'<text x="{left - 8}" y="{y(mark) + 3.5:.1f}" text-anchor="end">{100 * mark:g} %</text>'
+        f'<text x="{x(mark):.1f}" y="{bottom + 17}" text-anchor="middle">{100 * mark:g} %</text>'
+        for mark in marks
+    )
+    filled = [index for index in range(bins) if calibration.count[index]]
+    shares = calibration.count / calibration.count.sum()
+    bars = "".join(
+        f"M{x(index / bins) + 1:.1f} {bottom}V{y(float(shares[index])):.1f}H{x((index + 1) / bins) - 1:.1f}V{bottom}z"
+        for index in filled
+    )
+    points = [(x(float(calibration.confidence[index])), y(float(calibration.accuracy[index]))) for index in filled]
+    told = ", ".join(
+        f"{100 * calibration.confidence[index]:.0f} % sure and {100 * calibration.accuracy[index]:.0f} % right"
+        for index in filled
+    )
+    label = f"Calibration: {told}"
+    return (
+        f'<svg class="chart" viewBox="0 0 360 208" role="img" aria-label="{escape(label)}">{grid}'
+        f'<text x="{(left + right) / 2}" y="205" text-anchor="middle">confidence</text>'
+        f'<path class="share" d="{bars}"/><path class="test" d="M{left} {bottom}L{right} {top}"/>'
+        f'<path class="line" d="{_polyline(points)}"/>'
+        + "".join(f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in points)
+        + "</svg>"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,20 @@ def answered_examples(scored: Scored) -> list[dict[str, Any]]:
         }
         for index in np.sort(firsts)[:EXAMPLES].tolist()
     ]
+
+
+def write_predictions(path: Path | None, scored: Scored) -> None:
+    """Write the answer to each test image as a row of a CSV file, or nothing where no path is given."""
+    if path is None:
+        return
+    probabilities = scored.probabilities.max(axis=1).tolist()
+    answered = zip(scored.labels.tolist(), scored.answers.tolist(), probabilities, strict=True)
+    with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("index", "label", "prediction", "probability", "correct"))
+        for index, (label, answer, probability) in enumerate(answered):
+            correct = "true" if label == answer else "false"
+            rows.writerow((index, scored.classes[label], scored.classes[answer], f"{probability:.6f}", correct))
 
 
 def write_json(path: Path | None, content: Any) -> None:

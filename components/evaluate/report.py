@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from components.evaluate.baseline import Baseline
-from components.evaluate.charts import epoch_chart, heat_map, roc_chart
-from components.evaluate.gate import Verdict, sentence
+from components.evaluate.charts import calibration_chart, epoch_chart, heat_map, precision_recall_chart, roc_chart
+from components.evaluate.gate import Rule, Verdict, sentence, word
 from components.evaluate.metrics import Metrics
 from components.evaluate.scoring import Scored
 
@@ -26,7 +26,10 @@ LONG_TABLE = 30
 """Rows from which a table scrolls inside the page."""
 PICTURE = 80
 """Longest side of a picture in pixels; larger images are scaled down."""
-ROC_CURVES = 23
+COMPARED = ("accuracy", "loss", "balanced_accuracy", "macro_f1", "roc_auc", "calibration_error")
+CURVES = 23
+RULES_ABOVE = 3
+"""Most rules that are told at the head of the page; more are only counted there."""
 MISTAKES = 24
 CONFUSIONS = 10
 
@@ -54,11 +57,15 @@ def render(scored: Scored, verdict: Verdict, baseline: Baseline | None = None) -
 {_numbers(scored)}
 </header>
 <main>
+{_gate(scored, verdict, baseline)}
 {_learning_curves(scored)}
 {_confusion_matrix(scored)}
 {_class_table(scored)}
 {_roc_curves(scored)}
+{_precision_recall_curves(scored)}
+{_calibration(scored)}
 {_mistakes(scored)}
+{_balance(scored)}
 {_facts(scored)}
 </main>
 <footer>Scored with {escape(scored.backend)} on the test split, which training does not see.</footer>
@@ -68,9 +75,13 @@ def render(scored: Scored, verdict: Verdict, baseline: Baseline | None = None) -
 
 
 def _verdict(verdict: Verdict) -> str:
-    kind, word = ("passed", "✓ Passed") if verdict.passed else ("failed", "✗ Not passed")
-    rules = "".join(f"<span>{escape(in_print(sentence(rule)))}</span>" for rule in verdict.rules)
-    return f'<p class="verdict {kind}"><strong>{word}</strong>{rules}</p>'
+    kind, outcome = ("passed", "✓ Passed") if verdict.passed else ("failed", "✗ Not passed")
+    if len(verdict.rules) <= RULES_ABOVE:
+        told = [in_print(sentence(rule)) for rule in verdict.rules]
+    else:
+        told = [f"{sum(rule.passed for rule in verdict.rules)} of {len(verdict.rules)} rules passed"]
+    rules = "".join(f"<span>{escape(one)}</span>" for one in told)
+    return f'<p class="verdict {kind}"><strong>{outcome}</strong>{rules}</p>'
 
 
 def _numbers(scored: Scored) -> str:
@@ -81,6 +92,7 @@ def _numbers(scored: Scored) -> str:
     numbers = [
         ("Accuracy", percent(metrics.accuracy), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"),
         ("Loss", f"{metrics.loss:.4f}", "cross-entropy, lower is better"),
+        ("Macro F1", f"{metrics.macro.f1:.4f}", f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
         ("Test examples", f"{metrics.examples:,}", f"{wrong:,} answered wrongly"),
         ("Parameters", f"{card['parameters']:,}", card["architecture"]),
     ]
@@ -91,6 +103,42 @@ def _numbers(scored: Scored) -> str:
         f"<div><dt>{name}</dt><dd>{value}<small>{escape(note)}</small></dd></div>" for name, value, note in numbers
     )
     return f'<dl class="numbers">{"".join(items)}</dl>'
+
+
+def _gate(scored: Scored, verdict: Verdict, baseline: Baseline | None) -> str:
+    if len(verdict.rules) <= RULES_ABOVE and not baseline:
+        return ""  # all is said above
+    before = baseline.scored.metrics.overall() if baseline and baseline.scored else None
+
+    def line(rule: Rule) -> str:
+        kind, mark = ("yes", "✓") if rule.passed else ("no", "✗")
+        finding = escape(in_print(rule.finding))
+        return f'<tr><th scope="row">{finding}</th><td class="{kind}">{mark} {word(rule)}</td></tr>'
+
+    rules = (
+        '<table class="gate"><caption>Rules</caption><thead><tr><th scope="col">Rule</th>'
+        f'<th scope="col">Verdict</th></tr></thead><tbody>{"".join(map(line, verdict.rules))}</tbody></table>'
+    )
+    if not baseline:
+        return _section("Gate", "A model passes when it keeps every rule.", rules)
+    if before is None or baseline.test is None:
+        about = f"A model passes when it keeps every rule. No version is published at {baseline.name} yet."
+        return _section("Gate", about, rules)
+    return _section(
+        "Gate and baseline",
+        f"A model passes when it keeps every rule. It is compared with {baseline.name} on the same test images: "
+        f"{baseline.test.words}.",
+        f'<div class="beside"><div>{rules}</div><div>{_against(scored.metrics.overall(), before)}</div></div>',
+    )
+
+
+def _against(ours: Mapping[str, float], before: Mapping[str, float]) -> str:
+    rows = [
+        (printed(name), f"{ours[name]:.4f}", f"{before[name]:.4f}", change(ours[name] - before[name]))
+        for name in COMPARED
+        if name in ours
+    ]
+    return _table("Both models on the test split", ("Metric", "This model", "Baseline", "Change"), rows)
 
 
 def _learning_curves(scored: Scored) -> str:
@@ -207,8 +255,8 @@ def _class_table(scored: Scored) -> str:
 def _roc_curves(scored: Scored) -> str:
     defined = [(name, one.roc) for name, one in zip(scored.classes, scored.metrics.per_class, strict=True) if one.roc]
     shown, note = defined, ""
-    if len(defined) > ROC_CURVES:
-        shown = sorted(defined, key=lambda pair: pair[1].auc)[:ROC_CURVES]
+    if len(defined) > CURVES:
+        shown = sorted(defined, key=lambda pair: pair[1].auc)[:CURVES]
         note = f" Of {len(defined)} classes, the {len(shown)} with the smallest area are drawn."
     stamps = "".join(
         f"<li><figure>{roc_chart(name, roc)}"
@@ -221,6 +269,65 @@ def _roc_curves(scored: Scored) -> str:
         "(area 1), the dashed diagonal is guessing (area 0.5). The first curve counts every class of every image "
         f"(micro-average).{note}",
         f'<ul class="stamps">{stamps}</ul>',
+    )
+
+
+def _precision_recall_curves(scored: Scored) -> str:
+    of_class = zip(scored.classes, scored.metrics.per_class, strict=True)
+    defined = [(name, one.precision_recall) for name, one in of_class if one.precision_recall]
+    shown, note = defined, ""
+    if len(defined) > CURVES:
+        shown = sorted(defined, key=lambda pair: pair[1].average)[:CURVES]
+        note = f" Of {len(defined)} classes, the {len(shown)} with the smallest average precision are drawn."
+    stamps = "".join(
+        f"<li><figure>{precision_recall_chart(name, curve)}"
+        f"<figcaption><strong>{escape(name)}</strong><br>AP {curve.average:.4f}</figcaption></figure></li>"
+        for name, curve in shown
+    )
+    return _section(
+        "Precision and recall, one class against the rest",
+        "Across, the share of a class that is found (recall); up, how often the answer is right when it is given "
+        "(precision). A curve along the upper right corner is perfect (average precision, AP, 1). It shows more than "
+        f"the ROC curve where a class is rare.{note}",
+        f'<ul class="stamps">{stamps}</ul>',
+    )
+
+
+def _calibration(scored: Scored) -> str:
+    found = scored.metrics.calibration
+    rows = [(printed(name), f"{value:.4f}") for name, value in scored.metrics.overall().items()]
+    whole = _table("Metrics of the whole test split", ("Metric", "Value"), rows)
+    return _section(
+        "Calibration and overall metrics",
+        "Whether the model's confidence can be believed: of the answers it gives with 80 % confidence, 80 % should be "
+        "right. Below the diagonal it is too sure of itself, above it too modest. The expected calibration error is "
+        f"the mean distance from the diagonal, over {len(found.count)} bins of confidence weighted by their answers.",
+        f'<div class="pair"><figure><figcaption><h3>Expected calibration error {found.error:.4f}</h3><p class="legend">'
+        '<span>accuracy</span><span class="of-test">ideal</span><span class="of-share">share of answers</span></p>'
+        f"</figcaption>{calibration_chart(found)}</figure><div>{whole}</div></div>",
+    )
+
+
+def _balance(scored: Scored) -> str:
+    per_class = scored.metrics.per_class
+    columns = {"Test images": [one.support for one in per_class]}
+    training = scored.card.get("dataset", {}).get("train_counts", [])
+    if len(training) == len(per_class):
+        columns = {"Training images": training} | columns
+
+    def bar(count: int, largest: int) -> str:
+        return f'<td><span class="bar" style="--share:{count / max(largest, 1):.3f}">{count:,}</span></td>'
+
+    rows = [
+        f'<tr><th scope="row">{escape(name)}</th>'
+        f"{''.join(bar(counts[index], max(counts)) for counts in columns.values())}</tr>"
+        for index, name in enumerate(scored.classes)
+    ]
+    return _section(
+        "Class balance",
+        "How many images of each class there are. A class with few training images is learned less well, and one with "
+        "few test images is judged less surely.",
+        _framed("Images of each class", ("Class", *columns), rows, kind="figures bars"),
     )
 
 
@@ -299,9 +406,11 @@ def _table(
         name, *others = map(escape, cells)
         return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
 
+    return _framed(caption, head, [line(row) for row in rows], f"<tfoot>{line(foot)}</tfoot>" if foot else "", kind)
+
+
+def _framed(caption: str, head: Sequence[str], body: list[str], last: str = "", kind: str = "figures") -> str:
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = [line(row) for row in rows]
-    last = f"<tfoot>{line(foot)}</tfoot>" if foot else ""
     table = (
         f'<table class="{kind}"><caption>{escape(caption)}</caption><thead><tr>{names}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody>{last}</table>"
@@ -335,6 +444,18 @@ def picture(image: np.ndarray) -> str:
     file = io.BytesIO()
     drawn.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def printed(metric: str) -> str:
+    """A metric's name for people: `top_3_accuracy` is Top 3 accuracy."""
+    words = metric.replace("_", " ").replace("f1", "F1").replace("roc auc", "ROC AUC")
+    return words[0].upper() + words[1:]
+
+
+def change(difference: float) -> str:
+    """A difference of metrics for people, without a sign where it is none."""
+    told = f"{difference:+.4f}".replace("-", "−")
+    return told[1:] if told.endswith("0.0000") else told
 
 
 def in_print(words: str) -> str:

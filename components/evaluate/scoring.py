@@ -12,11 +12,14 @@ import numpy as np
 
 from components.common.cli import BadInput
 from components.common.datasets import ImageDataset, Split
-from components.common.files import sha256_of_folder
-from components.common.models import load_classifier, read_card
+from components.common.files import sha256_of_file, sha256_of_folder
+from components.common.models import load_classifier
 from components.evaluate.metrics import Metrics, measure
+from components.evaluate.opening import card_of
 
 SPLIT = "test"
+TOLERANCE = 0.01
+"""How far the probabilities of an image may be from a sum of 1: numbers of 16 bits are as exact."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,14 @@ def score(model: Path, data: ImageDataset, split: Split) -> Scored:
     Raises:
         BadInput: this is no model, or it does not fit the data.
     """
-    card = read_card(model)
+    card, foreign = card_of(model, data)
     check_fit(model, card, data)
-    classifier = load_classifier(model)
+    classifier = foreign or load_classifier(model)
     probabilities = classifier.predict(split.images)
     check_answers(model, card, probabilities)
     return Scored(
         card=card,
-        model_sha256=sha256_of_folder(model),
+        model_sha256=sha256_of_folder(model) if model.is_dir() else sha256_of_file(model),
         backend=classifier.backend,
         dataset=data,
         images=split.images,
@@ -111,7 +114,7 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
     classes = len(card["classes"])
     if probabilities.shape[1:] != (classes,):
         raise BadInput(
-            f"{model}: expected {classes} probabilities for an image, as many as model.json names classes, received "
+            f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "
             f"{size(probabilities.shape[1:])}; train the model again"
         )
     unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
@@ -119,6 +122,13 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
         raise BadInput(
             f"{model}: expected numbers as answers, received NaN or infinity for {unusable} of {len(probabilities)} "
             "images; train the model again with a smaller learning rate"
+        )
+    sums = probabilities.sum(axis=1)
+    if probabilities.min() < 0 or abs(sums - 1).max() > TOLERANCE:
+        raise BadInput(
+            f"{model}: expected probabilities that sum to 1 for each image, received answers from "
+            f"{probabilities.min():.3g} to {probabilities.max():.3g} that sum to {sums.min():.3g} to {sums.max():.3g}; "
+            "end the model in a softmax"
         )
 
 

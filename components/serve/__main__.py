@@ -93,9 +93,9 @@ def main(
     Prints the endpoint's URL. A new version takes the place of the old one without a failed request; if it cannot be
     loaded or does not answer, the step fails and the old one goes on.
 
-    On this machine (--target process) the URI may also be a model folder. State and log lie below $TRAINYARD_HOME
-    (default .trainyard); the store and its credentials come from the environment (AWS_ENDPOINT_URL, ...). On a cluster
-    the step uses the pod's service account or the kubeconfig.
+    On this machine (--target process, or docker for a container) the URI may also be a model folder. State and log lie
+    below $TRAINYARD_HOME (default .trainyard); the store and its credentials come from the environment
+    (AWS_ENDPOINT_URL, ...). On a cluster the step uses the pod's service account or the kubeconfig.
 
     \b
     Examples:

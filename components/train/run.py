@@ -73,7 +73,10 @@ def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[st
         "input": {"shape": list(dataset.image_shape), "range": [0, 255]},
         "classes": dataset.class_names,
         "hyperparameters": asdict(chosen),
-        "dataset": described,
+        "dataset": {
+            **described,
+            "train_counts": [int((split.labels == index).sum()) for index in range(len(dataset.class_names))],
+        },
         "history": [{key: value for key, value in asdict(epoch).items() if value is not None} for epoch in history],
         "libraries": _versions(),
     }
