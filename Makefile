@@ -1,6 +1,6 @@
 # Trainyard. `make` alone prints what there is to do.
 
-PYTHON ?= python3       # 3.11 or newer; only to make .venv
+PYTHON ?= python3       # 3.11 to 3.13; only to make .venv
 DATA ?=                 # data set of `make run`: a path or a URI; by default MNIST
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
 INDEX ?= 1005           # which test image `make predict` sends
@@ -76,8 +76,8 @@ clean: stop  ## Remove .venv, the runs, and the store with all it holds
 REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python: expected 3.11 or newer, received $$($(PYTHON) --version); make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python: expected 3.11 to 3.13, received $$($(PYTHON) --version); make PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up .venv: some 700 MB to fetch, once; a minute or more"
 	@$(PYTHON) -m venv .venv
 

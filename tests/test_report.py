@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from components.common.datasets import ImageDataset
-from components.evaluate.gate import Threshold, Verdict
+from components.evaluate.baseline import Baseline, McNemar
+from components.evaluate.gate import Change, Threshold, Verdict
 from components.evaluate.metrics import measure
 from components.evaluate.report import render
 from components.evaluate.scoring import Scored
@@ -33,14 +34,15 @@ class Unread(ImageDataset):
         raise NotImplementedError
 
 
-def report(classes, shape=(28, 28, 1), examples=600, sharpness=3.0, epochs=5):
-    """A report on made-up answers."""
+def report(classes, shape=(28, 28, 1), examples=600, sharpness=3.0, epochs=5, gained=None):
+    """A report on made-up answers; with `gained`, compared with a baseline that answers so many more images wrongly."""
     random = np.random.default_rng(1)
     labels = random.integers(0, len(classes), examples)
     scores = np.exp(random.normal(size=(examples, len(classes))) + sharpness * np.eye(len(classes))[labels])
     probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype("float32")
     course = [{"epoch": n + 1, "loss": 2 / (n + 1), "accuracy": 1 - 0.5 / (n + 1), "seconds": 9} for n in range(epochs)]
     known = {"name": "things", "layout": "npz", "source": "s3://" + "long/" * 40 + "x.npz", "sha256": "0f" * 32}
+    known["train_counts"] = [10 * index for index in range(len(classes))]
     metrics = measure(labels, probabilities)
     scored = Scored(
         card={
@@ -60,7 +62,11 @@ def report(classes, shape=(28, 28, 1), examples=600, sharpness=3.0, epochs=5):
         probabilities=probabilities,
         metrics=metrics,
     )
-    return render(scored, Verdict([Threshold("accuracy", metrics.accuracy, 0.9)]))
+    rules = [Threshold("accuracy", metrics.accuracy, 0.9)]
+    if gained is None:
+        return render(scored, Verdict(rules))
+    rules += [Change("loss", metrics.loss, metrics.loss + 0.1, 0), Threshold("recall[<cat>]", 0.5, 0.4)]
+    return render(scored, Verdict(rules), Baseline("s3://models/things/3/", scored, McNemar(gained, 5)))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,7 @@ def pages(evaluation):
     made = {
         "digits": (evaluation / "report.html").read_text(),
         "hostile": report(HOSTILE, shape=(60, 200, 3), epochs=0),
-        "two": report(["cat", "dog"], shape=(224, 224, 4), examples=100, epochs=1, sharpness=1),
+        "two": report(["cat", "dog"], shape=(224, 224, 4), examples=100, epochs=1, sharpness=1, gained=60),
         "hundred": report([f"species number {index}" for index in range(100)], examples=5000, epochs=100),
         "perfect": report(["a", "b", "c"], shape=(8, 8, 2), sharpness=60, epochs=2),
     }
@@ -146,6 +152,25 @@ def test_the_worst_mistakes_are_shown_as_pictures(pages):
     assert len(Page(pages["hundred"]).all("img")) == 24
     assert not Page(pages["perfect"]).all("img")
     assert "all 600 answers are right" in pages["perfect"]
+
+
+def test_both_models_are_told_with_every_rule(pages):
+    page = pages["two"]
+    assert "compared with s3://models/things/3/ on the same test images: 60 images gained and 5 lost" in page
+    assert page.count("✓ passed") == 2
+    assert "recall[&lt;cat&gt;] 0.5000 ≥ 0.4" in page
+    assert re.search(r"Loss</th><td>[\d.]+</td><td>[\d.]+</td><td>0\.0000<", page)
+    assert "Gate" not in pages["hundred"]
+
+
+def test_balance_of_the_classes_and_calibration_are_drawn(pages):
+    page = pages["hundred"]
+    assert "--share:1.000" in page
+    assert '">990</span>' in page
+    assert "<h2>Precision and recall, one class against the rest</h2>" in page
+    assert len(re.findall('aria-label="Precision-recall curve of [^"]+: average precision 0', page)) == 23
+    assert re.search(r'aria-label="Calibration: \d+ % sure and \d+ % right', page)
+    assert "Training images" not in pages["digits"].split("Class balance")[0]
 
 
 # What the page looks like to the browser, measured inside a frame as narrow as a phone or as wide as a desk.

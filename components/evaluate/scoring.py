@@ -19,7 +19,7 @@ from components.evaluate.opening import card_of
 
 SPLIT = "test"
 TOLERANCE = 0.01
-"""How far the probabilities of an image may be from a sum of 1: numbers of 16 bits are as exact."""
+"""How far the probabilities of an image may be from a sum of 1: 16-bit numbers are no more exact."""
 
 
 @dataclass(frozen=True)
