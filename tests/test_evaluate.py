@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -499,6 +500,22 @@ def test_models_that_train_did_not_write_get_the_same_marks(kind, dataset, model
     assert ours["backend"] == "TensorFlow"
     assert ours["confusion_matrix"] == before["confusion_matrix"]
     assert ours["loss"] == pytest.approx(before["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["saved_model.pb", "model.keras"])
+def test_a_damaged_model_is_refused_in_one_line(kind, dataset, tmp_path):
+    if kind == "saved_model.pb":
+        (tmp_path / kind).write_text("no model")
+        damaged = tmp_path
+    else:
+        damaged = tmp_path / kind
+        with zipfile.ZipFile(damaged, "w") as archive:
+            archive.writestr("thesis.txt", "no model")
+    done = evaluate(dataset, damaged, tmp_path / "out")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"{damaged}: expected a ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_answers_that_are_no_probabilities_are_refused_with_what_they_are():

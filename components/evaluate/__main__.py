@@ -39,7 +39,7 @@ FILE = click.Path(path_type=Path)
     type=JsonObject(),
     default={},
     help='How much worse than the baseline metrics may be, as {"accuracy": 0.01, "loss": 0.02}; 0: not worse, below 0: '
-    "better by that much. A baseline without a published version passes.",
+    "better by that much. Where no version is published yet, they pass.",
 )
 @click.option(
     "--evaluation",
@@ -100,8 +100,10 @@ def main(
     The step succeeds whatever the verdict is; export refuses a model that did not pass.
 
     \b
-    Example:
+    Examples:
       python -m components.evaluate --dataset data --model model --min-accuracy 0.97 --evaluation evaluation
+      python -m components.evaluate --dataset data --model model --evaluation evaluation \\
+        --baseline s3://models/mnist/ --change-thresholds '{"accuracy": 0.005}'
     """
     if change_thresholds and not baseline:
         raise BadInput(

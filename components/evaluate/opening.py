@@ -34,6 +34,10 @@ def foreign_model(model: Path) -> SavedModelClassifier | KerasClassifier | None:
                     f"{model}: expected a SavedModel with a signature serving_default of one input, received one "
                     "without; export the model with a signature"
                 ) from None
+            except OSError as error:
+                raise BadInput(
+                    f"{model}: expected a SavedModel, received a damaged or other file ({error}); export it again"
+                ) from None
     return None
 
 
@@ -60,8 +64,10 @@ def card_of(model: Path, data: ImageDataset) -> tuple[dict[str, Any], SavedModel
 
 def _filled(takes: Sequence[int | None] | None, shape: tuple[int, int, int]) -> list[int]:
     """The shape of an image as the model takes it; what it leaves open is as in the data."""
-    if takes is None or len(takes) != len(shape):
-        return list(shape) if takes is None else [size or 0 for size in takes]
+    if takes is None:
+        return list(shape)
+    if len(takes) != len(shape):  # no images; the sizes are told when they are compared with the data's
+        return [size or 0 for size in takes]
     return [wanted or there for wanted, there in zip(takes, shape, strict=True)]
 
 
