@@ -7,6 +7,7 @@ The networks are known when the pipeline is compiled, so each has a branch of it
 time, and every runner can run it. `select` compares two models at a time and remembers those before.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,15 @@ def build(architectures: list[str]) -> "GraphComponent":
     from kfp import dsl
     from kfp.components import load_component_from_file
 
+    def load(name: str) -> Callable[..., Any]:
+        """A component that passes its defaults too: backend 2.17.0 fails on one that the task did not pass."""
+        component = load_component_from_file(str(COMPONENTS / name / "component.yaml"))
+        inputs = component.component_spec.inputs or {}
+        defaults = {name: spec.default for name, spec in inputs.items() if spec.default is not None}
+        return lambda **given: component(**{**defaults, **given})
+
     download, train, evaluate, select, export, serve = (
-        load_component_from_file(str(COMPONENTS / name / "component.yaml"))
-        for name in ("download", "train", "evaluate", "select", "export", "serve")
+        load(name) for name in ("download", "train", "evaluate", "select", "export", "serve")
     )
 
     @dsl.container_component

@@ -164,4 +164,8 @@ def test_it_compiles_for_a_cluster_with_a_branch_for_each_network(tmp_path):
     inner = next(part["dag"]["tasks"] for name, part in spec["components"].items() if "exit-handler" in name)
     assert {name for name in inner if name.startswith("train")} == {"train", "train-2", "train-3", "train-4"}
     assert sum(name.startswith("select") for name in inner) == 3
+    for name, task in inner.items():
+        args = " ".join(spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["args"])
+        asked = set(re.findall(r"\$\.inputs\.parameters\['(\w+)'\]", args))
+        assert asked == set(task["inputs"].get("parameters", {})), name
     assert all(inner[name].get("dependentTasks", []) == ["download"] for name in inner if name.startswith("train"))
