@@ -3,9 +3,10 @@
 import os
 import statistics
 import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def process(command: Sequence[str | os.PathLike[str]], environment: dict[str, st
         stderr=subprocess.STDOUT,
     ) as child:
         assert child.stdout is not None
+        peak = _Peak(child.pid)
         output = child.stdout.read()
         _, status, usage = os.wait4(child.pid, 0)
         wall = time.perf_counter() - started
@@ -47,8 +49,24 @@ def process(command: Sequence[str | os.PathLike[str]], environment: dict[str, st
         raise RuntimeError(
             f"{' '.join(map(str, command))}: exit code {child.returncode}\n{output.decode(errors='replace')}"
         )
-    scale = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak.mebibytes)
+
+
+class _Peak(threading.Thread):
+    """Follows a process's peak memory. What `wait4` tells starts at the memory of the process that forked it."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.mebibytes = 0.0
+        self._status = Path(f"/proc/{pid}/status")
+        self.start()
+
+    def run(self) -> None:
+        with suppress(OSError, StopIteration):  # it has ended
+            while True:
+                lines = self._status.read_text().splitlines()
+                self.mebibytes = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+                time.sleep(0.01)
 
 
 def in_turns(variants: dict[str, Callable[[], dict[str, float]]], repeats: int) -> dict[str, dict[str, Any]]:

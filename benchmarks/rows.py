@@ -211,14 +211,13 @@ def _export(bench: Bench, files: dict[str, int]) -> dict[str, Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(random.bytes(size))
     (folder / "model.json").write_text("{}")
-    count = iter(range(1000))
 
     def ours() -> dict[str, float]:
-        name = f"bench-{os.getpid()}-{next(count)}"
+        name = f"bench-{time.time_ns()}"
         return bench.ours("export", "--model", folder, "--bucket", "bench", "--model-name", name, "--version", "1")
 
     def plain() -> dict[str, float]:
-        prefix = f"bench-{os.getpid()}-{next(count)}/1"
+        prefix = f"bench-{time.time_ns()}/1"
         return bench.plain("export", "--model", folder, "--bucket", "bench", "--prefix", prefix)
 
     return in_turns({"ours": ours, "plain": plain}, min(bench.repeats, 3))
