@@ -62,7 +62,7 @@ def _plot(growth: dict[str, Any], path: Path) -> None:
     memory.set(title="train, peak memory", xlabel="images", ylabel="MiB")
     sizes = [int(count) for count in growth["request"]]
     request.plot(sizes, [1000 * cost["seconds"] for cost in growth["request"].values()], "o-")
-    request.set(title="one prediction, dense network", xlabel="images per call", ylabel="ms", yscale="log")
+    request.set(title="one answer, dense", xlabel="images per call", ylabel="ms", yscale="log")
     for axes in (time, memory, request):
         axes.set(xscale="log")
         axes.grid(alpha=0.3)

@@ -105,23 +105,27 @@ class Outcome:
         listed = [asdict(one) for one in self.serving]
         return {"name": self.name, "where": self.where, "endpoint": self.endpoint, "serving": listed}
 
+    @property
+    def _place(self) -> str:
+        return f"on {self.where}" if self.where == "this machine" else f"in {self.where}"
+
     def table(self) -> str:
         """The versions in columns, to be read."""
         rows = [(one.revision, f"{one.percent} %", one.state, one.since, one.uri) for one in self.serving]
-        return f"{self.name} in {self.where}: {self.endpoint or 'no endpoint'}\n" + columns(
+        return f"{self.name} {self._place}: {self.endpoint or 'no endpoint'}\n" + columns(
             [("REVISION", "SHARE", "STATE", "SINCE", "FROM"), *rows]
         )
 
     def summary(self) -> str:
         """The same as Markdown, for the page of a pipeline run."""
         if not self.serving:
-            return f"## {self.name}\n\nNothing is served under this name in {self.where}.\n"
+            return f"## {self.name}\n\nNothing is served under this name {self._place}.\n"
         rows = [f"| {one.revision} | {one.percent} % | {one.state} | {one.since} | {one.uri} |" for one in self.serving]
         request = '{"instances": [image]}' if self.endpoint.endswith(":predict") else "a request of the protocol"
         lines = [
             f"## {self.name}",
             "",
-            f"Served in {self.where} at <{self.endpoint}>." if self.endpoint else f"In {self.where}, not ready yet.",
+            f"Served {self._place} at <{self.endpoint}>." if self.endpoint else f"Not ready yet {self._place}.",
             "",
             "| revision | share of requests | state | since | model |",
             "| --- | --- | --- | --- | --- |",
