@@ -35,11 +35,10 @@ def candidates(model: Path, evaluation: Path) -> list[Candidate]:
         BadInput: one of the folders is not what it should be.
     """
     card, scored = read_card(model), read_evaluation(evaluation, model)
-    f1 = [one["f1"] for one in scored["classes"] if one["f1"] is not None]
     itself = Candidate(
         name=card["architecture"],
         accuracy=scored["accuracy"],
-        macro_f1=sum(f1) / len(f1) if f1 else 0.0,
+        macro_f1=scored["macro_f1"],
         loss=scored["loss"],
         examples=scored["examples"],
         passed=scored["passed"],
