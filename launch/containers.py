@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.common.cli import BadInput
-from launch.processes import TAIL, PipelineRun, StepRun
+from launch.processes import PipelineRun, StepRun, pass_on
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -140,19 +140,13 @@ def run_container(engine: "DockerClient", image: str, command: list[str], **opti
         Exit code, and the last line of what it said.
     """
     container = engine.containers.create(image, command, tty=sys.stderr.isatty(), **options)
-    tail = b""
     try:
         said = container.attach(stream=True, logs=True)
         container.start()
-        for chunk in said:
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.buffer.flush()
-            tail = (tail + chunk)[-TAIL:]
-        code = container.wait()["StatusCode"]
+        last_line = pass_on(said)
+        return container.wait()["StatusCode"], last_line
     finally:
         container.remove(force=True)
-    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
-    return code, lines[-1].strip() if lines else ""
 
 
 def _engine_and(home: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,22 +105,28 @@ def run_process(command: list[str], environment: dict[str, str]) -> tuple[int, s
     ours, theirs = pty.openpty() if sys.stderr.isatty() else os.pipe()
     with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
-        tail = ""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         try:
-            while chunk := _next_chunk(ours, process):
-                text = decoder.decode(chunk)
-                sys.stderr.write(text)  # as text: a notebook's stderr takes no bytes
-                sys.stderr.flush()
-                tail = (tail + text)[-TAIL:]
+            last_line = pass_on(iter(lambda: _next_chunk(ours, process), b""))
             code = process.wait()
         except BaseException:
             process.terminate()
             raise
         finally:
             os.close(ours)
+    return code, last_line
+
+
+def pass_on(chunks: Iterable[bytes]) -> str:
+    """Write what a step says to stderr as it comes; returns its last line."""
+    tail = ""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for chunk in chunks:
+        text = decoder.decode(chunk)
+        sys.stderr.write(text)  # as text: a notebook's stderr takes no bytes
+        sys.stderr.flush()
+        tail = (tail + text)[-TAIL:]
     lines = [line for line in tail.splitlines() if line.strip()]
-    return code, lines[-1].strip() if lines else ""
+    return lines[-1].strip() if lines else ""
 
 
 def _next_chunk(descriptor: int, process: subprocess.Popen[bytes]) -> bytes:
