@@ -13,7 +13,7 @@ import click
 
 from components.common.cli import BadInput, say
 from components.common.files import sha256_of_file, sha256_of_folder
-from components.common.s3 import client, s3_errors
+from components.common.s3 import client, ensure_bucket, s3_errors
 
 BUCKET = "datasets"
 DIGITS = Path(__file__).parent.parent / "examples" / "data" / "digits.npz"
@@ -71,9 +71,8 @@ def _upload(path: Path) -> str:
     key = f"{digest[:12]}/{name}"
     uri = f"s3://{BUCKET}/{key}"
     store = client()
+    ensure_bucket(store, BUCKET)
     with s3_errors(uri):
-        if BUCKET not in [bucket["Name"] for bucket in store.list_buckets()["Buckets"]]:
-            store.create_bucket(Bucket=BUCKET)
         if store.list_objects_v2(Bucket=BUCKET, Prefix=key).get("KeyCount"):
             return uri
         with tempfile.TemporaryDirectory() as scratch:

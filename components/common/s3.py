@@ -7,7 +7,7 @@ AWS CLI alike.
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -142,3 +142,17 @@ def s3_errors(where: str) -> Iterator[None]:
         raise BadInput(f"{where}: expected s3://bucket/key, received a name that no store knows ({error})") from error
     except exceptions.BotoCoreError as error:
         raise OSError(f"{where}: {error}") from error
+
+
+def ensure_bucket(client: "BaseClient", bucket: str) -> None:
+    """Make a bucket, private, when it is missing."""
+    where = f"s3://{bucket}/"
+    try:
+        with s3_errors(where):
+            client.list_objects_v2(Bucket=bucket, MaxKeys=1)  # head_bucket would not say why it fails
+    except FileNotFoundError:
+        region = client.meta.region_name
+        placed = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
+        options = {"CreateBucketConfiguration": placed} if placed else {}
+        with s3_errors(where), suppress(client.exceptions.BucketAlreadyOwnedByYou):  # somebody was faster
+            client.create_bucket(Bucket=bucket, **options)

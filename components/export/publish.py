@@ -10,7 +10,6 @@ leave alone. Of two publishers of one version, one therefore succeeds, and a kil
 import base64
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -77,7 +76,7 @@ def publish(model: Path, evaluation: Path | None, bucket: str, name: str, versio
     """
     entries = collect(model, evaluation)
     client = s3.client()
-    _ensure_bucket(client, bucket)
+    s3.ensure_bucket(client, bucket)
     if version is not None:
         return _Publication(client, bucket, name, version, entries).publish()
     for _ in range(_RACES):
@@ -108,19 +107,6 @@ def collect(model: Path, evaluation: Path | None) -> list[Entry]:
         if not entry.size:
             raise BadInput(f"{entry.file}: expected content, received an empty file, which KServe would not fetch")
     return entries
-
-
-def _ensure_bucket(client: "BaseClient", bucket: str) -> None:
-    where = f"s3://{bucket}/"
-    try:
-        with s3.s3_errors(where):
-            client.list_objects_v2(Bucket=bucket, MaxKeys=1)  # head_bucket would not say why it fails
-    except FileNotFoundError:
-        region = client.meta.region_name
-        placed = {} if region in (None, "us-east-1", "aws-global") else {"LocationConstraint": region}
-        options = {"CreateBucketConfiguration": placed} if placed else {}
-        with s3.s3_errors(where), suppress(client.exceptions.BucketAlreadyOwnedByYou):  # somebody was faster
-            client.create_bucket(Bucket=bucket, **options)
 
 
 def newest_version(client: "BaseClient", bucket: str, name: str) -> int:
