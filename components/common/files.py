@@ -60,6 +60,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path | None, text: str) -> None:
+    """Write a text file whole, or nothing where no path is given."""
+    if path is not None:
+        with atomic_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
 def _beside(path: Path) -> Path:
     path = path.resolve()  # `..` and `.` have no name of their own
     return path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")

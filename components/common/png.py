@@ -1,7 +1,8 @@
 """Decode many small PNGs of one kind at once, with zlib and NumPy.
 
 Opening images one by one costs more than decoding them: 60,000 PNGs of 28 x 28 take 0.7 s here and 2.0 s with Pillow.
-What this decoder does not know (palettes, 16 bits, interlacing, a damaged file) it leaves to Pillow.
+What this decoder does not know (palettes, 16 bits, interlacing, a damaged file) it leaves to Pillow, and large images
+too, which Pillow decodes faster.
 
 Source: PNG specification, third edition, https://www.w3.org/TR/png-3/ (chunks: section 5; filters: section 9).
 """
@@ -16,20 +17,28 @@ CHANNELS = {0: 1, 2: 3}
 """Channels of the colour types this decoder knows: grey and RGB."""
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 BYTES_AT_ONCE = 32 * 2**20
+LARGEST = 40 * 40
+"""Pixels up to which this decoder is faster than Pillow: twice as fast with 28 x 28, half as fast with 64 x 64."""
 
 
-def decode_pngs(encoded: Sequence[bytes]) -> np.ndarray | None:
-    """Decode PNGs that share one header: 8 bits, grey or RGB, not interlaced.
+def decode_pngs(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.ndarray | None:
+    """Decode small PNGs that share one header: 8 bits, grey or RGB, not interlaced.
+
+    Args:
+        encoded: PNG files, at least one.
+        shape: (height, width, channels) of each.
 
     Returns:
-        uint8, shape (images, height, width, channels); None when one of them is something else.
+        uint8, shape (images, height, width, channels); None when one of them is something else, or larger.
     """
     header = encoded[0][: 8 + 8 + 13]  # signature; length and name of the first chunk; its content
     width, height = int.from_bytes(header[16:20]), int.from_bytes(header[20:24])
     if header[:8] != SIGNATURE or header[12:16] != b"IHDR" or header[24:25] != b"\x08" or header[26:] != bytes(3):
         return None
     channels = CHANNELS.get(header[25])
-    if channels is None or any(not content.startswith(header) for content in encoded):
+    if (height, width, channels) != shape or height * width > LARGEST:
+        return None
+    if any(not content.startswith(header) for content in encoded):
         return None
     images = np.empty((len(encoded), height, width, channels), np.uint8)
     row = 1 + width * channels
