@@ -54,8 +54,18 @@ def build(
         early_stopping: int = 0,
         balance_classes: bool = False,
         augmentation: str = "",
+        model_config: str = "",
+        base_model: str = "",
+        image_size: str = "",
+        on_corrupt: str = "fail",
+        memory_budget: int = 0,
+        intended_use: str = "",
+        limitations: str = "",
+        owner: str = "",
+        licence: str = "",
         min_accuracy: float = 0.0,
         thresholds: dict[str, Any] = {},  # noqa: B006 (KFP reads it, nobody changes it)
+        slice_by: str = "",
         baseline: str = "",
         change_thresholds: dict[str, float] = {},  # noqa: B006 (KFP reads it, nobody changes it)
         bucket: str = "models",
@@ -91,6 +101,7 @@ def build(
         annotations: dict[str, str] = {},  # noqa: B006 (KFP reads it, nobody changes it)
         sidecar_injection: str = "",
         port: int = 0,
+        server_image: str = "",
         ui: bool = True,
     ) -> None:
         fetched = download(source=source, sha256=sha256)
@@ -108,12 +119,23 @@ def build(
             early_stopping=early_stopping,
             balance_classes=balance_classes,
             augmentation=augmentation,
+            model_config=model_config,
+            base_model=base_model,
+            image_size=image_size,
+            on_corrupt=on_corrupt,
+            memory_budget=memory_budget,
+            intended_use=intended_use,
+            limitations=limitations,
+            owner=owner,
+            licence=licence,
         )
         evaluated = evaluate(
             dataset=fetched.outputs["dataset"],
             model=trained.outputs["model"],
+            on_corrupt=on_corrupt,
             min_accuracy=min_accuracy,
             thresholds=thresholds,
+            slice_by=slice_by,
             baseline=baseline,
             change_thresholds=change_thresholds,
         )
@@ -160,11 +182,12 @@ def build(
             annotations=annotations,
             sidecar_injection=sidecar_injection,
             port=port,
+            server_image=server_image,
             ui=ui,
         )
         for task in (published, served):  # they act on the world outside: never from the cache
             task.set_caching_options(False)
-        for task in (fetched, evaluated, published, served):
+        for task in (fetched, trained, evaluated, published, served):
             kubernetes.use_secret_as_env(task, s3_secret, {key: key for key in STORE_KEYS})
         for name, task in zip(STEPS, (fetched, trained, evaluated, published, served), strict=True):
             if images and name in images:
@@ -182,6 +205,12 @@ images_option = click.option(
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Images of the steps, as make build and make push write them into dist/images.json.",
+)
+runner_option = click.option(
+    "--runner",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    help="What the steps are: processes, or containers of the images in --images.",
 )
 gpus_option = click.option("--gpus", type=click.IntRange(min=0), default=0, help="NVIDIA GPUs for train.")
 gpu_node_option = click.option("--gpu-node", default="", metavar="KEY=VALUE", help="Label of the nodes that have them.")
@@ -212,12 +241,7 @@ def main() -> None:
     default="",
     help="Data set, a path or a URI.  [default: MNIST through TFDS; without a network the digits in examples/data]",
 )
-@click.option(
-    "--runner",
-    type=click.Choice(["process", "docker"]),
-    default="process",
-    help="What the steps are: processes, or containers of the images in --images.",
-)
+@runner_option
 @images_option
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
 @parameter_options("source", "target", *CLUSTER_ONLY)
@@ -260,7 +284,7 @@ def compile_(output: Path, images: Path | None, gpus: int, gpu_node: str, s3_sec
 @gpus_option
 @gpu_node_option
 @s3_secret_option
-@parameter_options("target", "port")
+@parameter_options("target", "port", "server_image")
 def submit(
     host: str,
     experiment: str,

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from components.common.datasets import open_dataset
+from components.common.datasets import Split, open_dataset
 from components.common.models import load_classifier, read_card
+from tests.training import npz, train_here, weights
 
 
 @pytest.fixture(scope="module")
@@ -22,25 +23,9 @@ def accuracy(model, split):
     return (load_classifier(model).predict(split.images).argmax(1) == split.labels).mean()
 
 
-def npz(folder, images, labels):
-    folder.mkdir()
-    np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    return folder
-
-
-def train_here(dataset, model, **chosen):
-    """Train in this process, where TensorFlow is loaded once; the lines it says."""
-    from components.train.hyperparameters import Hyperparameters
-    from components.train.run import train
-
-    lines = []
-    train(dataset, Hyperparameters(**chosen), model, lines.append)
-    return "\n".join(lines)
-
-
 def test_the_model_folder_holds_all_that_the_later_steps_need(model, dataset):
     card = read_card(model)
-    assert {path.name for path in model.iterdir()} == {"1", "model.keras", "model.tflite", "model.json"}
+    assert {path.name for path in model.iterdir()} == {"1", "model.keras", "model.tflite", "model.json", "README.md"}
     assert (model / "1" / "saved_model.pb").is_file()
     assert card["input"] == {"shape": [28, 28, 1], "range": [0, 255]}
     assert card["classes"] == [str(digit) for digit in range(10)]
@@ -76,8 +61,8 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
     """The compiled epoch against Model.fit: same start, same order of images, a last batch that is smaller."""
     import keras
 
-    from components.common.datasets import Split
     from components.train import architectures, training
+    from components.train.feed import Examples
     from components.train.hyperparameters import Hyperparameters
 
     split = open_dataset(dataset).read("train")
@@ -87,7 +72,12 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
     theirs = keras.models.clone_model(ours)
     theirs.set_weights(ours.get_weights())
     history = training.fit(
-        ours, split, None, Hyperparameters(epochs=2, batch_size=50, seed=9), None, lambda epoch: None
+        ours,
+        Examples.in_memory(split),
+        None,
+        Hyperparameters(epochs=2, batch_size=50, seed=9),
+        None,
+        lambda epoch: None,
     )
     theirs.compile(keras.optimizers.Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     for epoch in history:
@@ -200,12 +190,6 @@ def train_until(words, sign, *options):
         return process.wait(60), rest[-1] if rest else ""
 
 
-def weights(model):
-    import keras
-
-    return keras.models.load_model(model / "model.keras").get_weights()
-
-
 def test_sigterm_ends_training_cleanly(dataset, tmp_path):
     options = ("--dataset", dataset, "--model", tmp_path / "model", "--epochs", 100_000)
     code, last = train_until("epoch 2/", signal.SIGTERM, *options)
@@ -262,9 +246,11 @@ def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, 
     assert len(history) == best + 1 + 3 < 300
     assert f"keeping the weights of epoch {best + 1}" in lines
 
+    from components.train.feed import Examples
     from components.train.training import hold_out
 
-    _, validation = hold_out(open_dataset(dataset).read("train"), 0.2, 0)
+    _, held = hold_out(Examples.in_memory(open_dataset(dataset).read("train")), 0.2, 0)
+    validation = Split(held.held, held.labels)
     assert len(validation.labels) == round(0.2 * 1437)
     assert accuracy(tmp_path / "model", validation) == pytest.approx(history[best]["validation_accuracy"], abs=0.004)
 

@@ -17,6 +17,13 @@ def write_parameter(path: Path | None, value: str | int | float | bool) -> None:
         partial.write_text(str(value).lower() if isinstance(value, bool) else str(value))
 
 
+def artifact_uri(executor_input: str, name: str) -> str:
+    """Where KFP 2 keeps an output artifact, as others reach it; empty outside KFP 2."""
+    if not executor_input or executor_input.startswith("{{"):
+        return ""
+    return json.loads(executor_input)["outputs"]["artifacts"][name]["artifacts"][0]["uri"]
+
+
 def record_artifacts(executor_input: str, metadata: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Tell KFP 2 about the step's output artifacts; does nothing outside KFP 2.
 

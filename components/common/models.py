@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from components.common.cli import BadInput
 from components.common.native_logs import muted_native_logs
+from components.common.parallel import processors
 
 if TYPE_CHECKING:
     import numpy as np
 
 CARD = "model.json"
 SAVED_MODEL = "1"
+KERAS_MODEL = "model.keras"
 LITERT_MODEL = "model.tflite"
 
 
@@ -45,7 +47,7 @@ def read_card(model: Path) -> dict[str, Any]:
         BadInput: it is no model folder of ours.
     """
     if not (model / SAVED_MODEL / "saved_model.pb").is_file():
-        received = "a folder without" if model.is_dir() else "nothing at that path"
+        received = "a folder without" if model.is_dir() else "a file" if model.exists() else "nothing at that path"
         raise BadInput(
             f"{model}: expected a model folder with 1/saved_model.pb, received {received}; "
             "pass the folder that train wrote"
@@ -71,9 +73,14 @@ class LiteRTClassifier:
     def __init__(self, path: Path) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        with muted_native_logs():
-            self._interpreter = Interpreter(str(path), num_threads=processors())
-            self._interpreter.allocate_tensors()
+        try:
+            with muted_native_logs():
+                self._interpreter = Interpreter(str(path), num_threads=processors())
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"{path}: expected a LiteRT model, received a damaged or other file ({error}); train it again"
+            ) from None
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
         self._batch = 0
@@ -144,13 +151,3 @@ def import_tensorflow(path: Path) -> None:
             f"{path}: expected {LITERT_MODEL}, received a model without it, which needs TensorFlow; "
             "use the image whose tag ends in -tf, or install tensorflow"
         ) from None
-
-
-def processors() -> int:
-    """Processors this process may use: a container's CPU quota, rounded up, where one is set; else its affinity."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allowed, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        return allowed

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -12,6 +12,8 @@ import click
 from components.common.cli import say
 
 SECONDS_BETWEEN_LINES = 5.0
+BAR = 24
+"""Characters."""
 
 
 class Advance(Protocol):
@@ -20,12 +22,41 @@ class Advance(Protocol):
     def __call__(self, count: int) -> None: ...
 
 
+class Meter:
+    """Shows how far a step is: a bar on a terminal, which the next line replaces, or a line now and then in a log."""
+
+    def __init__(self, step_name: str, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
+        self._step_name = step_name
+        self._terminal = sys.stderr.isatty()
+        self._pause = 0.1 if self._terminal else seconds_between_lines
+        self._last = time.monotonic()
+
+    def show(self, share: float, text: Callable[[], str]) -> None:
+        """Say it, if it is time to; `share`: 0 to 1, of what is to be done."""
+        now = time.monotonic()
+        if now - self._last < self._pause:
+            return
+        self._last = now
+        if self._terminal:
+            filled = int(BAR * min(1, share))
+            bar = "█" * filled + "░" * (BAR - filled)
+            click.echo(f"\r\033[K{self._step_name:<9} {bar}  {text()}", err=True, nl=False)
+        else:
+            say(self._step_name, text())
+
+    def clear(self) -> None:
+        """Take the bar away, for a line to take its place."""
+        self._last = time.monotonic()
+        if self._terminal:
+            click.echo("\r\033[K", err=True, nl=False)
+
+
 @contextmanager
 def transfer(step_name: str, total: int | None) -> Iterator[Advance]:
     """Show the progress of a transfer of `total` bytes (None: not known), and a closing line with size and rate."""
-    started = last = time.monotonic()
+    started = time.monotonic()
     done = 0
-    terminal = sys.stderr.isatty()
+    meter = Meter(step_name)
     counting = threading.Lock()  # several threads may advance
 
     def line() -> str:
@@ -35,24 +66,15 @@ def transfer(step_name: str, total: int | None) -> Iterator[Advance]:
         return f"{readable_size(done, like=total)} / {readable_size(total)}  {min(100, 100 * done // total)} %  {rate}"
 
     def advance(count: int) -> None:
-        nonlocal done, last
+        nonlocal done
         with counting:
             done += count
-            now = time.monotonic()
-            if now - last < (0.1 if terminal else SECONDS_BETWEEN_LINES):
-                return
-            last = now
-        if terminal:
-            filled = int(24 * done / total) if total else 0
-            click.echo(f"\r\033[K{step_name:<9} {'█' * filled}{'░' * (24 - filled)}  {line()}", err=True, nl=False)
-        else:
-            say(step_name, line())
+            meter.show(done / total if total else 0, line)
 
     try:
         yield advance
     finally:
-        if terminal:
-            click.echo("\r\033[K", err=True, nl=False)
+        meter.clear()
     say(step_name, line())
 
 

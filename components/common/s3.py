@@ -16,6 +16,7 @@ from components.common.cli import BadInput
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
+_SMALL_BODY = 65_536  # bytes; fits what a connection buffers, so that an early refusal is still read
 _NOT_FOUND = (FileNotFoundError, "there is no such object")
 _NO_BUCKET = (FileNotFoundError, "there is no such bucket")
 _REFUSED = (PermissionError, "the store refuses access with the key in AWS_ACCESS_KEY_ID; check it and what it may do")
@@ -94,7 +95,7 @@ def client(environment: Mapping[str, str] | None = None) -> "BaseClient":
         settings["proxies"] = {}  # a company's proxy cannot reach it
     try:
         with s3_errors("the object store"):
-            return boto3.client(
+            made = boto3.client(
                 "s3",
                 endpoint_url=endpoint,
                 aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
@@ -106,6 +107,17 @@ def client(environment: Mapping[str, str] | None = None) -> "BaseClient":
         raise BadInput(
             f"AWS_ENDPOINT_URL: expected http(s)://host[:port], received something else ({error})"
         ) from error
+    made.meta.events.register_last("before-call.s3", _send_small_bodies_at_once)
+    return made
+
+
+def _send_small_bodies_at_once(params: dict[str, Any], **_: Any) -> None:
+    """Leave `Expect: 100-continue` out, for which a store answers twice, where there is little to send in vain."""
+    from botocore.utils import determine_content_length
+
+    length = determine_content_length(params["body"])
+    if length is not None and length <= _SMALL_BODY:
+        params["headers"].pop("Expect", None)
 
 
 def _is_this_machine(endpoint: str | None) -> bool:

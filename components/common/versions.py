@@ -91,6 +91,26 @@ def find(uri: str) -> Version:
     return _published(LocalFolder(folder))
 
 
+def choose(uri: str, option: str) -> Version | None:
+    """Look up the version that a person means, without fetching it; None: none is published there yet.
+
+    Args:
+        uri: `s3://bucket/name/` for the newest version, `s3://bucket/name/version/`, or what else `find` takes.
+        option: Which option named it, for messages.
+
+    Raises:
+        BadInput: there is no version at that place.
+    """
+    if not uri.startswith("s3://"):
+        return find(uri)
+    from components.common import s3
+
+    *name, last = s3.parse_uri(uri)[1].rstrip("/").split("/")
+    if not (name or last):
+        raise BadInput(f"{option}: expected s3://bucket/name/ or s3://bucket/name/version/, received {uri!r}")
+    return find(uri) if name and last.isdigit() else newest(uri)
+
+
 def newest(uri: str) -> Version | None:
     """The newest published version of a model, without fetching it; None: there is none yet.
 

@@ -5,89 +5,194 @@ from typing import Any
 
 import click
 
-from components.common.cli import executor_input, leave_at_once, say, step
+from components.common.cli import executor_input, leave_at_once, say, section, step
+
+FOLDER = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path)
+
+SECONDS_BETWEEN_LINES = 60.0
+"""Of a long epoch, in a log."""
+
+data = section("Data")
+network = section("Network")
+training = section("Training")
+about = section("Model card")
+output = section("Outputs")
 
 
 @step
-@click.option(
+@data(
     "--dataset",
     required=True,
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     help="Data set folder, as download writes it.",
 )
-@click.option(
-    "--architecture",
-    default="dense",
-    help="Network: dense (one hidden layer of 128 units), cnn (two convolutions), squeezenet, resnet18 or resnet34.",
+@data(
+    "--image-size",
+    default="",
+    metavar="HxW",
+    help="Height and width in pixels that every image is brought to, as 64x96, or 64 for both; empty: none, all have "
+    "one size.",
 )
-@click.option("--epochs", default=5, help="Passes over the training split, at least 1.")
-@click.option("--batch-size", default=128, help="Images per optimizer step, at least 1.")
-@click.option("--learning-rate", default=0.001, help="Step size of the optimizer, above 0.")
-@click.option("--seed", default=0, help="Seed of the initial weights and of the order of the images.")
-@click.option("--optimizer", default="adam", help="Optimizer: adam, adamw, rmsprop or sgd (with momentum 0.9).")
-@click.option(
-    "--schedule",
-    default="constant",
-    help="Learning rate over the training: constant, or cosine (falling to zero).",
+@data(
+    "--on-corrupt",
+    default="fail",
+    metavar="fail|skip",
+    help="What damaged images do: fail, which names the first, or skip, which leaves them out and counts them.",
 )
-@click.option(
-    "--warmup",
-    default=0.0,
-    help="Share of the training in which the learning rate rises from zero, 0 to 1.",
-)
-@click.option(
+@data(
     "--validation-split",
     default=0.0,
     help="Share of the training split to validate on, 0 to 1; 0: the data set's split 'validation', if it has one.",
 )
-@click.option(
+@data(
+    "--memory-budget",
+    default=0,
+    metavar="MB",
+    help="Memory that images may take, in MB; what does not fit is read from disk as training goes on, with the same "
+    "result. 0: half of what is free.",
+)
+@network(
+    "--architecture",
+    default="dense",
+    help="Network: dense (one hidden layer of 128 units), cnn (two convolutions), squeezenet, resnet18 or resnet34.",
+)
+@network(
+    "--model-config",
+    default="",
+    help="A network of your own in place of --architecture, as model.to_json() of Keras writes it: a file, an s3:// "
+    "URI, or the JSON itself. It gets pixels of 0 to 1, or of 0 to 255 where it has a layer Rescaling or "
+    "Normalization, and ends in a number for each class, logits or softmax.",
+)
+@network(
+    "--base-model",
+    default="",
+    help="A trained model to go on from, in place of --architecture: s3://bucket/name/ for its newest published "
+    "version, s3://bucket/name/version/, a model folder or a .keras file. For other classes it gets a new last layer.",
+)
+@training("--epochs", default=5, help="Passes over the training split, at least 1.")
+@training("--batch-size", default=128, help="Images per optimizer step, at least 1.")
+@training("--learning-rate", default=0.001, help="Step size of the optimizer, above 0.")
+@training("--seed", default=0, help="Seed of the initial weights and of the order of the images.")
+@training("--optimizer", default="adam", help="Optimizer: adam, adamw, rmsprop or sgd (with momentum 0.9).")
+@training(
+    "--schedule",
+    default="constant",
+    help="Learning rate over the training: constant, or cosine (falling to zero).",
+)
+@training(
+    "--warmup",
+    default=0.0,
+    help="Share of the training in which the learning rate rises from zero, 0 to 1.",
+)
+@training(
     "--early-stopping",
     default=0,
     help="Epochs without a better validation loss after which training stops, with the best weights; 0: never.",
 )
-@click.option(
+@training(
     "--balance-classes",
     type=bool,
     default=False,
     help="Whether rare classes count as much as frequent ones.",
 )
-@click.option(
+@training(
     "--augmentation",
     default="",
     help="Random changes of the training images, comma-separated: shift, rotation, flip; empty: none.",
 )
-@click.option(
-    "--model",
-    required=True,
+@about("--intended-use", default="", help="What the model is for, and what it is not for.")
+@about("--limitations", default="", help="Where it is known or likely to fail.")
+@about("--owner", default="", help="Who answers for it, and how to reach them.")
+@about("--licence", default="", help="Its licence, as an SPDX identifier or in words.")
+@output("--model", required=True, metavar="FOLDER", type=FOLDER, help="Folder to write the model into.")
+@output("--model-card", metavar="FILE", type=FILE, help="File to write the model card into, as Markdown.")
+@output(
+    "--tensorboard",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Folder to write the model into.",
+    type=FOLDER,
+    help="Folder to write event files for TensorBoard into, after every epoch.",
+)
+@output(
+    "--mlpipeline-ui-metadata",
+    metavar="FILE",
+    type=FILE,
+    help="File to write the views into, as the KFP UI reads them.",
 )
 @executor_input
-def main(dataset: Path, model: Path, executor_input: str, **chosen: Any) -> None:
+def main(
+    dataset: Path,
+    model: Path,
+    model_card: Path | None,
+    tensorboard: Path | None,
+    mlpipeline_ui_metadata: Path | None,
+    intended_use: str,
+    limitations: str,
+    owner: str,
+    licence: str,
+    memory_budget: int,
+    executor_input: str,
+    **chosen: Any,
+) -> None:
     """Train an image classifier on the training split of a data set.
 
     The data set is a TFDS-prepared folder, an .npz with x_train, y_train, x_test, y_test, IDX files, or folders
     train/<label>/*.png. Image size, channels and classes are read from it.
 
     The model folder holds 1/ (SavedModel, for TensorFlow Serving and KServe), model.keras, model.tflite (the same
-    weights for LiteRT, its answers checked) and model.json (the card, with loss and accuracy of every epoch). The model
-    takes raw pixels, 0 to 255; scaling is inside.
+    weights for LiteRT, its answers checked), model.json (the card, with loss and accuracy of every epoch) and README.md
+    (the card for people). The model takes raw pixels, 0 to 255; scaling is inside.
 
     A training that was killed goes on after its last whole epoch when the same command is given again. The same seed on
     the same machine gives the same weights.
 
+    All GPUs of the machine are used. Where TF_CONFIG names several workers, as Kubeflow's Trainer sets it, each takes
+    its share of every batch, and the chief writes the model.
+
     \b
-    Example:
+    Examples:
       python -m components.train --dataset runs/latest/download/dataset --architecture cnn --model my-model
+      python -m components.train --dataset my-images --image-size 64 --validation-split 0.1 --early-stopping 3 \\
+        --epochs 50 --architecture resnet18 --augmentation shift,flip --tensorboard logs --model my-model
+      python -m components.train --dataset new-images --base-model s3://models/mnist/ --learning-rate 0.0002 \\
+        --model better-model
+      python -m components.train --dataset my-images --model-config my-network.json --model my-model
     """
+    from components.common.progress import Meter
+    from components.train.card import README, About
     from components.train.hyperparameters import Hyperparameters
     from components.train.run import train
 
-    card = train(dataset, Hyperparameters(**chosen), model, lambda line: say("train", line))
-    from components.common.kfp_outputs import record_artifacts
+    hyperparameters = Hyperparameters(**chosen)
+    meter = Meter("train", SECONDS_BETWEEN_LINES)
 
+    def tell(line: str) -> None:
+        meter.clear()
+        say("train", line)
+
+    def show(epoch: int, share: float, loss: float) -> None:
+        meter.show(share, lambda: f"epoch {epoch}/{hyperparameters.epochs}  {100 * share:.0f} %  loss {loss:.4f}")
+
+    card = train(
+        dataset,
+        hyperparameters,
+        model,
+        tell,
+        show,
+        memory_budget,
+        about=About(intended_use, limitations, owner, licence),
+        tensorboard=tensorboard,
+    )
+    if card is None:
+        return  # the chief of several workers writes
+    from components.common.files import write_text
+    from components.common.kfp_outputs import artifact_uri, record_artifacts
+    from components.train.kfp_views import views
+
+    text = (model / README).read_text(encoding="utf-8")
+    write_text(model_card, text)
+    write_text(mlpipeline_ui_metadata, views(text, artifact_uri(executor_input, "tensorboard") if tensorboard else ""))
     last = card["history"][-1]
     record_artifacts(
         executor_input,

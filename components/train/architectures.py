@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def build(architecture: str, image_shape: tuple[int, int, int], classes: int) ->
 
     Returns:
         A Keras model from float32 images (batch, height, width, channels), 0 to 255, to probabilities (batch, classes).
-        Pixels are scaled inside, so that a client cannot get it wrong. The softmax is a layer of its own: training
-        takes the logits before it, which is the numerically stable way.
+        Pixels are scaled inside, so that a client cannot get it wrong. The last layer is the softmax, `probabilities`:
+        training takes the logits before it, which is the numerically stable way.
     """
     import keras
 
@@ -32,6 +32,14 @@ def build(architecture: str, image_shape: tuple[int, int, int], classes: int) ->
     features = ARCHITECTURES[architecture](scaled)
     logits = keras.layers.Dense(classes, name="logits")(features)
     return keras.Model(image, keras.layers.Softmax(name="probabilities")(logits), name=architecture)
+
+
+def every_layer(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers of a model and of those inside it."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from every_layer(layer)
 
 
 def dense(images: keras.KerasTensor) -> keras.KerasTensor:

@@ -27,15 +27,17 @@ class State:
 class Checkpoint:
     """One file beside a model folder that is still to come: `.<name>.checkpoint.npz`."""
 
-    def __init__(self, output: Path, **identity: Any) -> None:
+    def __init__(self, output: Path, chief: bool = True, **identity: Any) -> None:
         """Name the checkpoint of an output.
 
         Args:
             output: The model folder to come.
+            chief: Whether this process writes it; of several workers one does.
             identity: All that must be equal for a run to go on with it: hyper-parameters, data set.
         """
         self.path = output.with_name(f".{output.name}.checkpoint.npz")
-        self._identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self._chief = chief
+        self.identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def load(self) -> State | None:
         """What an earlier run left; None when there is none, it was another training's, or it is damaged."""
@@ -44,7 +46,7 @@ class Checkpoint:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
                 told = json.loads(str(arrays["told"]))
-                if told["identity"] != self._identity:
+                if told["identity"] != self.identity:
                     return None
                 variables = [arrays[f"variable_{index}"] for index in range(told["variables"])]
                 best = [arrays[f"best_{index}"] for index in range(told["best"])]
@@ -54,10 +56,12 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         """Replace the checkpoint."""
+        if not self._chief:
+            return
         import numpy as np
 
         counts = {"variables": len(state.variables), "best": len(state.best)}
-        told = json.dumps({"identity": self._identity, "history": state.history, **counts})
+        told = json.dumps({"identity": self.identity, "history": state.history, **counts})
         arrays = {f"variable_{index}": value for index, value in enumerate(state.variables)}
         arrays |= {f"best_{index}": value for index, value in enumerate(state.best)}
         with atomic_file(self.path) as partial, partial.open("wb") as file:

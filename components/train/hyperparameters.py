@@ -1,6 +1,7 @@
 """What the caller of the train step chooses."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from components.common.cli import BadInput
@@ -9,6 +10,7 @@ from components.train.architectures import ARCHITECTURES
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("shift", "rotation", "flip")
+ON_CORRUPT = ("fail", "skip")
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,21 @@ class Hyperparameters:
     early_stopping: int = 0
     balance_classes: bool = False
     augmentation: str = ""
+    model_config: str = ""
+    base_model: str = ""
+    image_size: str = ""
+    on_corrupt: str = "fail"
 
     def __post_init__(self) -> None:
         _one_of("--architecture", self.architecture, ARCHITECTURES)
         _one_of("--optimizer", self.optimizer, OPTIMIZERS)
         _one_of("--schedule", self.schedule, SCHEDULES)
+        _one_of("--on-corrupt", self.on_corrupt, ON_CORRUPT)
+        if self.image_size and not self.size:
+            raise BadInput(
+                f"--image-size: expected a height and width in pixels, such as 64x96, or one number for both, received "
+                f"{self.image_size!r}; leave it out where all images have one size"
+            )
         for kind in self.augmentations:
             _one_of("--augmentation", kind, AUGMENTATIONS)
         for option, value, least in (
@@ -48,6 +60,12 @@ class Hyperparameters:
         for option, share in (("--warmup", self.warmup), ("--validation-split", self.validation_split)):
             if not 0 <= share < 1:
                 raise BadInput(f"{option}: expected a share of at least 0 and below 1, received {share}; try 0.1")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that images are brought to, in pixels; None: they stay as they are."""
+        found = re.fullmatch(r"\s*([1-9]\d{0,4})(?:\s*[xX]\s*([1-9]\d{0,4}))?\s*", self.image_size)
+        return (int(found[1]), int(found[2] or found[1])) if found else None
 
     @property
     def augmentations(self) -> list[str]:

@@ -1,88 +1,159 @@
 """From a data set folder to a model folder."""
 
 import json
-import os
 import platform
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, Split, open_dataset
+from components.common.datasets import ImageDataset, open_dataset
 from components.common.files import atomic_folder, check_output
-from components.common.models import CARD, processors
+from components.common.models import CARD
 from components.common.native_logs import muted_native_logs
+from components.common.progress import readable_size
+from components.train.card import README, About, markdown
 from components.train.checkpoint import Checkpoint
+from components.train.devices import Cluster
+from components.train.event_files import EventFiles
+from components.train.feed import Examples, budget_in_bytes, bytes_in_memory
 from components.train.hyperparameters import Hyperparameters
+from components.train.origin import origin_of
+from components.train.start import import_tensorflow, read_ahead
 
 if TYPE_CHECKING:
-    from components.train.training import Epoch
+    from components.train.training import Epoch, Progress
 
 
-def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def train(
+    folder: Path,
+    chosen: Hyperparameters,
+    output: Path,
+    say: Callable[[str], None],
+    on_progress: "Progress" = lambda epoch, share, loss: None,
+    memory_budget: int = 0,
+    about: About = About(),  # noqa: B008 (it never changes)
+    tensorboard: Path | None = None,
+) -> dict[str, Any] | None:
     """Train on the training split of a data set and write the model folder.
 
     A run that was killed goes on after its last whole epoch when it is started again with the same data set,
-    hyper-parameters and output.
+    hyper-parameters and output. Where `TF_CONFIG` names several workers, each trains on its share of every batch, and
+    the chief writes.
 
     Args:
         folder: Data set folder.
         chosen: Hyper-parameters.
         output: Where the model folder is to appear.
         say: Told what happens, a line at a time.
+        on_progress: Told how far it is within an epoch.
+        memory_budget: Megabytes that images may take; more are read from disk while training goes on. 0: half of the
+            memory that is free.
+        about: What only people know of the model, for the card.
+        tensorboard: Folder for event files; None: none are written.
 
     Returns:
-        The card, as written to `model.json`.
+        The card, as written to `model.json`; None from a worker that is not the chief.
 
     Raises:
         BadInput: no data set, a damaged one, only one class in it, nothing to validate on where it is needed, or a loss
             that is no longer a number.
     """
     check_output(output, marker=CARD)
-    dataset = open_dataset(folder)
-    split = dataset.read("train")
-    if len(dataset.class_names) < 2 or split.labels.min() == split.labels.max():
-        raise BadInput(f"{folder}: expected at least two classes in the training split, received one; add examples")
+    if tensorboard and tensorboard.resolve().is_relative_to(output.resolve()):
+        raise BadInput(f"--tensorboard: expected a folder outside of {output}, received {tensorboard}; name another")
+    origin = origin_of(chosen)
+    cluster = Cluster.from_environment()
+    dataset = open_dataset(folder, chosen.size, chosen.on_corrupt)
+    needed, budget = bytes_in_memory(dataset, "train"), budget_in_bytes(memory_budget)
     height, width, channels = dataset.image_shape
     say(
-        f"{dataset.name}: {len(split.labels):,} images of {width} x {height} x {channels}, "
-        f"{len(dataset.class_names)} classes; {chosen.architecture}, {chosen.epochs} epochs"
+        f"{dataset.name}: {dataset.counts.get('train', 0):,} images of {width} x {height} x {channels}, "
+        f"{len(dataset.class_names)} classes; {origin.name}, {chosen.epochs} epochs"
     )
-    described = describe(folder, dataset)
-    checkpoint = Checkpoint(output, chosen=asdict(chosen), dataset=described, classes=dataset.class_names)
-
-    _import_tensorflow()
+    reading = read_ahead(dataset, "train") if needed <= budget and cluster.workers == 1 else None
+    if cluster.workers > 1:
+        say(f"one of {cluster.workers} workers{', the chief' if cluster.chief else ''}; waiting for all of them")
+    import_tensorflow()
     import keras
+    import tensorflow as tf
 
-    from components.train import architectures, saving, training
+    from components.train import devices, saving, training
 
-    learn, validation = _validation(dataset, split, chosen)
+    with muted_native_logs():
+        spread = devices.strategy(cluster)
+    if cluster.workers > 1:  # all take their steps in the same portions
+        budget = int(min(devices.told_by_all(spread, budget)))
+    if needed > budget:
+        say(f"{readable_size(needed)} of images are read as they are needed, {readable_size(budget)} at a time")
+        examples = Examples.on_disk(dataset, "train", budget)
+    else:
+        dataset, split = reading() if reading else (dataset, dataset.read("train"))
+        examples = Examples.in_memory(split)
+    if len(dataset.class_names) < 2 or examples.labels.min() == examples.labels.max():
+        raise BadInput(f"{folder}: expected at least two classes in the training split, received one; add examples")
+    described, hyperparameters = describe(folder, dataset), _given(chosen, origin.described)
+    checkpoint = Checkpoint(
+        output, cluster.chief, chosen=hyperparameters, dataset=described, classes=dataset.class_names
+    )
+    learn, validation = _validation(dataset, examples, chosen, budget)
+    if dataset.skipped:
+        say(dataset.told_skipped())
     keras.utils.set_random_seed(chosen.seed)
-    model = architectures.build(chosen.architecture, dataset.image_shape, len(dataset.class_names))
+    with spread.scope():
+        model = origin.build(dataset.image_shape, dataset.class_names, say)
     if state := checkpoint.load():
         say(f"going on after epoch {len(state.history)}, which an earlier run reached")
-    history = training.fit(model, learn, validation, chosen, checkpoint, lambda epoch: say(_line(epoch, chosen.epochs)))
+    events = None
+    if tensorboard and cluster.chief:
+        events = EventFiles(tensorboard, [training.Epoch(**epoch) for epoch in state.history] if state else [])
+
+    def on_epoch(epoch: "Epoch") -> None:
+        say(_line(epoch, chosen.epochs))
+        if events:
+            events.add(epoch)
+
+    try:
+        history = training.fit(model, learn, validation, chosen, checkpoint, on_epoch, on_progress, spread)
+    except tf.errors.OpError as error:
+        if cluster.workers == 1:
+            raise
+        raise RuntimeError(
+            f"expected all {cluster.workers} workers until the end, one was lost ({type(error).__name__}); start all "
+            "of them again, and training goes on after its last whole epoch"
+        ) from error
     if chosen.early_stopping:
         kept = training.best_epoch(history)
         say(f"keeping the weights of epoch {kept.epoch}, with validation loss {kept.validation_loss:.4f}")
+    weights = model.get_weights()  # by all workers: some variables are means over them
+    if not cluster.chief:
+        say("done; the chief writes the model")
+        devices.wait_for_all(spread)
+        return None
+    if spread.num_replicas_in_sync > 1:
+        model = devices.plain_copy(model, weights)
     card = {
         "format": 1,
-        "architecture": chosen.architecture,
-        "input": {"shape": list(dataset.image_shape), "range": [0, 255]},
+        "architecture": model.name,
+        "about": about.said(),
+        "input": {"shape": list(dataset.image_shape), "range": [0, 255], **({"resized": True} if chosen.size else {})},
         "classes": dataset.class_names,
-        "hyperparameters": asdict(chosen),
+        "hyperparameters": hyperparameters,
         "dataset": {
             **described,
-            "train_counts": [int((split.labels == index).sum()) for index in range(len(dataset.class_names))],
+            **({"skipped": len(dataset.skipped)} if dataset.skipped else {}),
+            "train_counts": [int((examples.labels == index).sum()) for index in range(len(dataset.class_names))],
         },
         "history": [{key: value for key, value in asdict(epoch).items() if value is not None} for epoch in history],
         "libraries": _versions(),
     }
     with atomic_folder(output, marker=CARD) as partial:
-        card = saving.write_model(model, partial, card, samples=split.images[:256])
+        card = saving.write_model(model, partial, card, examples.some(256))
+        (partial / README).write_text(markdown(card), encoding="utf-8")
     checkpoint.remove()
+    if cluster.workers > 1:
+        devices.wait_for_all(spread)
     litert = card["litert"]
     checked = "model.tflite answers as the SavedModel does"
     say(
@@ -92,28 +163,28 @@ def train(folder: Path, chosen: Hyperparameters, output: Path, say: Callable[[st
     return card
 
 
-def _import_tensorflow() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with muted_native_logs():
-        import tensorflow as tf
-
-        with suppress(RuntimeError):  # a notebook may have used TensorFlow before; then it stays as it is
-            tf.config.threading.set_intra_op_parallelism_threads(processors())  # the container's, not the host's
-        tf.config.list_logical_devices()  # they are set up, and talked about, when first asked for
-
-
-def _validation(dataset: ImageDataset, split: Split, chosen: Hyperparameters) -> tuple[Split, Split | None]:
+def _validation(
+    dataset: ImageDataset, examples: Examples, chosen: Hyperparameters, budget: int
+) -> tuple[Examples, Examples | None]:
     """What to learn from and what to validate on: a share of the training split, or the data set's own `validation`."""
     from components.train.training import hold_out
 
     if not chosen.validation_split and dataset.counts.get("validation"):
-        return split, dataset.read("validation")
+        if examples.held is None:
+            return examples, Examples.on_disk(dataset, "validation", budget)
+        return examples, Examples.in_memory(dataset.read("validation"))
     if chosen.early_stopping and not chosen.validation_split:
         raise BadInput(
             f"--early-stopping: expected a split 'validation' in {dataset.folder} or --validation-split above 0, "
             "received neither; try --validation-split 0.1"
         )
-    return hold_out(split, chosen.validation_split, chosen.seed)
+    return hold_out(examples, chosen.validation_split, chosen.seed)
+
+
+def _given(chosen: Hyperparameters, origin: dict[str, str]) -> dict[str, Any]:
+    """The hyper-parameters that were given, and what the network comes from, as the card tells them."""
+    replaced = ("architecture", "model_config", "base_model")
+    return origin | {name: value for name, value in asdict(chosen).items() if value != "" and name not in replaced}
 
 
 def _line(epoch: "Epoch", epochs: int) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.common.models import CARD, LITERT_MODEL, SAVED_MODEL, LiteRTClassifier
+from components.common.models import CARD, KERAS_MODEL, LITERT_MODEL, SAVED_MODEL, LiteRTClassifier
 
 if TYPE_CHECKING:
     import keras
@@ -33,13 +34,26 @@ def write_model(model: keras.Model, folder: Path, card: dict[str, Any], samples:
     import tensorflow as tf
 
     try:
-        model.save(folder / "model.keras")
-        model.export(folder / SAVED_MODEL, verbose=False)
+        model.save(folder / KERAS_MODEL)
+        _export(model, folder / SAVED_MODEL)
     except tf.errors.ResourceExhaustedError as error:  # TensorFlow's word for a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
     card = {**card, "parameters": model.count_params(), "litert": _write_litert(folder, samples)}
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
     return card
+
+
+def _export(model: keras.Model, folder: Path) -> None:
+    """Write the SavedModel, as `model.export` does, but with layers that change images at random (of a network of
+    somebody else's) at rest: `model.export` leaves them as they are in training."""
+    import keras
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    image = tf.TensorSpec(model.inputs[0].shape, tf.float32, name="image")
+    archive.add_endpoint("serve", lambda image: model(image, training=False), input_signature=[image])
+    archive.write_out(folder, verbose=False)
 
 
 def _write_litert(folder: Path, samples: np.ndarray) -> dict[str, Any]:
@@ -52,7 +66,9 @@ def _write_litert(folder: Path, samples: np.ndarray) -> dict[str, Any]:
     try:
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
     except Exception as error:  # the converter raises whatever its passes raise
-        return {"written": False, "reason": f"LiteRT cannot express this model: {str(error).splitlines()[0]}"}
+        missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
+        why = f"it has no operation {', '.join(missing)}" if missing else str(error).splitlines()[0][:200]
+        return {"written": False, "reason": f"LiteRT cannot express this model: {why}"}
     signature = tf.saved_model.load(saved).signatures["serving_default"]
     expected = next(iter(signature(image=tf.constant(samples, tf.float32)).values())).numpy()
     difference = float(np.abs(LiteRTClassifier(path).predict(samples) - expected).max())

@@ -1,4 +1,4 @@
-"""Train a classifier on a data set that lies in memory as one tensor."""
+"""Train a classifier: an epoch is one compiled function over images on the device."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from components.common.cli import BadInput
-from components.common.datasets import Split
 from components.train.checkpoint import Checkpoint, State
+from components.train.devices import check_agreement, share_batch_statistics, told_by_all
+from components.train.feed import Examples, Feed
 
 if TYPE_CHECKING:
     import keras
@@ -20,51 +22,63 @@ if TYPE_CHECKING:
     from components.train.hyperparameters import Hyperparameters
 
 VALIDATION_BATCH = 1000
+SECONDS_BETWEEN_TIDINGS = 0.5
+"""How often a long epoch says how far it is."""
+FIRST_STEPS = 20
+"""Of the first epoch, before it is known how many steps take so long."""
+
+
+class Progress(Protocol):
+    """Told now and then how far training is: number of the epoch, share of it that is done, mean loss so far."""
+
+    def __call__(self, epoch: int, share: float, loss: float) -> None: ...
 
 
 @dataclass(frozen=True)
 class Epoch:
     """What one pass over the training split gave: mean loss and accuracy while learning, then those of the validation
-    split (None without one), and its seconds."""
+    split (None without one), its seconds, and the learning rate at its end."""
 
     epoch: int
     loss: float
     accuracy: float
     seconds: float
+    learning_rate: float
     validation_loss: float | None = None
     validation_accuracy: float | None = None
 
 
-def hold_out(split: Split, share: float, seed: int) -> tuple[Split, Split | None]:
-    """Part a training split into one to learn from and one to validate on, which no step learns from.
+def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples | None]:
+    """Part a training split into examples to learn from and those to validate on, which no step learns from.
 
     Args:
-        split: At least two examples.
+        examples: At least two.
         share: Of the examples to validate on, at least 0 and below 1; at least one example is left on each side.
         seed: Of the choice.
     """
     import numpy as np
 
     if not share:
-        return split, None
-    count = len(split.labels)
+        return examples, None
+    count = len(examples.labels)
     held = min(max(1, round(count * share)), count - 1)
     order = np.random.default_rng(seed).permutation(count)
-    kept, validation = np.sort(order[held:]), np.sort(order[:held])
-    return Split(split.images[kept], split.labels[kept]), Split(split.images[validation], split.labels[validation])
+    return examples.subset(np.sort(order[held:])), examples.subset(np.sort(order[:held]))
 
 
 def fit(
     model: keras.Model,
-    train: Split,
-    validation: Split | None,
+    train: Examples,
+    validation: Examples | None,
     chosen: Hyperparameters,
     checkpoint: Checkpoint | None,
     on_epoch: Callable[[Epoch], None],
+    on_progress: Progress = lambda epoch, share, loss: None,
+    spread: tf.distribute.Strategy | None = None,
 ) -> list[Epoch]:
     """Minimise the cross-entropy.
 
-    An epoch is one compiled function over the images in memory. Without a Python step per batch and a queue between
+    An epoch is one compiled function over images on the device. Without a Python step per batch and a queue between
     them the dense network trains several times faster than by `Model.fit` over a tf.data pipeline; the mathematics is
     the same.
 
@@ -77,6 +91,9 @@ def fit(
         checkpoint: Written after each epoch. If it holds the state of this very training, training goes on from there
             and ends in the weights that it would have reached without a break.
         on_epoch: Called after each epoch.
+        on_progress: Called now and then within one.
+        spread: What the model was built under, when there are several devices: each takes its share of every batch, and
+            the gradients are added up.
 
     Returns:
         What each epoch gave, with those before a break.
@@ -84,16 +101,22 @@ def fit(
     Raises:
         BadInput: the loss is no longer a number.
     """
+    import keras
     import numpy as np
     import tensorflow as tf
 
+    spread = spread or tf.distribute.get_strategy()
+    replicas = spread.num_replicas_in_sync
     count = len(train.labels)
     batch = min(chosen.batch_size, count)
     steps = math.ceil(count / batch)
-    optimizer = _optimizer(chosen, steps)
-    optimizer.build(model.trainable_variables)
-    changes = _augmentation(chosen)
-    one_epoch = _epoch_function(model, optimizer, train, chosen, changes)
+    if replicas > 1:
+        share_batch_statistics(model)
+    with spread.scope():
+        optimizer = _optimizer(chosen, steps)
+        optimizer.build(model.trainable_variables)
+        changes = _augmentation(chosen)
+    one_epoch = _epoch_function(model, optimizer, train, chosen, changes, spread)
     score = _score_function(model, validation) if validation else None
 
     # seed states (dropout, augmentation) are variables too: with them a resumed training draws what it would have drawn
@@ -104,16 +127,19 @@ def fit(
         for variable, value in zip(variables, state.variables, strict=True):
             variable.assign(value)
         history, best = [Epoch(**epoch) for epoch in state.history], state.best
+    if checkpoint and replicas > 1:
+        check_agreement(spread, checkpoint.identity, len(history))
 
     while len(history) < chosen.epochs and not _stalled(history, chosen.early_stopping):
         started = time.perf_counter()
-        order = np.full(steps * batch, -1, np.int32)
-        order[:count] = np.random.default_rng([chosen.seed, len(history)]).permutation(count)
-        losses, right = one_epoch(tf.constant(order.reshape(steps, batch)))
+        number = len(history) + 1
+        order = _order(np.random.default_rng([chosen.seed, len(history)]).permutation(count), batch, replicas)
+        losses, right = one_epoch(order, partial(on_progress, number))
         scored = score() if score else {}
-        epoch = Epoch(
-            len(history) + 1, float(losses) / count, int(right) / count, time.perf_counter() - started, **scored
-        )
+        if replicas > 1:  # whether to stop, all must find the same
+            scored = {name: told_by_all(spread, value)[0] for name, value in scored.items()}
+        seconds, rate = time.perf_counter() - started, float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        epoch = Epoch(number, losses / count, right / count, seconds, rate, **scored)
         if not math.isfinite(epoch.loss):
             raise BadInput(
                 f"epoch {epoch.epoch}: expected a finite loss, received {epoch.loss}; lower --learning-rate "
@@ -139,6 +165,24 @@ def best_epoch(history: list[Epoch]) -> Epoch:
 
 def _stalled(history: list[Epoch], patience: int) -> bool:
     return bool(patience and history) and history[-1].epoch - best_epoch(history).epoch >= patience
+
+
+def _order(permutation: np.ndarray, batch: int, replicas: int) -> np.ndarray:
+    """The images of each step: int32, shape (steps, batch rounded up to a multiple of the replicas).
+
+    Where a batch is not full, others fill it up, as ~index: they count neither in the loss nor in the accuracy, but
+    batch normalisation sees a whole batch.
+    """
+    import numpy as np
+
+    count = len(permutation)
+    steps, width = math.ceil(count / batch), math.ceil(batch / replicas) * replicas
+    others = np.resize(permutation, steps * width).astype(np.int32)
+    order = ~others.reshape(steps, width)
+    flat = order[:, :batch].ravel()
+    flat[:count] = permutation
+    order[:, :batch] = flat.reshape(steps, batch)
+    return order
 
 
 def _optimizer(chosen: Hyperparameters, steps: int) -> keras.optimizers.Optimizer:
@@ -169,53 +213,93 @@ def _optimizer(chosen: Hyperparameters, steps: int) -> keras.optimizers.Optimize
 def _epoch_function(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
-    train: Split,
+    train: Examples,
     chosen: Hyperparameters,
     changes: list[keras.layers.Layer],
-) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """A compiled pass over the images in a given order.
+    spread: tf.distribute.Strategy,
+) -> Callable[[np.ndarray, Callable[[float, float], None]], tuple[float, int]]:
+    """A pass over the images in a given order.
 
-    It takes indices of images, int32 (steps, batch), -1 for none, and gives the sum of losses and the number of right
-    answers.
+    It takes the order from `_order`, and whom to tell the share that is done and the mean loss so far; it gives the sum
+    of losses and the number of right answers.
     """
     import keras
     import numpy as np
     import tensorflow as tf
 
-    logits_of = keras.Model(model.input, model.get_layer("logits").output)
-    images, labels = tf.constant(train.images), tf.constant(train.labels)
+    logits_of = keras.Model(model.input, model.layers[-1].input)
     classes = model.output_shape[-1]
     weights = np.ones(classes, np.float32)
     if chosen.balance_classes:  # as scikit-learn's "balanced": examples / (classes * examples of the class)
         weights = len(train.labels) / np.maximum(classes * np.bincount(train.labels, minlength=classes), 1)
     class_weights = tf.constant(weights, tf.float32)
+    replicas = spread.num_replicas_in_sync
 
-    @tf.function(jit_compile=_compiles_well(model) and not changes)  # XLA has no kernel for turning images
-    def one_epoch(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        losses, right = tf.constant(0.0), tf.constant(0)
-        for step in tf.range(tf.shape(order)[0]):
-            picked = order[step]
-            there = tf.cast(picked >= 0, tf.float32)  # the last batch is filled up, so that all have one shape
-            batch = tf.cast(tf.gather(images, tf.maximum(picked, 0)), tf.float32)
-            truth = tf.gather(labels, tf.maximum(picked, 0))
-            with tf.GradientTape() as tape:
-                for change in changes:
-                    batch = change(batch, training=True)
-                logits = logits_of(batch, training=True)
-                each = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits) * there
-                loss = tf.reduce_sum(each * tf.gather(class_weights, truth)) / tf.reduce_sum(there)
-            gradients = tape.gradient(loss, model.trainable_variables)
-            optimizer.apply(gradients, model.trainable_variables)
-            hit = tf.logical_and(tf.argmax(logits, 1) == truth, picked >= 0)
-            losses += tf.reduce_sum(each)
-            right += tf.reduce_sum(tf.cast(hit, tf.int32))
+    def step(images: tf.Tensor, labels: tf.Tensor, picked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One replica's share of an optimizer step: its sum of losses and number of right answers."""
+        in_batch = tf.reduce_sum(tf.cast(picked >= 0, tf.float32))
+        if replicas > 1:
+            here = tf.distribute.get_replica_context().replica_id_in_sync_group
+            picked = tf.reshape(picked, (replicas, -1))[here]
+        counts = picked >= 0
+        indices = tf.where(counts, picked, -1 - picked)
+        batch, truth = tf.cast(tf.gather(images, indices), tf.float32), tf.gather(labels, indices)
+        with tf.GradientTape() as tape:
+            for change in changes:
+                batch = change(batch, training=True)
+            logits = logits_of(batch, training=True)
+            each = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits) * tf.cast(counts, tf.float32)
+            loss = tf.reduce_sum(each * tf.gather(class_weights, truth)) / in_batch
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)  # which adds those of all replicas up
+        hit = tf.logical_and(tf.argmax(logits, 1) == truth, counts)
+        return tf.reduce_sum(each), tf.reduce_sum(tf.cast(hit, tf.int32))
+
+    @tf.function(jit_compile=_compiles_well(model) and not changes and replicas == 1)  # XLA cannot turn images
+    def take_steps(
+        part: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+        first: tf.Tensor,
+        last: tf.Tensor,
+        tally: tuple[tf.Tensor, tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels, picked = part
+        losses, right = tally
+        index = first
+        while index < last:  # not tf.range, for whose ends XLA compiles anew
+            of_replicas = spread.run(step, args=(images, labels, picked[index]))
+            lost, hit = (spread.reduce("SUM", value, axis=None) for value in of_replicas)
+            losses += lost
+            right += hit
+            index += 1
         return losses, right
+
+    feed = Feed(train, spread)
+    pace = FIRST_STEPS
+
+    def one_epoch(order: np.ndarray, on_progress: Callable[[float, float], None]) -> tuple[float, int]:
+        nonlocal pace
+        tally = tf.constant(0.0), tf.constant(0)
+        done = 0
+        for part in feed.epoch(order):
+            first = 0
+            while first < part.steps:
+                last = min(part.steps, first + pace) if replicas == 1 else part.steps
+                began = time.perf_counter()
+                tally = take_steps(
+                    (part.images, part.labels, part.picked), tf.constant(first), tf.constant(last), tally
+                )
+                losses = float(tally[0])
+                pace = max(1, int((last - first) * SECONDS_BETWEEN_TIDINGS / (time.perf_counter() - began)))
+                done += last - first
+                first = last
+                on_progress(done / len(order), losses / int((order[:done] >= 0).sum()))
+        return float(tally[0]), int(tally[1])
 
     return one_epoch
 
 
-def _score_function(model: keras.Model, split: Split) -> Callable[[], dict[str, float]]:
-    """Loss and accuracy on a split, named as in `Epoch`."""
+def _score_function(model: keras.Model, examples: Examples) -> Callable[[], dict[str, float]]:
+    """Loss and accuracy on examples that nothing is learned from, named as in `Epoch`."""
     import numpy as np
     import tensorflow as tf
 
@@ -224,12 +308,14 @@ def _score_function(model: keras.Model, split: Split) -> Callable[[], dict[str, 
         return model(tf.cast(images, tf.float32), training=False)
 
     def score() -> dict[str, float]:
-        batches = range(0, len(split.labels), VALIDATION_BATCH)
-        answers = np.concatenate([probabilities(split.images[at : at + VALIDATION_BATCH]).numpy() for at in batches])
-        of_truth = np.take_along_axis(answers, split.labels[:, None], 1)
+        count = len(examples.labels)
+        size = VALIDATION_BATCH if examples.held is not None else min(VALIDATION_BATCH, examples.at_once)
+        batches = (np.arange(at, min(at + size, count)) for at in range(0, count, size))
+        answers = np.concatenate([probabilities(examples.read(batch)).numpy() for batch in batches])
+        of_truth = np.take_along_axis(answers, examples.labels[:, None], 1)
         return {
             "validation_loss": float(-np.log(np.maximum(of_truth, 1e-7)).mean()),
-            "validation_accuracy": float((answers.argmax(1) == split.labels).mean()),
+            "validation_accuracy": float((answers.argmax(1) == examples.labels).mean()),
         }
 
     return score
@@ -248,9 +334,14 @@ def _augmentation(chosen: Hyperparameters) -> list[keras.layers.Layer]:
 
 
 def _compiles_well(model: keras.Model) -> bool:
-    """Whether XLA makes this network faster: on a GPU always; on the CPU its convolutions are 3 to 7 times slower."""
+    """Whether XLA makes this network faster: on a GPU always; on the CPU its convolutions are 3 to 7 times slower.
+
+    A network of somebody else's, which is a layer of the model, may hold what XLA has no kernel for.
+    """
     import keras
     import tensorflow as tf
 
+    if any(isinstance(layer, keras.Model) for layer in model.layers):
+        return False
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     return on_gpu or not any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)

@@ -1,0 +1,78 @@
+"""Start TensorFlow quickly, and read the images meanwhile.
+
+Of a short training most is start: importing TensorFlow takes 2 to 3 s and reading MNIST's 60,000 PNGs 0.7 s. Reading in
+a process of its own beside the import, and no garbage collection during the import, take 1 s off (docs/performance.md).
+"""
+
+import gc
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+
+from components.common.datasets import ImageDataset, Split
+from components.common.models import processors
+from components.common.native_logs import muted_native_logs
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without its talk, for as many threads as this container may use."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    gc.disable()  # an import makes objects by the million and no garbage
+    with muted_native_logs():
+        import tensorflow as tf
+
+        with suppress(RuntimeError):  # a notebook may have used TensorFlow before; then it stays as it is
+            tf.config.threading.set_intra_op_parallelism_threads(processors())  # the container's, not the host's
+        import keras
+
+        keras.Model  # noqa: B018 (an attribute is imported when it is first asked for)
+    gc.freeze()
+    gc.enable()
+
+
+def read_ahead(dataset: ImageDataset, split: str) -> Callable[[], tuple[ImageDataset, Split]]:
+    """Begin to read a split; the function given back waits for it, or raises what reading raised.
+
+    It gives the data set too, as it is after reading.
+    """
+    if sys.platform != "linux" or "tensorflow" in sys.modules:  # a process with TensorFlow's threads cannot be forked
+        return partial(_read, dataset, split)
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(receiver, sender, dataset, split), daemon=True)
+    process.start()
+    sender.close()
+
+    def result() -> tuple[ImageDataset, Split]:
+        try:
+            answer = receiver.recv()
+        except EOFError:
+            process.join()
+            raise RuntimeError(
+                f"{dataset.folder}: reading {split} was ended (exit code {process.exitcode}), as happens where memory "
+                "is short; give the step more, or lower --memory-budget"
+            ) from None
+        process.join()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return result
+
+
+def _read(dataset: ImageDataset, split: str) -> tuple[ImageDataset, Split]:
+    return dataset, dataset.read(split)
+
+
+def _send(receiver: Connection, sender: Connection, dataset: ImageDataset, split: str) -> None:
+    receiver.close()  # so that sending fails, and this process ends, when the one that waits is gone
+    try:
+        answer: object = _read(dataset, split)
+    except Exception as error:
+        answer = error
+    with suppress(BrokenPipeError):
+        sender.send(answer)

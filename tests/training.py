@@ -1,0 +1,41 @@
+"""Training in the test's own process, where TensorFlow is loaded once."""
+
+import numpy as np
+
+
+def npz(folder, images, labels):
+    """A data set folder whose splits are both these images."""
+    folder.mkdir()
+    np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return folder
+
+
+def train_here(dataset, model, say=lambda line: None, about=None, tensorboard=None, memory_budget=0, **chosen):
+    """Train in this process; the lines that it says."""
+    from components.train.card import About
+    from components.train.hyperparameters import Hyperparameters
+    from components.train.run import train
+
+    lines = []
+
+    def told(line):
+        lines.append(line)
+        say(line)
+
+    train(
+        dataset,
+        Hyperparameters(**chosen),
+        model,
+        told,
+        memory_budget=memory_budget,
+        about=about or About(),
+        tensorboard=tensorboard,
+    )
+    return "\n".join(lines)
+
+
+def weights(model):
+    """Those of a model folder."""
+    import keras
+
+    return keras.models.load_model(model / "model.keras").get_weights()
