@@ -1,6 +1,7 @@
 """Train several networks side by side, evaluate each, publish and serve the best, and tell how the run ended.
 
     python -m examples.compare_models run --data my-images.tar.gz --architectures dense,cnn,resnet18
+    python -m examples.compare_models run --data my-images.tar.gz --runner docker
     python -m examples.compare_models compile compare.yaml
 
 The networks are known when the pipeline is compiled, so each has a branch of its own: a cluster trains them at the same
@@ -14,44 +15,45 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.common.cli import BadInput, say, step_group
+from launch.options import COMPONENTS, STEPS
+from pipeline import STORE_KEYS, images_option, runner_option, s3_secret_option
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
-COMPONENTS = Path(__file__).parent.parent / "components"
 
-HOW_IT_ENDED = """
-import json, sys
-status = json.loads(sys.argv[1])
-error = (status.get("error") or {}).get("message", "")
-print("run ended:", status.get("state"), error, file=sys.stderr)
-"""
-
-
-def build(architectures: list[str]) -> "GraphComponent":
+def build(
+    architectures: list[str], s3_secret: str = "s3-credentials", images: dict[str, str] | None = None
+) -> "GraphComponent":
     """The pipeline.
 
     Args:
         architectures: Networks to compare, at least two; what train's `--architecture` takes.
+        s3_secret: Kubernetes secret with the object store's AWS_* keys; see `pipeline.build`.
+        images: By step, in place of those in component.yaml; that of select runs the exit handler as well.
     """
-    from kfp import dsl
+    from kfp import dsl, kubernetes
     from kfp.components import load_component_from_file
+
+    from examples.demo import announce
 
     def load(name: str) -> Callable[..., Any]:
         """A component that passes its defaults too: backend 2.17.0 fails on one that the task did not pass."""
         component = load_component_from_file(str(COMPONENTS / name / "component.yaml"))
         inputs = component.component_spec.inputs or {}
         defaults = {name: spec.default for name, spec in inputs.items() if spec.default is not None}
-        return lambda **given: component(**{**defaults, **given})
+
+        def step(**given: Any) -> Any:
+            task = component(**{**defaults, **given})
+            if name not in ("train", "select"):  # those that reach the store
+                kubernetes.use_secret_as_env(task, s3_secret, {key: key for key in STORE_KEYS})
+            return task.set_container_image(images[name]) if images else task
+
+        return step
 
     download, train, evaluate, select, export, serve = (
         load(name) for name in ("download", "train", "evaluate", "select", "export", "serve")
     )
-
-    @dsl.container_component
-    def announce(status: dsl.PipelineTaskFinalStatus) -> dsl.ContainerSpec:
-        """Tell how the run ended, whether well or not."""
-        return dsl.ContainerSpec("python:3.11-slim", ["python3", "-c", HOW_IT_ENDED], [status])
 
     @dsl.pipeline(name="compare-models", description="Several networks compared, the best one served.")
     def compare_models(
@@ -64,8 +66,12 @@ def build(architectures: list[str]) -> "GraphComponent":
         bucket: str = "models",
         model_name: str = "best",
         target: str = "kserve",
+        image: str = "",
     ) -> None:
-        with dsl.ExitHandler(announce()):
+        told = announce()
+        if images:
+            told.set_container_image(images["select"])
+        with dsl.ExitHandler(told):
             fetched = download(source=source)
             best = None
             for architecture in architectures:
@@ -93,53 +99,88 @@ def build(architectures: list[str]) -> "GraphComponent":
                     candidate = {"model": selected.outputs["model"], "evaluation": selected.outputs["evaluation"]}
                 best = candidate
             published = export(bucket=bucket, model_name=model_name, **best).set_caching_options(False)
-            serve(model_uri=published.outputs["model_uri"], model_name=model_name, target=target).set_caching_options(
-                False
-            )
+            serve(
+                model_uri=published.outputs["model_uri"], model_name=model_name, target=target, image=image
+            ).set_caching_options(False)
 
     return compare_models
 
 
 @step_group
 def main() -> None:
-    """Compare networks on a data set and serve the best one."""
+    """Compare networks on a data set and serve the best one.
+
+    \b
+    Examples:
+      python -m examples.compare_models run --data my-images.tar.gz --architectures dense,cnn,resnet18
+      python -m examples.compare_models compile --images dist/images.json compare.yaml
+    """
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-def architectures_option(command: Any) -> Any:
-    """The networks to compare."""
-    return click.option("--architectures", default="dense,cnn", help="Networks to compare, comma-separated.")(command)
+architectures_option = click.option(
+    "--architectures", default="dense,cnn", help="Networks to compare, comma-separated."
+)
 
 
 @main.command("compile")
 @architectures_option
+@images_option
+@s3_secret_option
 @click.argument("output", type=click.Path(path_type=Path))
-def compile_(architectures: str, output: Path) -> None:
+def compile_(architectures: str, images: Path | None, s3_secret: str, output: Path) -> None:
     """Compile for Kubeflow Pipelines into the file OUTPUT."""
     from kfp.compiler import Compiler
 
-    Compiler().compile(build(_networks(architectures)), str(output))
+    Compiler().compile(build(_networks(architectures), s3_secret, _images(images)), str(output))
 
 
 @main.command()
 @architectures_option
 @click.option("--data", required=True, help="Data set, a path or a URI.")
 @click.option("--epochs", default=5, help="Passes over the training split.")
+@click.option(
+    "--metric",
+    type=click.Choice(["accuracy", "macro_f1", "loss"]),
+    default="accuracy",
+    help="What decides which one is best.",
+)
+@runner_option
+@images_option
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
-def run(architectures: str, data: str, epochs: int, runs: Path) -> None:
-    """Run on this machine, each step as a process, and leave the best model served."""
+def run(architectures: str, data: str, epochs: int, metric: str, runner: str, images: Path | None, runs: Path) -> None:
+    """Run on this machine, each step as a process or a container, and leave the best model served."""
     from launch.laptop import run_pipeline
 
-    folder = run_pipeline(build(_networks(architectures)), data, {"epochs": epochs}, runs).folder
-    table = sorted(folder.glob("select*/comparison"))[-1]
-    click.echo(table.read_text())
+    networks = _networks(architectures)
+    chosen = _images(images or Path("dist/images.json")) if runner == "docker" else None
+    parameters = {"epochs": epochs, "metric": metric}
+    folder = run_pipeline(build(networks, images=chosen), data, parameters, runs, chosen).folder
+    last = "select" if len(networks) == 2 else f"select-{len(networks) - 1}"
+    click.echo((folder / last / "comparison").read_text())
     say("run", f"the best one answers at {(folder / 'serve' / 'endpoint').read_text()}")
 
 
 def _networks(architectures: str) -> list[str]:
-    networks = [name.strip() for name in architectures.split(",") if name.strip()]
+    networks = list(dict.fromkeys(name.strip() for name in architectures.split(",") if name.strip()))
     if len(networks) < 2:
         raise BadInput(f"--architectures: expected at least two networks, received {architectures!r}; try dense,cnn")
     return networks
+
+
+def _images(path: Path | None) -> dict[str, str] | None:
+    """The images of the steps in such a file."""
+    if path is None:
+        return None
+    from launch.images import read_images
+
+    images = read_images(path)
+    missing = [name for name in (*STEPS, "select") if name not in images]
+    if missing:
+        raise BadInput(f"--images: expected an image of {missing[0]} as well, received none; make build")
+    return images
 
 
 if __name__ == "__main__":

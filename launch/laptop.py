@@ -70,6 +70,8 @@ def run_pipeline(
     Raises:
         BadInput, RuntimeError: a step failed; its last line is part of the message.
     """
+    if parameters.get("server_image") and not images:
+        raise BadInput("--server-image: expected --runner docker with it, received process; leave it out")
     home = state_folder()
     os.environ.update(store.environment(home))
     os.environ["TRAINYARD_HOME"] = str(home.resolve())  # the steps run in folders of their own
@@ -82,10 +84,27 @@ def run_pipeline(
             raise BadInput(f"--images: expected an image of {missing[0]} as well, received none; make build")
         here = {"target": "docker", "image": images["predictor"]}
         steps = steps_as_containers(runs, images, home.resolve())
+    return run_steps(pipeline, {"source": seeded.source, **seeded.parameters, **parameters, **here}, steps, runs)
+
+
+def run_steps(
+    pipeline: "GraphComponent", parameters: dict[str, Any], steps: AbstractContextManager[PipelineRun], runs: Path
+) -> PipelineRun:
+    """Run a pipeline here; see `run_pipeline`, which does more for those that go from a data set to an endpoint.
+
+    Args:
+        pipeline: Any.
+        parameters: What it takes.
+        steps: `steps_as_processes(runs)` or `steps_as_containers(runs, images)`.
+        runs: Folder for the runs.
+
+    Raises:
+        BadInput, RuntimeError: a step failed; its last line is part of the message.
+    """
     with steps as run, contextlib.redirect_stdout(io.StringIO()) as orchestrator, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*have no effect in the current local runner")  # such as a name
         try:
-            pipeline(source=seeded.source, **{**seeded.parameters, **parameters, **here})
+            pipeline(**parameters)
         except RuntimeError as error:
             if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error

@@ -22,6 +22,7 @@ from components.evaluate.gate import Threshold, Verdict, sentence
 from components.evaluate.kfp_views import classification, v1_views
 from components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve, wilson_interval
 from components.evaluate.scoring import check_answers
+from components.evaluate.slices import by_name, measure_slices
 
 PROJECT = Path(__file__).parent.parent
 OUTPUTS = (
@@ -239,6 +240,27 @@ def test_interval_is_wilsons(right, examples):
     assert wilson_interval(right, examples) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
+def test_metrics_of_slices_are_those_of_scikit_learn_and_the_least_accurate_comes_first():
+    """Also of a slice that holds only some of the classes."""
+    from sklearn import metrics
+
+    labels, probabilities = some_scores(seed=13)
+    light = np.where(labels < 2, "dark", np.where(np.arange(500) % 3, "bright", ""))
+    slices = measure_slices({"light": light.tolist(), "camera": ["a"] * 500}, labels, probabilities)
+    assert [one.column for one in slices] == ["light"] * 3 + ["camera"]
+    assert [one.accuracy for one in slices[:3]] == sorted(one.accuracy for one in slices[:3])
+    for one in slices:
+        within = light == one.value if one.column == "light" else labels >= 0
+        truth, said = labels[within], probabilities[within].argmax(axis=1)
+        normal = probabilities[within] / probabilities[within].sum(axis=1, keepdims=True, dtype="float64")
+        assert one.examples == within.sum()
+        assert one.accuracy == pytest.approx(metrics.accuracy_score(truth, said), abs=1e-9)
+        assert one.macro_f1 == pytest.approx(metrics.f1_score(truth, said, average="macro"), abs=1e-9)
+        assert one.loss == pytest.approx(metrics.log_loss(truth, normal, labels=range(7)), abs=1e-6)
+        assert one.interval == wilson_interval(round(one.accuracy * one.examples), one.examples)
+    assert set(by_name(slices)) >= {"accuracy[light=dark]", "macro_f1[light=]", "loss[camera=a]"}
+
+
 def test_a_class_that_the_test_split_lacks_has_no_curve_and_no_score():
     labels, probabilities = some_scores(seed=6)
     absent = measure(np.where(labels == 6, 0, labels), probabilities).per_class[6]
@@ -345,6 +367,21 @@ def test_kfp_1_matrix_survives_class_names_with_commas_quotes_and_spaces():
     assert found.tolist() == metrics.confusion.tolist()
     specs = classification(metrics, names)["confusionMatrix"]["annotationSpecs"]
     assert [spec["displayName"] for spec in specs] == names
+
+
+def test_kubeflow_gets_no_confusion_matrix_that_its_metadata_store_would_refuse():
+    """That takes messages of up to 4 MB; the report has the matrix all the same."""
+    from google.protobuf import json_format, struct_pb2
+
+    for count, drawn in ((200, True), (1000, False)):
+        labels, probabilities = some_scores(seed=14, examples=2000, classes=count)
+        metrics, names = measure(labels, probabilities), [f"class number {index}" for index in range(count)]
+        metadata = classification(metrics, names)
+        assert ("confusionMatrix" in metadata) == drawn
+        assert metadata["confidenceMetrics"]
+        assert json_format.ParseDict(metadata, struct_pb2.Struct()).ByteSize() < 4_000_000
+        kinds = [one["type"] for one in v1_views(metrics, names, report="")["outputs"]]
+        assert kinds == ["confusion_matrix", "roc", "web-app"][not drawn :]
 
 
 def test_a_model_that_misses_the_bar_is_a_result_and_no_failure(dataset, model, tmp_path):
@@ -463,6 +500,120 @@ def test_somebody_elses_folder_is_never_replaced(misfits):
     assert [path.name for path in (misfits["occupied"]).rglob("*") if path.is_file()] == ["thesis.txt"]
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Photos of two classes, light and dark ones, in all sizes, and a model that was trained on them at 16 x 24."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(4)
+    for split, count in (("train", 30), ("test", 12)):
+        for name, light in (("dark", 60), ("light", 190)):
+            (folder / "data" / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = random.normal(light, 20, (*random.integers(20, 80, 2), 3)).clip(0, 255).astype("uint8")
+                Image.fromarray(pixels).save(folder / "data" / split / name / f"{index}.jpg")
+    options = [
+        "--dataset",
+        folder / "data",
+        "--model",
+        folder / "model",
+        "--image-size",
+        "16x24",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "60",
+    ]
+    command = [sys.executable, "-m", "components.train", *map(str, options)]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    return folder
+
+
+def test_a_model_of_resized_images_gets_images_of_its_size(photos, tmp_path):
+    done = evaluate(photos / "data", photos / "model", tmp_path)
+    assert done.returncode == 0, done.stderr
+    evaluation = read(tmp_path / "evaluation" / "evaluation.json")
+    assert (evaluation["examples"], evaluation["accuracy"]) == (24, 1)
+    examples = read(tmp_path / "evaluation" / "examples.json")["examples"]
+    instances = np.array([example["instance"] for example in examples], "uint8")
+    assert instances.shape == (2, 16, 24, 3)
+    brought = open_dataset(photos / "data", image_size=(16, 24)).read("test")
+    np.testing.assert_array_equal(instances, brought.images[[example["index"] for example in examples]])
+
+
+def test_images_of_other_sizes_are_refused_where_the_model_was_not_trained_so(photos, model, misfits, tmp_path):
+    done = evaluate(photos / "data", model, tmp_path / "out")
+    assert (done.returncode, "--image-size" in done.stderr) == (2, True)
+    done = evaluate(misfits["digits"], photos / "model", tmp_path / "out")
+    assert done.returncode == 2
+    assert "expected images of 16 x 24 x 3" in done.stderr
+    assert "received 16 x 24 x 1" in done.stderr
+
+
+def test_damaged_images_are_left_out_and_told_when_that_is_asked_for(photos, tmp_path):
+    shutil.copytree(photos / "data", tmp_path / "data")
+    for name in ("dark/0.jpg", "light/5.jpg"):
+        (tmp_path / "data" / "test" / name).write_bytes((tmp_path / "data" / "test" / name).read_bytes()[:300])
+    done = evaluate(tmp_path / "data", photos / "model", tmp_path / "out")
+    assert done.returncode == 2
+    assert "test/dark/0.jpg: expected a PNG or JPEG image" in done.stderr
+    done = evaluate(tmp_path / "data", photos / "model", tmp_path / "out", "--on-corrupt=skip")
+    assert done.returncode == 0, done.stderr
+    assert "evaluate  2 damaged images left out: test/dark/0.jpg, test/light/5.jpg\n" in done.stderr
+    evaluation = read(tmp_path / "out" / "evaluation" / "evaluation.json")
+    assert (evaluation["examples"], evaluation["skipped"]) == (22, ["test/dark/0.jpg", "test/light/5.jpg"])
+    assert "damaged, left out" in (tmp_path / "out" / "report").read_text()
+    done = evaluate(tmp_path / "data", photos / "model", tmp_path / "other", "--on-corrupt=ignore")
+    assert (done.returncode, "expected fail or skip, received 'ignore'" in done.stderr) == (2, True)
+
+
+def test_a_split_that_is_read_in_parts_gets_the_same_answers_to_the_last_digit(dataset, model, monkeypatch):
+    from components.evaluate import scoring
+
+    data = open_dataset(dataset)
+    whole = scoring.score(model, scoring.Examples(data))
+    monkeypatch.setattr(scoring, "PART", 100_000)
+    examples = scoring.Examples(data)
+    parts = scoring.score(model, examples)
+    assert [len(part.labels) for part in examples.parts()] == [256, 104]
+    np.testing.assert_array_equal(parts.labels, whole.labels)
+    np.testing.assert_array_equal(parts.probabilities, whole.probabilities)
+    assert parts.metrics.overall() == whole.metrics.overall()
+    some = np.array([300, 7])
+    np.testing.assert_array_equal(examples.images(some), whole.examples.images(some))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_test_split_may_be_larger_than_memory(photos, tmp_path):
+    """360 MB of large images, of which the step holds a few at a time."""
+    blank = np.zeros((1, 200, 200, 3), "uint8")
+    few, many = np.repeat(blank, 2, axis=0), np.repeat(blank, 3000, axis=0)
+    (tmp_path / "data").mkdir()
+    names = np.array(["dark", "light"])
+    labels = np.arange(3000) % 2
+    np.savez(tmp_path / "data" / "data.npz", x_train=few, y_train=names, x_test=many, y_test=names[labels])
+    program = """
+import sys
+from pathlib import Path
+from components.evaluate.__main__ import main
+
+def megabytes(name):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(name)) / 1024
+
+try:
+    main()
+finally:
+    print(megabytes("VmHWM"))
+"""
+    options = ["--dataset", tmp_path / "data", "--model", photos / "model", "--evaluation", tmp_path / "out"]
+    command = [sys.executable, "-c", program, *map(str, options)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 250
+    assert read(tmp_path / "out" / "evaluation.json")["accuracy"] == 0.5
+
+
 def test_an_earlier_evaluation_is_replaced(dataset, model, tmp_path):
     for bar, passed in (("0.99999", "false"), ("0", "true")):
         assert evaluate(dataset, model, tmp_path, "--min-accuracy", bar).returncode == 0
@@ -522,3 +673,26 @@ def test_answers_that_are_no_probabilities_are_refused_with_what_they_are():
     card = {"classes": ["a", "b"]}
     with pytest.raises(BadInput, match=r"received answers from -3 to 5 .* softmax"):
         check_answers(Path("model"), card, np.array([[5.0, -3.0], [0.5, 0.5]]))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"classes": None}, {"classes": [1, 2]}, {"input": {"shape": "28"}}, {"input": None}, {"parameters": None}],
+)
+def test_a_card_that_lacks_what_an_evaluation_needs_is_told(changed, dataset, model, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "model.json").write_text(json.dumps(read(other / "model.json") | changed))
+    done = evaluate(dataset, other, tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"{other}: expected a card model.json with architecture")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_litert_file_is_told(dataset, model, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "model.tflite").write_bytes((model / "model.tflite").read_bytes()[:5000])
+    done = evaluate(dataset, other, tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    assert f"{other / 'model.tflite'}: expected a LiteRT model" in done.stderr.splitlines()[-1]

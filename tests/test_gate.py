@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from components.evaluate.baseline import McNemar
@@ -25,7 +26,7 @@ def poor(dataset, tmp_path_factory):
 def evaluate(step, dataset, tmp_path):
     """Evaluate a model; gives how the step ended and what evaluation.json then holds."""
 
-    def run(model, **options):
+    def run(model, dataset=dataset, **options):
         given = [
             f"--{name.replace('_', '-')}={json.dumps(value) if isinstance(value, dict) else value}"
             for name, value in options.items()
@@ -62,6 +63,57 @@ def test_a_metric_that_does_not_exist_is_refused_with_those_that_do(evaluate, mo
         said = refused(evaluate(model, **{name: {"acuracy": 0.9}}, baseline=model))
         assert said.startswith(f"--{name.replace('_', '-')}: ")
         assert all(known in said for known in ("'acuracy'", "accuracy", "macro_f1", "recall[]", "0, 1, 2 ... 9"))
+
+
+@pytest.fixture(scope="module")
+def lit(digits, tmp_path_factory):
+    """The digits with columns: 5 and 8 are dark, others among the first 20 dim, the rest bright; and a file name."""
+    arrays = dict(np.load(digits))
+    folder = tmp_path_factory.mktemp("lit")
+    for split in ("train", "test"):
+        labels = arrays[f"y_{split}"]
+        dim = np.arange(len(labels)) < 20
+        arrays[f"light_{split}"] = np.where(np.isin(labels, (5, 8)), "dark", np.where(dim, "dim", "bright"))
+        arrays[f"file_{split}"] = [f"{index}.png" for index in range(len(labels))]
+    np.savez(folder / "digits.npz", **arrays)
+    return folder
+
+
+def test_a_slice_has_metrics_and_rules_of_its_own(evaluate, lit, model, poor):
+    thresholds = {"accuracy[light=dark]": 0.999, "loss[light=bright]": 2, "macro_f1[light=dark]": ">= 0.1"}
+    given = {"dataset": lit, "slice_by": "light", "thresholds": thresholds}
+    done, evaluation = evaluate(poor, **given, baseline=model, change_thresholds={"accuracy[light=dark]": 0})
+    assert done.returncode == 0, done.stderr
+    slices = {one["value"]: one for one in evaluation["slices"]}
+    assert list(slices) == sorted(slices, key=lambda value: slices[value]["accuracy"])
+    assert sum(one["examples"] for one in slices.values()) == evaluation["examples"]
+    support = {one["name"]: one["support"] for one in evaluation["classes"]}
+    right = evaluation["confusion_matrix"][5][5] + evaluation["confusion_matrix"][8][8]
+    assert slices["dark"]["examples"] == support["5"] + support["8"]
+    assert slices["dark"]["accuracy"] == pytest.approx(right / slices["dark"]["examples"])
+    rules = {rule["text"].split(" ")[0]: rule for rule in evaluation["rules"][1:]}
+    assert rules["loss[light=bright]"]["at_most"] == 2
+    (changed,) = (rule for rule in evaluation["rules"] if "baseline" in rule)
+    assert changed["value"] == slices["dark"]["accuracy"]
+    assert changed["passed"] == (changed["value"] >= changed["baseline"])
+    assert "evaluate  least accurate by light: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "said"),
+    [
+        ("slice_by", "lght", ["'lght'", "light, file"]),
+        ("slice_by", "light,file", ["at most 100 values", "360 in 'file'"]),
+        ("thresholds", {"accuracy[light=drak]": 0.9}, ["light=dark", "light=dim", "received 'accuracy[light=drak]'"]),
+    ],
+)
+def test_a_column_or_slice_that_is_not_there_is_refused_with_those_that_are(evaluate, lit, model, option, given, said):
+    line = refused(evaluate(model, **{"dataset": lit, "slice_by": "light", option: given}))
+    assert all(words in line for words in said), line
+
+
+def test_rules_on_slices_ask_for_the_column(evaluate, lit, model):
+    assert "--slice-by" in refused(evaluate(model, dataset=lit, thresholds={"accuracy[light=dark]": 0.9}))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +167,16 @@ def test_a_version_that_was_never_finished_is_no_baseline(evaluate, step, store,
     store.client.put_object(Bucket=bucket, Key="digits/2/model.json", Body=b"{}")
     _, evaluation = evaluate(model, baseline=f"s3://{bucket}/digits/")
     assert evaluation["baseline"]["name"] == f"s3://{bucket}/digits/1/"
+
+
+def test_a_published_baseline_that_cannot_be_used_is_told_by_its_uri(evaluate, step, bucket, model, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "model.tflite").write_text("no model")
+    done = step("export", "--model", other, "--bucket", bucket, "--model-name", "digits")
+    assert done.returncode == 0, done.stderr
+    line = refused(evaluate(model, baseline=f"s3://{bucket}/digits/"))
+    assert line.startswith(f"s3://{bucket}/digits/1/model.tflite: expected a LiteRT model")
 
 
 @pytest.mark.parametrize("place", ["digits", "nowhere/digits"])

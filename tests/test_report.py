@@ -6,44 +6,54 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from components.common.datasets import ImageDataset
+from components.common.datasets import ImageDataset, Options
 from components.evaluate.baseline import Baseline, McNemar
 from components.evaluate.gate import Change, Threshold, Verdict
 from components.evaluate.metrics import measure
 from components.evaluate.report import render
-from components.evaluate.scoring import Scored
+from components.evaluate.scoring import Examples, Scored
+from components.evaluate.slices import measure_slices
 
 PROJECT = Path(__file__).parent.parent
 HOSTILE = ["</script><script>document.title='owned'</script>", 'a "quoted" & <b>bold</b> name', "<img src=//evil/x>"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PHONE, DESKTOP = 360, 1180
-REPORTS = ("digits", "hostile", "two", "hundred", "perfect")
+REPORTS = ("digits", "hostile", "two", "hundred", "long", "perfect")
 
 
-class Unread(ImageDataset):
-    """A data set whose images are given."""
+class MadeUp(ImageDataset):
+    """A data set of random images."""
 
     layout = "npz"
 
-    def _read(self, split):
-        raise NotImplementedError
+    def _read(self, split, places):
+        images = np.random.default_rng(2).integers(0, 256, (self.counts[split], *self.image_shape), "uint8")
+        return images[places], self._labels(split)[places]
+
+    def _labels(self, split):
+        return np.zeros(self.counts[split], "int64")
 
 
-def report(classes, shape=(28, 28, 1), examples=600, sharpness=3.0, epochs=5, gained=None):
-    """A report on made-up answers; with `gained`, compared with a baseline that answers so many more images wrongly."""
+def report(classes, shape=(28, 28, 1), examples=600, sharpness=3.0, epochs=5, gained=None, columns=(), **history):
+    """A report on made-up answers; with `gained`, compared with a baseline that answers so many more images wrongly.
+
+    `columns` are names, each of a column that puts a handful of images apart; `history` goes into each epoch.
+    """
     random = np.random.default_rng(1)
     labels = random.integers(0, len(classes), examples)
     scores = np.exp(random.normal(size=(examples, len(classes))) + sharpness * np.eye(len(classes))[labels])
     probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype("float32")
-    course = [{"epoch": n + 1, "loss": 2 / (n + 1), "accuracy": 1 - 0.5 / (n + 1), "seconds": 9} for n in range(epochs)]
+    course = [{"loss": 2 / (n + 1), "accuracy": 1 - 0.5 / (n + 1), "seconds": 9, **history} for n in range(epochs)]
     known = {"name": "things", "layout": "npz", "source": "s3://" + "long/" * 40 + "x.npz", "sha256": "0f" * 32}
     known["train_counts"] = [10 * index for index in range(len(classes))]
     metrics = measure(labels, probabilities)
+    dataset = MadeUp(Path("things"), "things", classes, {"test": examples}, shape, Options())
     scored = Scored(
         card={
             "architecture": "cnn",
@@ -56,15 +66,17 @@ def report(classes, shape=(28, 28, 1), examples=600, sharpness=3.0, epochs=5, ga
         },
         model_sha256="a1" * 32,
         backend="LiteRT",
-        dataset=Unread(Path("things"), "things", classes, {"test": examples}, shape),
-        images=random.integers(0, 256, (examples, *shape), "uint8"),
+        dataset=dataset,
+        examples=Examples(dataset),
         labels=labels,
         probabilities=probabilities,
         metrics=metrics,
     )
     rules = [Threshold("accuracy", metrics.accuracy, 0.9)]
+    values = ["" if index < 20 else "<i>dark</i>" if index < 200 else "bright" for index in range(examples)]
+    slices = measure_slices(dict.fromkeys(columns, values), labels, probabilities)
     if gained is None:
-        return render(scored, Verdict(rules))
+        return render(scored, Verdict(rules), slices=slices)
     rules += [Change("loss", metrics.loss, metrics.loss + 0.1, 0), Threshold("recall[<cat>]", 0.5, 0.4)]
     return render(scored, Verdict(rules), Baseline("s3://models/things/3/", scored, McNemar(gained, 5)))
 
@@ -83,10 +95,11 @@ def pages(evaluation):
     """HTML of reports on the digits, and on data that is harder to show."""
     made = {
         "digits": (evaluation / "report.html").read_text(),
-        "hostile": report(HOSTILE, shape=(60, 200, 3), epochs=0),
+        "hostile": report(HOSTILE, shape=(60, 200, 3), epochs=0, columns=("light<b>", "camera")),
         "two": report(["cat", "dog"], shape=(224, 224, 4), examples=100, epochs=1, sharpness=1, gained=60),
         "hundred": report([f"species number {index}" for index in range(100)], examples=5000, epochs=100),
-        "perfect": report(["a", "b", "c"], shape=(8, 8, 2), sharpness=60, epochs=2),
+        "long": report([f"{name}_and_no_end_of_it_in_sight" for name in "abcdefghi"]),
+        "perfect": report(["a", "b", "c"], (8, 8, 2), sharpness=60, validation_loss=1.5, validation_accuracy=0.625),
     }
     assert set(made) == set(REPORTS)
     return made
@@ -141,6 +154,8 @@ def test_a_screen_reader_finds_its_way(pages, name):
     assert page.all("html")[0]["lang"] == "en"
     assert len(page.all("h1")) == 1
     assert next(tag for tag, _ in page.elements if tag in ("h1", "h2")) == "h1"
+    levels = [int(tag[1]) for tag, _ in page.elements if tag in ("h1", "h2", "h3", "h4")]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(one.get("scope") in ("row", "col") for one in page.all("th"))
     assert page.all("svg")
@@ -171,6 +186,35 @@ def test_balance_of_the_classes_and_calibration_are_drawn(pages):
     assert len(re.findall('aria-label="Precision-recall curve of [^"]+: average precision 0', page)) == 23
     assert re.search(r'aria-label="Calibration: \d+ % sure and \d+ % right', page)
     assert "Training images" in pages["digits"]  # as train counted them
+
+
+def test_slices_are_told_the_worst_first_and_small_ones_are_marked(pages):
+    page = pages["hostile"]
+    assert "<h2>Slices</h2>" in page
+    assert "<caption>light&lt;b&gt;</caption>" in page
+    told = re.findall(r'<th scope="row">([^<]+)</th><td>([\d.]+) %<small>[\d.]+ to [\d.]+</small>', page)
+    assert sorted(name for name, _ in told[:3]) == ["&lt;i&gt;dark&lt;/i&gt;", "(empty) *", "bright"]
+    assert told[:3] == told[3:] == sorted(told[:3], key=lambda one: float(one[1]))
+    assert "* marks fewer than 30 images" in page
+    assert "Slices" not in pages["digits"]
+
+
+def test_learning_curves_show_validation_where_there_was_some(pages):
+    assert (
+        'aria-label="Accuracy by epoch: 50 % after the first, 90 % after epoch 5; 62.5 % on what training held back;'
+        in (pages["perfect"])
+    )
+    assert pages["perfect"].count('class="line validation"') == 2
+    assert "held back" not in pages["digits"]
+
+
+def test_of_many_classes_the_worst_comes_first(pages):
+    table = re.search(
+        r"<caption>Metrics of each class[^<]*, the lowest F1 first</caption>.*?</table>", pages["hundred"]
+    )
+    scores = [float(score) for score in re.findall(r"(?:<td>[\d.]+</td>){2}<td>([\d.]+)</td><td>", table[0])]
+    assert len(scores) == 101
+    assert scores[:100] == sorted(scores[:100])
 
 
 # What the page looks like to the browser, measured inside a frame as narrow as a phone or as wide as a desk.

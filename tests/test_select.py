@@ -7,10 +7,12 @@ import subprocess
 import sys
 import urllib.request
 
+import numpy as np
 import pytest
 
 from components.common.models import read_card
 from tests.conftest import PROJECT, outside_aws
+from tests.test_contract import STEPS
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +103,61 @@ def test_what_cannot_be_compared_is_told_in_one_line(step, candidates, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_evaluation_of_an_older_release_is_told(step, candidates, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(candidates / "poor-evaluation", older)
+    told = json.loads((older / "evaluation.json").read_text())
+    del told["macro_f1"]
+    (older / "evaluation.json").write_text(json.dumps(told))
+    done = step("select", *pair(candidates, "good", "poor"), *outputs(tmp_path / "out"), "--evaluation-b", older)
+    assert done.returncode == 2
+    assert "train and evaluate the model again" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("kept", "received"), [(360, "360 examples for dense and others"), (300, "and 300 for dense")])
+def test_models_that_answered_other_images_are_not_compared(step, candidates, digits, tmp_path, kept, received):
+    """Also where these are as many."""
+    arrays = dict(np.load(digits))
+    order = np.random.default_rng(1).permutation(360)[:kept]
+    (tmp_path / "other").mkdir()
+    np.savez(tmp_path / "other" / "digits.npz", **arrays | {name: arrays[name][order] for name in ("x_test", "y_test")})
+    run(
+        "evaluate",
+        "--dataset",
+        tmp_path / "other",
+        "--model",
+        candidates / "poor",
+        "--evaluation",
+        tmp_path / "on-other",
+    )
+    sides = [*pair(candidates, "good", "poor"), "--evaluation-b", tmp_path / "on-other"]
+    done = step("select", *sides, *outputs(tmp_path / "out"))
+    assert done.returncode == 2
+    assert received in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--architectures", "dense, dense,"], "expected at least two networks, received 'dense, dense,'"),
+        (["--runner", "docker", "--images", "five.json"], "expected an image of select as well"),
+        (["--runner", "docker", "--images", "none.json"], "make build writes it"),
+        (["--metric", "beauty"], "'beauty' is not one of 'accuracy', 'macro_f1', 'loss'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused_before_anything_is_trained(options, words, digits, home, tmp_path):
+    (tmp_path / "five.json").write_text(json.dumps(dict.fromkeys(set(STEPS) - {"select"}, "image")))
+    done = compare("run", "--data", digits, *options, environment=home, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.fixture
 def home(tmp_path):
+    """Variables of a user whose store and endpoints are ended afterwards."""
     environment = outside_aws() | {"TRAINYARD_HOME": str(tmp_path / "state"), "PYTHONPATH": str(PROJECT)}
     yield environment
     for module in ("components.serve", "launch.store"):
@@ -117,7 +172,6 @@ def compare(*options, environment, cwd):
 @pytest.fixture(scope="module")
 def folders_of_images(digits, tmp_path_factory):
     """A data set as a team has it: a folder of PNGs for each class, 40 to learn from and 15 to test."""
-    import numpy as np
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("images") / "figures"
@@ -157,10 +211,18 @@ def test_the_exit_handler_tells_of_a_run_that_failed(folders_of_images, home, tm
 def test_it_compiles_for_a_cluster_with_a_branch_for_each_network(tmp_path):
     import yaml
 
-    options = ("compile", "--architectures", "dense,cnn,squeezenet,resnet18", tmp_path / "compare.yaml")
-    done = compare(*options, environment=outside_aws() | {"PYTHONPATH": str(PROJECT)}, cwd=tmp_path)
+    images = {name: f"registry.example.com/{name}" for name in STEPS}
+    (tmp_path / "images.json").write_text(json.dumps(images))
+    options = ("compile", "--architectures", "dense,cnn,squeezenet,resnet18", "--images", tmp_path / "images.json")
+    environment = outside_aws() | {"PYTHONPATH": str(PROJECT)}
+    done = compare(*options, "--s3-secret", "keys", tmp_path / "compare.yaml", environment=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    spec = yaml.safe_load((tmp_path / "compare.yaml").read_text())
+    spec, platform = yaml.safe_load_all((tmp_path / "compare.yaml").read_text())
+    executors = spec["deploymentSpec"]["executors"]
+    assert {one["container"]["image"] for one in executors.values()} == set(images.values())
+    keyed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert {name.split("-")[1] for name in keyed} == {"download", "evaluate", "export", "serve"}
+    assert {secret["secretName"] for one in keyed.values() for secret in one["secretAsEnv"]} == {"keys"}
     inner = next(part["dag"]["tasks"] for name, part in spec["components"].items() if "exit-handler" in name)
     assert {name for name in inner if name.startswith("train")} == {"train", "train-2", "train-3", "train-4"}
     assert sum(name.startswith("select") for name in inner) == 3

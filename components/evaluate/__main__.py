@@ -20,6 +20,11 @@ FILE = click.Path(path_type=Path)
     metavar="FOLDER",
     help="Model folder, as train writes it; a SavedModel or a .keras file needs TensorFlow.",
 )
+@click.option(
+    "--on-corrupt",
+    default="fail",
+    help="What damaged images do: fail, which names the first, or skip, which leaves them out and counts them.",
+)
 @click.option("--min-accuracy", default=0.0, help="Smallest test accuracy that passes, 0 to 1.")
 @click.option(
     "--thresholds",
@@ -27,6 +32,12 @@ FILE = click.Path(path_type=Path)
     default={},
     help='Bounds of any metrics, as {"macro_f1": 0.9, "recall[7]": 0.8, "loss": 0.2}: a number is the least that '
     'passes, for loss and calibration_error the most; ">= 0.9" and "<= 0.2" say it outright.',
+)
+@click.option(
+    "--slice-by",
+    default="",
+    help="Columns of the data set, comma-separated: the test images that share a value in one are judged for "
+    "themselves as well; in rules as accuracy[lighting=dark].",
 )
 @click.option(
     "--baseline",
@@ -80,8 +91,10 @@ FILE = click.Path(path_type=Path)
 def main(
     dataset: Path,
     model: Path,
+    on_corrupt: str,
     min_accuracy: float,
     thresholds: dict[str, Any],
+    slice_by: str,
     baseline: str,
     change_thresholds: dict[str, Any],
     evaluation: Path,
@@ -120,30 +133,37 @@ def main(
     )
 
     check_share("--min-accuracy", min_accuracy)
-    from components.common.datasets import open_dataset
     from components.common.kfp_outputs import record_artifacts, write_parameter
     from components.evaluate import kfp_views
     from components.evaluate.baseline import compare
     from components.evaluate.output import write_evaluation, write_json, write_predictions, write_text
     from components.evaluate.report import render
-    from components.evaluate.scoring import SPLIT, score
+    from components.evaluate.scoring import SPLIT, Examples, open_data, score
+    from components.evaluate.slices import by_name, measure_slices, read_columns
 
-    data = open_dataset(dataset)
-    split = data.read(SPLIT)
-    scored = score(model, data, split)
+    data = open_data(dataset, model, on_corrupt)
+    columns = read_columns(data, SPLIT, slice_by)
+    scored = score(model, Examples(data))
+    if data.skipped:
+        say("evaluate", data.told_skipped())
     result, classes = scored.metrics, scored.classes
-    values = result.by_name(classes)
+    slices = measure_slices(columns, scored.labels, scored.probabilities)
+    values = result.by_name(classes) | by_name(slices)
     rules = [Threshold("accuracy", result.accuracy, min_accuracy), *threshold_rules(thresholds, values)]
     check_names("--change-thresholds", change_thresholds, values)
-    before = compare(baseline, model, scored, split) if baseline else None
+    before = compare(baseline, model, scored) if baseline else None
     if before:
-        rules += change_rules(change_thresholds, values, before.scored and before.scored.metrics.by_name(classes))
+        earlier = None
+        if then := before.scored:
+            earlier_slices = measure_slices(columns, then.labels, then.probabilities)
+            earlier = then.metrics.by_name(classes) | by_name(earlier_slices)
+        rules += change_rules(change_thresholds, values, earlier)
     verdict = Verdict(rules)
-    page = render(scored, verdict, before)
+    page = render(scored, verdict, before, slices)
     scalars = kfp_views.scalars(result)
     classification = kfp_views.classification(result, classes)
 
-    write_evaluation(evaluation, scored, verdict, before, page)
+    write_evaluation(evaluation, scored, verdict, before, slices, page)
     write_json(metrics, scalars)
     write_json(classification_metrics, classification)
     write_text(report, page)
@@ -154,6 +174,10 @@ def main(
     write_parameter(passed, verdict.passed)
     record_artifacts(executor_input, {"metrics": scalars, "classification_metrics": classification})
 
+    for column in columns:
+        worst = next(one for one in slices if one.column == column)
+        images = f"{worst.examples:,} images" + (", too few to judge by" if worst.few else "")
+        say("evaluate", f"least accurate by {column}: {worst.value or '(empty)'} {worst.accuracy:.4f} ({images})")
     if before and before.test:
         say("evaluate", f"after {before.name}: {before.test.words}")
     low, high = result.interval

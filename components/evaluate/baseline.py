@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from components.common.cli import BadInput, say
-from components.common.datasets import Split
-from components.common.models import read_card
+from components.evaluate.opening import trained_card
 from components.evaluate.scoring import Scored, differing_classes, score, size
 
 FEW = 25
@@ -81,37 +80,36 @@ class Baseline:
     test: McNemar | None = None
 
 
-def compare(uri: str, model: Path, new: Scored, split: Split) -> Baseline:
+def compare(uri: str, model: Path, new: Scored) -> Baseline:
     """Let the baseline answer the same images.
 
     Args:
         uri: `s3://bucket/name/version/`, `s3://bucket/name/` for the newest version, or a model folder.
         model: Where the new model is.
         new: The new model, scored.
-        split: The images and labels it was scored on.
 
     Raises:
         BadInput: there is no model there, or it knows other classes or takes other images.
     """
     if not uri.startswith("s3://"):
-        return _compared(uri, Path(uri), model, new, split)
-    from components.common import s3, versions
+        return _compared(uri, Path(uri), model, new)
+    from components.common import versions
 
-    *name, last = s3.parse_uri(uri)[1].rstrip("/").split("/")
-    if not (name or last):
-        raise BadInput(f"--baseline: expected s3://bucket/name/ or s3://bucket/name/version/, received {uri!r}")
-    version = versions.find(uri) if name and last.isdigit() else versions.newest(uri)
+    version = versions.choose(uri, "--baseline")
     if version is None:
         say("evaluate", f"{uri}: no version is published there yet, nothing to compare with")
         return Baseline(uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "baseline"
         versions.fetch(version, folder)
-        return _compared(version.source.uri, folder, model, new, split)
+        try:
+            return _compared(version.source.uri, folder, model, new)
+        except BadInput as error:  # told of the place that the caller knows
+            raise BadInput(str(error).replace(str(folder), version.source.uri.rstrip("/"))) from None
 
 
-def _compared(name: str, folder: Path, model: Path, new: Scored, split: Split) -> Baseline:
-    card, ours = read_card(folder), new.card
+def _compared(name: str, folder: Path, model: Path, new: Scored) -> Baseline:
+    card, ours = trained_card(folder), new.card
     differ = differing_classes(ours["classes"], card["classes"])
     if not differ and ours["input"]["shape"] != card["input"]["shape"]:
         differ = f"images of {size(ours['input']['shape'])}", size(card["input"]["shape"])
@@ -120,7 +118,7 @@ def _compared(name: str, folder: Path, model: Path, new: Scored, split: Split) -
             f"--baseline: expected {differ[0]}, as the model in {model} knows them, received {differ[1]} in {name}; "
             "compare with a model of the same task"
         )
-    scored = score(folder, new.dataset, split)
+    scored = score(folder, new.examples)
     right, before = new.answers == new.labels, scored.answers == new.labels
     return Baseline(name, scored, McNemar(int(np.sum(right & ~before)), int(np.sum(~right & before))))
 

@@ -16,17 +16,20 @@ SHADES = 8
 """Shades of a heat map too large for numbers."""
 
 
-def epoch_chart(name: str, values: Sequence[float], test: float, text: Callable[[float], str]) -> str:
+def epoch_chart(
+    name: str, values: Sequence[float], validation: Sequence[float], test: float, text: Callable[[float], str]
+) -> str:
     """A metric's course over the epochs of training, and the test split's value as a dashed line.
 
     Args:
         name: What is drawn.
         values: One per epoch, at least one.
+        validation: The same metric on what training held back, as many; empty where it held nothing back.
         test: The same metric on the test split.
         text: Writes a value.
     """
     left, right, top, bottom = 44, 347, 8, 172
-    marks = ticks(min(*values, test), max(*values, test))
+    marks = ticks(min(*values, *validation, test), max(*values, *validation, test))
     low, high = marks[0], marks[-1]
 
     def x(epoch: float) -> float:
@@ -44,19 +47,23 @@ def epoch_chart(name: str, values: Sequence[float], test: float, text: Callable[
     below = "".join(
         f'<text x="{x(epoch):.1f}" y="{bottom + 17}" text-anchor="middle">{epoch:g}</text>' for epoch in epochs
     )
-    points = [(x(epoch), y(value)) for epoch, value in enumerate(values, start=1)]
-    dots = points if len(points) <= 20 else points[-1:]
-    label = (
-        f"{name} by epoch: {text(values[0])} after the first, {text(values[-1])} after epoch {len(values)}; "
-        f"{text(test)} on the test split"
-    )
+
+    def curve(course: Sequence[float], kind: str) -> str:
+        points = [(x(epoch), y(value)) for epoch, value in enumerate(course, start=1)]
+        dots = points if len(points) <= 20 else points[-1:]
+        return f'<path class="line {kind}" d="{_polyline(points)}"/>' + "".join(
+            f'<circle class="dot {kind}" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in dots
+        )
+
+    label = f"{name} by epoch: {text(values[0])} after the first, {text(values[-1])} after epoch {len(values)}; "
+    if validation:
+        label += f"{text(validation[-1])} on what training held back; "
+    label += f"{text(test)} on the test split"
     return (
         f'<svg class="chart" viewBox="0 0 360 208" role="img" aria-label="{escape(label)}">{grid}{below}'
         f'<text x="{(left + right) / 2}" y="205" text-anchor="middle">epoch</text>'
         f'<path class="test" d="M{left} {y(test):.1f}H{right}"/>'
-        f'<path class="line" d="{_polyline(points)}"/>'
-        + "".join(f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in dots)
-        + "</svg>"
+        f"{curve(validation, 'validation') if validation else ''}{curve(values, 'training')}</svg>"
     )
 
 

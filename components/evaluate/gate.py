@@ -101,13 +101,13 @@ class Change:
 
     @property
     def _allowance(self) -> str:
-        worse, better = ("above", "below") if self.metric in LESS_IS_BETTER else ("below", "above")
+        worse, better = ("above", "below") if less_is_better(self.metric) else ("below", "above")
         if self.allowed > 0:
             return f"at most {self.allowed:g} {worse}"
         return f"at least {-self.allowed:g} {better}" if self.allowed < 0 else f"not {worse}"
 
     def _holds(self, value: float, baseline: float) -> bool:
-        worse = value - baseline if self.metric in LESS_IS_BETTER else baseline - value
+        worse = value - baseline if less_is_better(self.metric) else baseline - value
         return worse <= self.allowed + HAIR
 
 
@@ -205,16 +205,31 @@ def change_rules(
 
 def check_names(option: str, names: Iterable[str], values: Mapping[str, float]) -> None:
     """Raise BadInput, with the metrics that there are, unless each of these names is one."""
-    unknown = [name for name in names if name not in values]
-    if unknown:
-        overall = [name for name in values if "[" not in name]
-        of_classes = dict.fromkeys(name.split("[")[0] for name in values if "[" in name)
-        labels = [name.split("[", 1)[1][:-1] for name in values if name.startswith("recall[")]
-        shown = ", ".join(labels[:3]) + (f" ... {labels[-1]}" if len(labels) > 3 else "")
-        raise BadInput(
-            f"{option}: expected metrics among {', '.join(overall)} and, for a class in brackets ({shown}), "
-            f"{', '.join(f'{name}[]' for name in of_classes)}; received {unknown[0]!r}; name one of these"
-        )
+    unknown = next((name for name in names if name not in values), None)
+    if unknown is None:
+        return
+    overall = [name for name in values if "[" not in name]
+    parts = [name[:-1].split("[", 1) for name in values if "[" in name]
+    of_classes = [part for part in parts if part[0] not in overall]
+    of_slices = [part for part in parts if part[0] in overall]
+    known = f"{', '.join(overall)}, for a class in brackets {_in_brackets(of_classes)}"
+    if of_slices:
+        known += f", for a slice {_in_brackets(of_slices)}"
+    elif "=" in unknown:
+        known += " (and those of slices, with --slice-by)"
+    raise BadInput(f"{option}: expected metrics among {known}; received {unknown!r}; name one of these")
+
+
+def _in_brackets(parts: list[list[str]]) -> str:
+    """Metrics and what can stand in their brackets: `recall[], f1[] (0, 1, 2 ... 9)`."""
+    metrics, inside = (list(dict.fromkeys(part[at] for part in parts)) for at in (0, 1))
+    shown = ", ".join(inside[:3]) + (f" ... {inside[-1]}" if len(inside) > 3 else "")
+    return f"{', '.join(f'{name}[]' for name in metrics)} ({shown})"
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a smaller value is the better one; also of a class's or a slice's metric, as `loss[lighting=dark]`."""
+    return metric.split("[")[0] in LESS_IS_BETTER
 
 
 def check_share(option: str, value: float) -> None:
@@ -226,7 +241,7 @@ def check_share(option: str, value: float) -> None:
 def _bound(name: str, wanted: Any) -> tuple[float, str]:
     """The bound and its sign."""
     if _is_number(wanted):
-        return float(wanted), "<=" if name in LESS_IS_BETTER else ">="
+        return float(wanted), "<=" if less_is_better(name) else ">="
     signed = re.fullmatch(r"\s*([<>]=)\s*([-+.\deE]+)\s*", wanted) if isinstance(wanted, str) else None
     try:
         if signed:

@@ -18,6 +18,8 @@ SCALARS = {
     "calibration_error": "RAW",
 }
 """Metrics in the UI's table of runs, and how KFP 1 shows them; few, since each is a column."""
+MATRIX_CLASSES = 200
+"""Most classes whose confusion matrix Kubeflow gets: its metadata store takes 4 MB at a time, and nobody reads more."""
 
 
 def scalars(metrics: Metrics) -> dict[str, float]:
@@ -28,16 +30,19 @@ def scalars(metrics: Metrics) -> dict[str, float]:
 
 def classification(metrics: Metrics, classes: list[str]) -> dict[str, Any]:
     """Metadata of a `ClassificationMetrics` artifact: confusion matrix and micro-average ROC curve (it holds one)."""
-    return {
+    matrix = {
         "confusionMatrix": {
             "annotationSpecs": [{"displayName": name} for name in classes],
             "rows": [{"row": row} for row in metrics.confusion.tolist()],
-        },
+        }
+    }
+    roc = {
         "confidenceMetrics": [
             {"confidenceThreshold": threshold, "recall": recall, "falsePositiveRate": false_positives}
             for false_positives, recall, threshold in _roc_points(metrics)
         ],
     }
+    return (matrix if len(classes) <= MATRIX_CLASSES else {}) | roc
 
 
 def v1_metrics(metrics: Metrics) -> dict[str, Any]:
@@ -67,7 +72,8 @@ def v1_views(metrics: Metrics, classes: list[str], report: str) -> dict[str, Any
     }
     inline_csv = {"format": "csv", "storage": "inline"}
     whole = {"type": "web-app", "storage": "inline", "source": report}
-    return {"version": 1, "outputs": [confusion | inline_csv, roc | inline_csv, whole]}
+    matrix = [confusion | inline_csv] if len(classes) <= MATRIX_CLASSES else []
+    return {"version": 1, "outputs": [*matrix, roc | inline_csv, whole]}
 
 
 def _roc_points(metrics: Metrics) -> list[tuple[float, float, float]]:

@@ -15,6 +15,27 @@ from components.common.datasets import ImageDataset
 from components.common.models import CARD, SAVED_MODEL, SavedModelClassifier, import_tensorflow, read_card
 
 
+def trained_card(model: Path) -> dict[str, Any]:
+    """The card of a model folder that train wrote.
+
+    Raises:
+        BadInput: there is none, or it lacks what an evaluation needs.
+    """
+    card = read_card(model)
+    try:
+        sizes, names = card["input"]["shape"], card["classes"]
+        whole = [type(size) for size in sizes] == [int] * 3 and all(isinstance(name, str) for name in names)
+        whole = whole and isinstance(card["architecture"], str) and isinstance(card["parameters"], int)
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise BadInput(
+            f"{model}: expected a card {CARD} with architecture, parameters, input and classes, received another; "
+            "train the model again"
+        )
+    return card
+
+
 def foreign_model(model: Path) -> SavedModelClassifier | KerasClassifier | None:
     """A model that train did not write, loaded; None where it is a model folder of ours, or no model at all.
 
@@ -51,7 +72,7 @@ def card_of(model: Path, data: ImageDataset) -> tuple[dict[str, Any], SavedModel
     """
     foreign = foreign_model(model)
     if foreign is None:
-        return read_card(model), None
+        return trained_card(model), None
     say("evaluate", f"{model}: no {CARD} there; {foreign.kind}, run on TensorFlow, with the data set's class names")
     shape = _filled(foreign.input_shape, data.image_shape)
     return {

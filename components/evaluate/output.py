@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.common.files import atomic_file, atomic_folder
+from components.common.files import atomic_file, atomic_folder, write_text
 from components.evaluate.baseline import Baseline
 from components.evaluate.gate import Verdict
 from components.evaluate.metrics import CLASS_METRICS
 from components.evaluate.scoring import Scored
+from components.evaluate.slices import SLICE_METRICS, Slice
 
 MARKER = "evaluation.json"
 EXAMPLES = 5
 
 
-def write_evaluation(folder: Path, scored: Scored, verdict: Verdict, baseline: Baseline | None, report: str) -> None:
+def write_evaluation(
+    folder: Path,
+    scored: Scored,
+    verdict: Verdict,
+    baseline: Baseline | None,
+    slices: Sequence[Slice],
+    report: str,
+) -> None:
     """Write metrics and verdict (evaluation.json), the report, and a few answered examples."""
     with atomic_folder(folder, marker=MARKER) as partial:
-        write_json(partial / MARKER, summary(scored, verdict, baseline))
+        write_json(partial / MARKER, summary(scored, verdict, baseline, slices))
         write_text(partial / "report.html", report)
         write_json(partial / "examples.json", {"examples": answered_examples(scored)})
 
 
-def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None) -> dict[str, Any]:
+def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None, slices: Sequence[Slice]) -> dict[str, Any]:
     """What evaluation.json holds."""
     metrics = scored.metrics
     return {
         **metrics.overall(),
         "accuracy_interval": list(metrics.interval),
         "examples": metrics.examples,
+        "labels_sha256": hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
+        **({"skipped": scored.dataset.skipped} if scored.dataset.skipped else {}),
         **verdict.as_json(),
         **({"baseline": compared(baseline)} if baseline else {}),
         "model_sha256": scored.model_sha256,
@@ -45,6 +57,16 @@ def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None) -> dict
                 "support": of_class.support,
             }
             for name, of_class in zip(scored.classes, metrics.per_class, strict=True)
+        ],
+        "slices": [
+            {
+                "column": one.column,
+                "value": one.value,
+                "examples": one.examples,
+                **{metric: getattr(one, metric) for metric in SLICE_METRICS},
+                "accuracy_interval": list(one.interval),
+            }
+            for one in slices
         ],
         "confusion_matrix": metrics.confusion.tolist(),
         "calibration": {
@@ -74,15 +96,16 @@ def compared(baseline: Baseline) -> dict[str, Any]:
 def answered_examples(scored: Scored) -> list[dict[str, Any]]:
     """The first test image of each of the first few classes, with the model's answer, as a client would send it."""
     _, firsts = np.unique(scored.labels, return_index=True)
+    chosen = np.sort(firsts)[:EXAMPLES]
     return [
         {
             "index": index,
-            "instance": scored.images[index].tolist(),
+            "instance": image.tolist(),
             "label": scored.classes[scored.labels[index]],
             "prediction": scored.classes[scored.answers[index]],
             "probabilities": scored.probabilities[index].tolist(),
         }
-        for index in np.sort(firsts)[:EXAMPLES].tolist()
+        for index, image in zip(chosen.tolist(), scored.examples.images(chosen), strict=True)
     ]
 
 
@@ -103,10 +126,3 @@ def write_predictions(path: Path | None, scored: Scored) -> None:
 def write_json(path: Path | None, content: Any) -> None:
     """Write a JSON file whole, or nothing where no path is given."""
     write_text(path, json.dumps(content, allow_nan=False))
-
-
-def write_text(path: Path | None, text: str) -> None:
-    """Write a text file whole, or nothing where no path is given."""
-    if path is not None:
-        with atomic_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from components.evaluate.charts import calibration_chart, epoch_chart, heat_map,
 from components.evaluate.gate import Rule, Verdict, sentence, word
 from components.evaluate.metrics import Metrics
 from components.evaluate.scoring import Scored
+from components.evaluate.slices import FEW, Slice
 
 STYLE = Path(__file__).with_name("report.css")
 NO_NETWORK = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -34,7 +36,12 @@ MISTAKES = 24
 CONFUSIONS = 10
 
 
-def render(scored: Scored, verdict: Verdict, baseline: Baseline | None = None) -> str:
+def render(
+    scored: Scored,
+    verdict: Verdict,
+    baseline: Baseline | None = None,
+    slices: Sequence[Slice] = (),
+) -> str:
     """The whole page."""
     title = escape(f"{scored.card['architecture']} on {scored.dataset.name}")
     return f"""<!doctype html>
@@ -61,6 +68,7 @@ def render(scored: Scored, verdict: Verdict, baseline: Baseline | None = None) -
 {_learning_curves(scored)}
 {_confusion_matrix(scored)}
 {_class_table(scored)}
+{_slice_tables(scored, slices)}
 {_roc_curves(scored)}
 {_precision_recall_curves(scored)}
 {_calibration(scored)}
@@ -94,7 +102,7 @@ def _numbers(scored: Scored) -> str:
         ("Loss", f"{metrics.loss:.4f}", "cross-entropy, lower is better"),
         ("Macro F1", f"{metrics.macro.f1:.4f}", f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
         ("Test examples", f"{metrics.examples:,}", f"{wrong:,} answered wrongly"),
-        ("Parameters", f"{card['parameters']:,}", card["architecture"]),
+        ("Parameters", short(card["parameters"]), card["architecture"]),
     ]
     if history:
         seconds = sum(epoch.get("seconds", 0) for epoch in history)
@@ -142,17 +150,24 @@ def _against(ours: Mapping[str, float], before: Mapping[str, float]) -> str:
 
 
 def _learning_curves(scored: Scored) -> str:
+    history = scored.card.get("history", [])
+
+    def course(key: str) -> list[float]:
+        values = [epoch.get(key) for epoch in history]
+        return values if all(isinstance(value, int | float) and np.isfinite(value) for value in values) else []
+
     charts = []
     for name, key, test, text in (
         ("Loss", "loss", scored.metrics.loss, lambda value: f"{value:.3g}"),
         ("Accuracy", "accuracy", scored.metrics.accuracy, lambda value: f"{100 * value:.4g} %"),
     ):
-        values = [epoch[key] for epoch in scored.card.get("history", []) if np.isfinite(epoch.get(key, np.nan))]
-        if values:
+        validation = course(f"validation_{key}")
+        if values := course(key):
+            legend = "<span>training</span>" + ('<span class="of-validation">validation</span>' if validation else "")
             charts.append(
-                f"<figure><figcaption><h3>{name}</h3>"
-                f'<p class="legend"><span>training</span><span class="of-test">test split {text(test)}</span></p>'
-                f"</figcaption>{epoch_chart(name, values, test, text)}</figure>"
+                f'<figure><figcaption><h3>{name}</h3><p class="legend">{legend}'
+                f'<span class="of-test">test split {text(test)}</span></p></figcaption>'
+                f"{epoch_chart(name, values, validation, test, text)}</figure>"
             )
     if not charts:
         return ""
@@ -224,31 +239,65 @@ def _most_confused(wrong: np.ndarray, scored: Scored) -> str:
         for truth, answer in pairs
     ]
     table = _table("Most frequent mistakes", ("Truth", "Answer", "Times", "Of class"), rows, kind="figures pairs")
-    return f"<div>{table}</div>" if rows else ""
+    longest = max((len(name) for row in rows for name in row[:2]), default=0)
+    return f'<div style="--letters:{longest}">{table}</div>' if rows else ""
 
 
 def _class_table(scored: Scored) -> str:
-    per_class = scored.metrics.per_class
+    metrics, caption = scored.metrics, "Metrics of each class on the test split"
+    listed = list(zip(scored.classes, metrics.per_class, metrics.confusion.sum(axis=0).tolist(), strict=True))
+    if len(listed) >= LONG_TABLE:
+        listed.sort(key=lambda row: (not row[1].support, row[1].f1))
+        caption += ", the lowest F1 first"
     rows = [
-        (name, number(one.precision), number(one.recall), number(one.f1), number(one.auc, 4), f"{one.support:,}")
-        for name, one in zip(scored.classes, per_class, strict=True)
+        (
+            name,
+            number(one.precision if answered else None),
+            number(one.recall if one.support else None),
+            number(one.f1 if one.support else None),
+            number(one.auc, 4),
+            f"{one.support:,}",
+        )
+        for name, one, answered in listed
     ]
-    means = (
-        number(mean(one.precision for one in per_class)),
-        number(mean(one.recall for one in per_class)),
-        number(mean(one.f1 for one in per_class)),
-        number(mean(one.auc for one in per_class if one.auc is not None), 4),
-    )
+    means = (*(number(value) for value in vars(metrics.macro).values()), number(metrics.roc_auc, 4))
     return _section(
         "Class by class",
         "Precision: how often the answer is right when the model gives it. Recall: how much of a class it finds. "
         "F1 joins both, AUC is the area under the ROC curve.",
         _table(
-            "Metrics of each class on the test split",
+            caption,
             ("Class", "Precision", "Recall", "F1", "AUC", "Images"),
             rows,
-            ("Mean", *means, f"{scored.metrics.examples:,}"),
+            ("Macro average", *means, f"{metrics.examples:,}"),
         ),
+    )
+
+
+def _slice_tables(scored: Scored, slices: Sequence[Slice]) -> str:
+    if not slices:
+        return ""
+
+    def row(one: Slice) -> str:
+        low, high = one.interval
+        name = escape(one.value or "(empty)") + (" *" if one.few else "")
+        return (
+            f'<tr><th scope="row">{name}</th><td>{percent(one.accuracy)}<small>{100 * low:.1f} to {100 * high:.1f}'
+            f"</small></td><td>{number(one.macro_f1)}</td><td>{one.loss:.4f}</td><td>{one.examples:,}</td></tr>"
+        )
+
+    head = ("Value", "Accuracy", "Macro F1", "Loss", "Images")
+    tables = "".join(
+        f"<div>{_framed(column, head, list(map(row, of_column)))}</div>"
+        for column, of_column in groupby(slices, lambda one: one.column)
+    )
+    few = f" * marks fewer than {FEW} images, which tell little." if any(one.few for one in slices) else ""
+    return _section(
+        "Slices",
+        "The test images that share a value in a column of the data set, the least accurate first. Where the whole "
+        f"95 % interval lies below the accuracy on all images, {percent(scored.metrics.accuracy)}, chance is an "
+        f"unlikely reason.{few}",
+        f'<div class="pair">{tables}</div>',
     )
 
 
@@ -275,6 +324,8 @@ def _roc_curves(scored: Scored) -> str:
 def _precision_recall_curves(scored: Scored) -> str:
     of_class = zip(scored.classes, scored.metrics.per_class, strict=True)
     defined = [(name, one.precision_recall) for name, one in of_class if one.precision_recall]
+    if not defined:
+        return ""
     shown, note = defined, ""
     if len(defined) > CURVES:
         shown = sorted(defined, key=lambda pair: pair[1].average)[:CURVES]
@@ -337,13 +388,13 @@ def _mistakes(scored: Scored) -> str:
     wrong = np.flatnonzero(scored.answers != scored.labels)
     if not len(wrong):
         return _section(title, f"None: all {scored.metrics.examples:,} answers are right.")
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES].tolist()
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
 
-    def stamp(index: int) -> str:
+    def stamp(index: int, image: np.ndarray) -> str:
         truth, answer = scored.classes[scored.labels[index]], scored.classes[scored.answers[index]]
         said = escape(f"Test image {index}: {truth}, answered as {answer}")
         return (
-            f'<li><figure><img src="{picture(scored.images[index])}" alt="{said}" title="{said}">'
+            f'<li><figure><img src="{picture(image)}" alt="{said}" title="{said}">'
             f"<figcaption>is <strong>{escape(truth)}</strong><br>answered <strong>{escape(answer)}</strong><br>"
             f"{percent(confidence[index])} sure</figcaption></figure></li>"
         )
@@ -353,7 +404,7 @@ def _mistakes(scored: Scored) -> str:
     return _section(
         title,
         f"{shown}, the surest first. Some are hard for people too, and some may carry a wrong label.",
-        f'<ul class="stamps{pixels}">{"".join(map(stamp, surest))}</ul>',
+        f'<ul class="stamps{pixels}">{"".join(map(stamp, surest.tolist(), scored.examples.images(surest)))}</ul>',
     )
 
 
@@ -378,6 +429,8 @@ def _facts(scored: Scored) -> str:
         "SHA-256": known.get("sha256"),
     }
     tested_on = {"name": data.name, "layout": data.layout, "test examples": scored.metrics.examples}
+    if data.skipped:
+        tested_on["damaged, left out"] = len(data.skipped)
     return _section(
         "Model and data",
         "",
@@ -473,10 +526,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def mean(values: Iterable[float]) -> float | None:
-    """The mean, where there are values."""
-    listed = list(values)
-    return sum(listed) / len(listed) if listed else None
+def short(count: int) -> str:
+    """A number for people, in millions where it has as many."""
+    return f"{count:,}" if count < 1_000_000 else f"{count / 1e6:,.1f} M"
 
 
 def duration(seconds: float) -> str:

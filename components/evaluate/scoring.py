@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,18 @@ from typing import Any
 import numpy as np
 
 from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, Split
+from components.common.datasets import ImageDataset, Split, open_dataset
 from components.common.files import sha256_of_file, sha256_of_folder
-from components.common.models import load_classifier
+from components.common.models import CARD, load_classifier
 from components.evaluate.metrics import Metrics, measure
-from components.evaluate.opening import card_of
+from components.evaluate.opening import card_of, trained_card
 
 SPLIT = "test"
+PART = 64 * 2**20
+"""Bytes of images that are held in memory at a time."""
+BATCH = 256
+"""Images that a classifier works through at a time; parts are multiples of it, so that it meets the same batches in
+parts as in one go, and answers the same to the last digit."""
 TOLERANCE = 0.01
 """How far the probabilities of an image may be from a sum of 1: 16-bit numbers are no more exact."""
 
@@ -31,7 +37,7 @@ class Scored:
         model_sha256: Digest of the model folder, which ties these numbers to it.
         backend: What ran the model, `LiteRT` or `TensorFlow`.
         dataset: The data set.
-        images: uint8, shape (images, height, width, channels), 0 to 255.
+        examples: Its test split.
         labels: int64, shape (images,), indices into `classes`.
         probabilities: float32, shape (images, classes).
         metrics: Computed from labels and probabilities.
@@ -41,7 +47,7 @@ class Scored:
     model_sha256: str
     backend: str
     dataset: ImageDataset
-    images: np.ndarray
+    examples: Examples
     labels: np.ndarray
     probabilities: np.ndarray
     metrics: Metrics
@@ -58,26 +64,61 @@ class Scored:
         return self.probabilities.argmax(axis=1)
 
 
-def score(model: Path, data: ImageDataset, split: Split) -> Scored:
+class Examples:
+    """The test split of a data set: held in memory where it is small, read in parts where it may be larger than that.
+
+    Attributes:
+        dataset: The data set.
+    """
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+        self._image = math.prod(dataset.image_shape)
+        small = dataset.counts.get(SPLIT, 0) * self._image <= PART
+        self._whole = dataset.read(SPLIT) if small else None
+
+    def parts(self) -> Iterator[Split]:
+        """The examples in order, some at a time."""
+        if self._whole:
+            return iter([self._whole])
+        return self.dataset.parts(SPLIT, max(1, PART // (BATCH * self._image)) * BATCH)
+
+    def images(self, indices: np.ndarray) -> np.ndarray:
+        """Some of the images: uint8, shape (indices, height, width, channels), 0 to 255."""
+        return self._whole.images[indices] if self._whole else self.dataset.images(SPLIT, indices)
+
+
+def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
+    """Open a data set, and bring its images to the model's size where it was trained on images brought to it."""
+    takes = trained_card(model)["input"] if (model / CARD).is_file() else {}
+    height, width, _ = takes.get("shape", (0, 0, 0))
+    return open_dataset(folder, (height, width) if takes.get("resized") else None, on_corrupt)
+
+
+def score(model: Path, examples: Examples) -> Scored:
     """Let a model answer the whole test split.
 
     Raises:
         BadInput: this is no model, or it does not fit the data.
     """
+    data = examples.dataset
     card, foreign = card_of(model, data)
     check_fit(model, card, data)
     classifier = foreign or load_classifier(model)
-    probabilities = classifier.predict(split.images)
+    labels, probabilities = map(
+        np.concatenate,
+        zip(*((part.labels, classifier.predict(part.images)) for part in examples.parts()), strict=True),
+    )
     check_answers(model, card, probabilities)
     return Scored(
         card=card,
         model_sha256=sha256_of_folder(model) if model.is_dir() else sha256_of_file(model),
         backend=classifier.backend,
         dataset=data,
-        images=split.images,
-        labels=split.labels,
+        examples=examples,
+        labels=labels,
         probabilities=probabilities,
-        metrics=measure(split.labels, probabilities),
+        metrics=measure(labels, probabilities),
     )
 
 

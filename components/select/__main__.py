@@ -82,7 +82,7 @@ def main(
     compared_b = choosing.candidates(model_b, evaluation_b)
     a_wins = choosing.first_is_better(compared_a[0], compared_b[0], metric)
     best, best_evaluation = (model_a, evaluation_a) if a_wins else (model_b, evaluation_b)
-    compared = choosing.ranked([*compared_a, *compared_b], metric)
+    compared = choosing.ranked([*compared_a, *(one for one in compared_b if one not in compared_a)], metric)
     with atomic_folder(model, CARD) as to_model, atomic_folder(evaluation, "evaluation.json") as to_evaluation:
         shutil.copytree(best, to_model, dirs_exist_ok=True)
         shutil.copytree(best_evaluation, to_evaluation, dirs_exist_ok=True)

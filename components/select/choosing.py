@@ -15,13 +15,14 @@ BETTER = {"accuracy": max, "macro_f1": max, "loss": min}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model among those compared: its metrics, parameters and training time in seconds."""
+    """A model among those compared: its metrics, the labels of the test split, parameters, seconds of training."""
 
     name: str
     accuracy: float
     macro_f1: float
     loss: float
     examples: int
+    labels_sha256: str
     passed: bool
     parameters: int
     seconds: float
@@ -35,21 +36,27 @@ def candidates(model: Path, evaluation: Path) -> list[Candidate]:
         BadInput: one of the folders is not what it should be.
     """
     card, scored = read_card(model), read_evaluation(evaluation, model)
-    itself = Candidate(
-        name=card["architecture"],
-        accuracy=scored["accuracy"],
-        macro_f1=scored["macro_f1"],
-        loss=scored["loss"],
-        examples=scored["examples"],
-        passed=scored["passed"],
-        parameters=card["parameters"],
-        seconds=sum(epoch["seconds"] for epoch in card["history"]),
-        sha256=scored["model_sha256"],
-    )
     earlier = evaluation / COMPARISON
-    if not earlier.is_file():
-        return [itself]
-    others = [Candidate(**one) for one in json.loads(earlier.read_text())["candidates"]]
+    try:
+        itself = Candidate(
+            name=card["architecture"],
+            accuracy=scored["accuracy"],
+            macro_f1=scored["macro_f1"],
+            loss=scored["loss"],
+            examples=scored["examples"],
+            labels_sha256=scored["labels_sha256"],
+            passed=scored["passed"],
+            parameters=card["parameters"],
+            seconds=sum(epoch["seconds"] for epoch in card["history"]),
+            sha256=scored["model_sha256"],
+        )
+        remembered = json.loads(earlier.read_text())["candidates"] if earlier.is_file() else []
+        others = [Candidate(**one) for one in remembered]
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(
+            f"{evaluation}: expected what train, evaluate and select of this release write, received other fields; "
+            "train and evaluate the model again"
+        ) from None
     return [itself, *(one for one in others if one.sha256 != itself.sha256)]
 
 
@@ -57,14 +64,15 @@ def first_is_better(first: Candidate, second: Candidate, metric: str) -> bool:
     """Whether the first one wins; it wins a tie as well. One that passed its gate always beats one that did not.
 
     Raises:
-        BadInput: there is no such metric, or the two were evaluated on different numbers of examples.
+        BadInput: there is no such metric, or the two were evaluated on different examples.
     """
     if metric not in BETTER:
         raise BadInput(f"--metric: expected one of {', '.join(BETTER)}, received {metric!r}; choose one of these")
-    if first.examples != second.examples:
+    if first.labels_sha256 != second.labels_sha256:
+        others = "others" if first.examples == second.examples else f"{second.examples:,}"
         raise BadInput(
-            f"expected evaluations on the same test split, received {first.examples} examples for {first.name} and "
-            f"{second.examples} for {second.name}; evaluate both on one data set"
+            f"expected evaluations on the same test split, received {first.examples:,} examples for {first.name} and "
+            f"{others} for {second.name}; evaluate both on one data set"
         )
     if first.passed != second.passed:
         return first.passed
@@ -87,10 +95,12 @@ def as_json(compared: list[Candidate], metric: str) -> str:
 
 def as_markdown(compared: list[Candidate], metric: str) -> str:
     """A table for the UI, the winner in its first row."""
+    names = [one.name.replace("|", "\\|") for one in compared]
+    names[0] = f"**{names[0]}**"
     rows = [
-        f"| {'**' if not index else ''}{one.name}{'**' if not index else ''} | {one.accuracy:.4f} | {one.macro_f1:.4f} "
-        f"| {one.loss:.4f} | {'yes' if one.passed else 'no'} | {one.parameters:,} | {one.seconds:.1f} |"
-        for index, one in enumerate(compared)
+        f"| {name} | {one.accuracy:.4f} | {one.macro_f1:.4f} | {one.loss:.4f} | {'yes' if one.passed else 'no'} "
+        f"| {one.parameters:,} | {one.seconds:.1f} |"
+        for name, one in zip(names, compared, strict=True)
     ]
     return "\n".join(
         [
