@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 VALIDATION_BATCH = 1000
 SECONDS_BETWEEN_TIDINGS = 0.5
 """How often a long epoch says how far it is."""
-FIRST_STEPS = 20
-"""Of the first epoch, before it is known how many steps take so long."""
+PORTION = 20
+"""Steps between them, as long as it is not known how many take so long."""
 
 
 class Progress(Protocol):
@@ -274,7 +274,7 @@ def _epoch_function(
         return losses, right
 
     feed = Feed(train, spread)
-    pace = FIRST_STEPS
+    pace = PORTION
 
     def one_epoch(order: np.ndarray, on_progress: Callable[[float, float], None]) -> tuple[float, int]:
         nonlocal pace
@@ -283,13 +283,14 @@ def _epoch_function(
         for part in feed.epoch(order):
             first = 0
             while first < part.steps:
-                last = min(part.steps, first + pace) if replicas == 1 else part.steps
+                last = min(part.steps, first + pace)
                 began = time.perf_counter()
                 tally = take_steps(
                     (part.images, part.labels, part.picked), tf.constant(first), tf.constant(last), tally
                 )
                 losses = float(tally[0])
-                pace = max(1, int((last - first) * SECONDS_BETWEEN_TIDINGS / (time.perf_counter() - began)))
+                if replicas == 1:  # several workers must take their steps in the same portions
+                    pace = max(1, int((last - first) * SECONDS_BETWEEN_TIDINGS / (time.perf_counter() - began)))
                 done += last - first
                 first = last
                 on_progress(done / len(order), losses / int((order[:done] >= 0).sum()))
