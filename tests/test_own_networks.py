@@ -39,7 +39,7 @@ def with_scaling_of_its_own():
     from keras import Input, Model, layers
 
     image = Input((None, None, 1), name="image")
-    x = layers.Conv2D(8, 5, strides=3, activation="relu")(layers.Rescaling(1 / 127.5, offset=-1)(image))
+    x = layers.Conv2D(64, 9, strides=3, activation="relu")(layers.Rescaling(1 / 127.5, offset=-1)(image))
     x = layers.Dense(10)(layers.GlobalMaxPooling2D()(x))
     return Model(image, layers.Softmax(name="probabilities")(x), name="ours")
 
@@ -62,7 +62,7 @@ def test_an_own_network_is_trained_as_ours_are(dataset, tmp_path, network):
 
     config = tmp_path / "network.json"
     config.write_text(network().to_json())
-    lines = train_here(dataset, tmp_path / "model", model_config=str(config), epochs=4, learning_rate=0.01)
+    lines = train_here(dataset, tmp_path / "model", model_config=str(config), epochs=4, batch_size=32)
     card = read_card(tmp_path / "model")
     assert card["hyperparameters"]["model_config"] == str(config)
     assert len(card["hyperparameters"]["model_config_sha256"]) == 64
@@ -73,7 +73,7 @@ def test_an_own_network_is_trained_as_ours_are(dataset, tmp_path, network):
     assert ("scaling" in [layer.name for layer in saved.layers]) == (network is not with_scaling_of_its_own)
     split = open_dataset(dataset).read("test")
     answers = load_classifier(tmp_path / "model").predict(split.images)
-    assert (answers.argmax(1) == split.labels).mean() > 0.75
+    assert (answers.argmax(1) == split.labels).mean() > 0.8
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)
     assert answers.max() > 0.5  # two softmaxes, one on the other, would stay below e / (e + 9)
 

@@ -403,7 +403,8 @@ def colours(tmp_path_factory):
     run = {"cwd": PROJECT, "check": True, "capture_output": True}
     step = [sys.executable, "-m"]
     data = ["--dataset", folder / "dataset", "--model", folder / "model"]
-    subprocess.run([*step, "components.train", *data, "--epochs", "8", "--batch-size", "8"], **run)
+    options = ["--epochs", "8", "--batch-size", "8", "--image-size", "24x32"]
+    subprocess.run([*step, "components.train", *data, *options], **run)
     subprocess.run([*step, "components.evaluate", *data, "--evaluation", folder / "evaluation"], **run)
     return publish(folder / "model", folder / "published", 1, folder / "evaluation")
 
@@ -423,6 +424,11 @@ def test_a_model_of_colour_images_takes_pictures_and_no_drawings(chromium, colou
             chromium.wait(f"document.querySelector('#label').textContent === {json.dumps(name)}")
             assert sent(chromium).shape == (24, 32, 3)
             assert sent(chromium)[12, 16].tolist() == list(colour)
+        wide = Image.new("RGB", (600, 60), COLOURS["green"])  # it fills the model's image, as those it learned from did
+        wide.paste("white", (0, 0, 40, 10))
+        given(chromium, png(wide), "drop")
+        chromium.wait("document.querySelector('#label').textContent === 'green'")
+        assert sent(chromium)[[0, 23], 31].tolist() == [list(COLOURS["green"])] * 2
         assert sorted(name for name, _, _ in bars(chromium)) == sorted(COLOURS)
         assert chromium.run(MEASURE)["width"] == PHONE[0]
         assert chromium.complaints == []

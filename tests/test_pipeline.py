@@ -223,12 +223,14 @@ def test_the_endpoint_answers_as_often_right_as_the_report_says(first_run):
     assert (answers == split.labels).mean() == pytest.approx(summary["accuracy"], abs=1e-9)
 
 
-def test_a_second_run_publishes_the_next_version_behind_the_same_endpoint(first_run, digits, home):
+def test_a_second_run_goes_on_from_the_published_model_and_takes_its_place_behind_the_endpoint(first_run, digits, home):
     _, run, _ = first_run
     folder, environment = home
     first = json.loads((run / "summary.json").read_text())
-    done = pipeline("run", "--data", digits, "--epochs", 2, "--batch-size", 32, cwd=folder, env=environment)
+    chosen = ("--epochs", 2, "--batch-size", 32, "--base-model", "s3://models/mnist/")
+    done = pipeline("run", "--data", digits, *chosen, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
+    assert "going on with all weights of s3://models/mnist/1/" in done.stderr
     second = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
     assert second["model_uri"] == "s3://models/mnist/2/"
     assert second["endpoint"] == first["endpoint"]

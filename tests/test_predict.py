@@ -181,11 +181,31 @@ def test_proportions_and_colours_are_kept(tmp_path):
     assert (pixels[0] == 255).all()
 
 
+def test_a_model_that_learned_from_stretched_images_gets_stretched_ones(predict, tmp_path):
+    """From a file and from the data set the same, pixel for pixel as training brought them to that size."""
+    random = np.random.default_rng(5)
+    for split in ("train", "test"):
+        for name, size in (("a", (60, 20)), ("b", (25, 45))):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            image = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8))
+            image.save(tmp_path / "data" / split / name / "1.png")
+    told, bodies = signature(-1, 16, 24, 3), []
+    told["metadata"]["card"] = {"input": {"shape": [16, 24, 3], "resized": True}, "classes": ["a", "b"]}
+    with served(told, [[0.25, 0.75]], bodies=bodies) as url:
+        for options in (["--data", tmp_path / "data", "--index", "1"], ["--image", tmp_path / "data/test/b/1.png"]):
+            done = predict(url, *options)
+            assert done.returncode == 0, done.stderr
+    from_data, from_file = (np.array(body["instances"][0]) for body in bodies)
+    learned = open_dataset(tmp_path / "data", image_size=(16, 24)).read("test").images[1]
+    np.testing.assert_array_equal(from_data, learned)
+    np.testing.assert_array_equal(from_file, learned)
+
+
 @contextmanager
-def served(metadata, predictions, hosts=None):
+def served(metadata, predictions, hosts=None, bodies=None):
     """An endpoint that answers like TensorFlow Serving, for a model of which it knows nothing but the signature.
 
-    The hosts that it was asked for are added to `hosts`.
+    The hosts that it was asked for are added to `hosts`, what it was sent to `bodies`.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -193,7 +213,9 @@ def served(metadata, predictions, hosts=None):
             self._answer(metadata)
 
         def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if bodies is not None:
+                bodies.append(json.loads(body))
             self._answer({"predictions": predictions})
 
         def _answer(self, content):

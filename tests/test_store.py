@@ -151,6 +151,18 @@ def test_of_many_create_only_writers_of_one_object_one_wins(store, bucket):
     assert store.client.get_object(Bucket=bucket, Key="one")["Body"].read() == b"%d" % winners[0]
 
 
+def test_a_small_object_is_sent_without_asking_first(store, bucket):
+    asked = {}
+    client = s3.client(store.environment)
+    client.meta.events.register(
+        "before-send.s3.PutObject",
+        lambda request, **_: asked.update({request.headers["Content-Length"]: "Expect" in request.headers}),
+    )
+    for size in (10, 1_000_000):
+        client.put_object(Bucket=bucket, Key="asked", Body=b"x" * size)
+    assert asked == {"10": False, "1000000": True}
+
+
 def test_a_wrong_checksum_is_refused(store, bucket):
     with pytest.raises(ClientError, match=r"BadDigest|checksum"):
         store.client.put_object(Bucket=bucket, Key="x", Body=b"sent", ChecksumSHA256="A" * 43 + "=")

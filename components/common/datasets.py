@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from components.common.cli import BadInput
 
@@ -256,3 +256,17 @@ def _folders_below(folder: Path) -> list[Path]:
             inner.clear()
         inner[:] = sorted(name for name in inner if not name.startswith("."))
     return sorted(places, key=lambda path: (len(path.parts), path))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names as they are numbered: numbers by value, then the others by letter."""
+    return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+
+
+def as_text(value: Any) -> str:
+    """A value of a column, or the name of a class, as text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 AT_ONCE = 8
-"""Images that a thread decodes before it takes more; the smaller ones cost less than being handed over."""
+"""Most images that a thread decodes before it takes more; small ones cost less than being handed over."""
 ORIENTATION = 0x0112
 """The EXIF tag by which a camera says how it was held."""
 
@@ -65,8 +65,9 @@ def decode_images(
                 damaged.append(index)
 
     count = len(encoded)
-    portions = [range(at, min(at + AT_ONCE, count)) for at in range(0, count, AT_ONCE)]
-    threads = min(processors(), len(portions))
+    threads = min(processors(), count)
+    size = min(AT_ONCE, max(1, count // (4 * threads)))
+    portions = [range(at, min(at + size, count)) for at in range(0, count, size)]
     if threads == 1:
         decode(range(count))
     else:

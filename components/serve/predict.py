@@ -63,8 +63,8 @@ def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Seen:
 
     Args:
         endpoint: What to ask.
-        path: The image; its proportions are kept, what is missing is filled with the colour of its corner, and
-            transparent parts become white.
+        path: The image; its proportions are kept, and what is missing is filled with the colour of its corner, unless
+            the model learned from images that were stretched to its size. Transparent parts become white.
         invert: Swap dark and light.
 
     Raises:
@@ -72,7 +72,7 @@ def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Seen:
         EndpointError: the endpoint does not answer, or does not take images.
     """
     told = endpoint.metadata()
-    image = _read_image(path, _input_shape(endpoint.url, told), invert)
+    image = _read_image(path, _input_shape(endpoint.url, told), invert, _resizes(told))
     probabilities = _ask(endpoint, image.tolist())
     return Seen(image, probabilities, _class_names(told, len(probabilities)))
 
@@ -104,19 +104,19 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int) -> Seen:
     """
     from components.common.datasets import open_dataset
 
-    dataset = open_dataset(folder)
+    told = _metadata_if_any(endpoint)
+    size = _input_shape(endpoint.url, told)[:2] if _resizes(told) else None
+    dataset = open_dataset(folder, size)
     count = dataset.counts.get("test", 0)
     if not 0 <= index < count:
         raise BadInput(
             f"--index: expected 0 to {count - 1} ({dataset.name} has {count} test images), received {index}; "
             "choose another"
         )
-    told = _metadata_if_any(endpoint)
-    test = dataset.read("test")
-    image = test.images[index]
+    image = dataset.images("test", np.array([index]))[0]
     probabilities = _ask(endpoint, image.tolist())
     classes = _class_names(told, len(probabilities), dataset.class_names)
-    return Seen(image, probabilities, classes, dataset.class_names[test.labels[index]], index)
+    return Seen(image, probabilities, classes, dataset.class_names[dataset.labels("test")[index]], index)
 
 
 def save_result(seen: Seen, path: Path) -> None:
@@ -155,6 +155,11 @@ def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, ...]:
     return shape[1:]
 
 
+def _resizes(told: dict[str, Any]) -> bool:
+    """Whether the model learned from images that were brought to its size, whatever their proportions."""
+    return told.get("metadata", {}).get("card", {}).get("input", {}).get("resized", False)
+
+
 def _class_names(told: dict[str, Any], count: int, known: Sequence[str] = ()) -> list[str]:
     """Names of the classes: the endpoint's, else those known here if their number fits, else 0, 1, 2, ..."""
     card = told.get("metadata", {}).get("card", {})
@@ -181,7 +186,7 @@ def _read_instance(path: Path) -> list[Any]:
     return instances[0]
 
 
-def _read_image(path: Path, shape: tuple[int, ...], invert: bool) -> np.ndarray:
+def _read_image(path: Path, shape: tuple[int, ...], invert: bool, stretch: bool = False) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     height, width, channels = shape
@@ -202,5 +207,8 @@ def _read_image(path: Path, shape: tuple[int, ...], invert: bool) -> np.ndarray:
     if invert:
         image = ImageOps.invert(image)
     size = (width if width > 0 else image.width, height if height > 0 else image.height)
-    image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=image.getpixel((0, 0)))
+    if stretch:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    else:
+        image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=image.getpixel((0, 0)))
     return np.asarray(image, np.uint8).reshape(size[1], size[0], channels)

@@ -140,11 +140,11 @@ class Page {
     const [example] = this.#model.examples;
     if (!this.#draws) return false;
     const expected = example ? lightAtEdge(example.instance.flat(2), this.#shape) : false;
-    return lightAtEdge(fromPicture(this.#picture, this.#shape, false), this.#shape) !== expected;
+    return lightAtEdge(fromPicture(this.#picture, this.#model.card.input, false), this.#shape) !== expected;
   }
 
   #showPicture() {
-    const pixels = fromPicture(this.#picture, this.#shape, at("swap").checked);
+    const pixels = fromPicture(this.#picture, this.#model.card.input, at("swap").checked);
     at("swap-label").hidden = false;
     this.#show(pixels);
   }

@@ -53,9 +53,11 @@ function centreOfMass(ink, width) {
   return [sumX / mass, sumY / mass];
 }
 
-/** A picture as the model takes it: proportions kept, the rest in the colour of its corner, white where transparent. */
-export function fromPicture(picture, [height, width, channels], swap) {
-  const scale = Math.min(width / picture.width, height / picture.height);
+/** A picture as the model takes it, white where transparent. Its proportions are kept, with the rest in the colour of its
+ * corner, unless the model learned from images that were stretched to its size. */
+export function fromPicture(picture, { shape: [height, width, channels], resized }, swap) {
+  const [across, down] = [width / picture.width, height / picture.height];
+  const scale = Math.min(across, down);
   const finer = Math.max(1, Math.min(FINER, Math.floor(1 / scale)));
   const context = surface(width * finer, height * finer);
   const corner = surface(1, 1);
@@ -66,11 +68,12 @@ export function fromPicture(picture, [height, width, channels], swap) {
   corner.drawImage(picture, 0, 0, 1, 1, 0, 0, 1, 1);
   context.fillStyle = `rgb(${[...corner.getImageData(0, 0, 1, 1).data].slice(0, 3)})`;
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
-  const [w, h] = [picture.width * scale * finer, picture.height * scale * finer].map(size => Math.max(1, Math.round(size)));
+  const [w, h] = [picture.width * (resized ? across : scale), picture.height * (resized ? down : scale)]
+    .map(size => Math.max(1, Math.round(size * finer)));
   const [x, y] = [(context.canvas.width - w) / 2, (context.canvas.height - h) / 2].map(Math.round);
   context.fillStyle = "white";
   context.fillRect(x, y, w, h);
-  context.imageSmoothingEnabled = scale !== 1;
+  context.imageSmoothingEnabled = w !== picture.width || h !== picture.height;
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, x, y, w, h);
   return averaged(context, height, width).flatMap(([red, green, blue]) => {
