@@ -43,8 +43,11 @@ format: .venv/test  ## Format the code
 	@.venv/bin/ruff check --fix --quiet . || true
 	@.venv/bin/ruff format .
 
-bench: .venv/test  ## Measure the steps beside plain variants (DATA=TFDS-prepared MNIST as .tar.gz)
-	@$(RUN) -m benchmarks --data "$(strip $(DATA))" $(ARGS)
+# What users of `make run` have, without what developers have besides; with GPU=1, TensorFlow for it.
+BENCH := .venv-bench$(if $(strip $(GPU)),-gpu)
+
+bench: $(BENCH)/run  ## Measure the steps beside plain variants (DATA=TFDS-prepared MNIST as .tar.gz)
+	@$(BENCH)/bin/python -m benchmarks --data "$(strip $(DATA))" $(if $(strip $(GPU)),--only gpu) $(ARGS)
 
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
 	@$(RUN) pipeline.py compile $(ARGS) dist/pipeline.yaml
@@ -71,7 +74,7 @@ lock: .venv/test  ## Pin what the images install, with hashes, in components/*/r
 	@$(RUN) -m launch.lock $(ARGS)
 
 clean: stop  ## Remove .venv, the runs, and the store with all it holds
-	rm -rf .venv .trainyard runs dist
+	rm -rf .venv .venv-bench .venv-bench-gpu .trainyard runs dist
 
 REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
 
@@ -83,6 +86,13 @@ REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
 
 .venv/run: .venv/bin/python $(REQUIREMENTS)
 	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv-bench/run: WHAT := requirements.txt
+.venv-bench-gpu/run: WHAT := components/train/requirements-gpu.in
+.venv-bench/run .venv-bench-gpu/run: $(REQUIREMENTS)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(WHAT)
 	@touch $@
 
 .venv/test: .venv/run requirements-dev.txt

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import statistics
 import time
 import urllib.error
 import urllib.parse
@@ -40,27 +41,35 @@ def first_answer(url: str, body: bytes, deadline: float) -> None:
 
 def requests_a_second(url: str, body: bytes, connections: int = 8, seconds: float = 4.0) -> float:
     """Answers a second, each connection sending its next request when it has the answer to the last."""
-    return asyncio.run(_load(url, body, connections, seconds))
+    started = time.perf_counter()
+    answers = asyncio.run(_load(url, body, connections, seconds))
+    return len(answers) / (time.perf_counter() - started)
 
 
-async def _load(url: str, body: bytes, connections: int, seconds: float) -> float:
+def seconds_to_answer(url: str, body: bytes, seconds: float = 1.0) -> float:
+    """Median time from a request to its answer, one after another over one connection; the first does not count."""
+    return statistics.median(asyncio.run(_load(url, body, 1, seconds))[1:])
+
+
+async def _load(url: str, body: bytes, connections: int, seconds: float) -> list[float]:
+    """The seconds that each answer took, at least two per connection."""
     address = urllib.parse.urlsplit(url)
     sent = request_bytes(url, body)
     end = time.perf_counter() + seconds
 
-    async def one() -> int:
+    async def one() -> list[float]:
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        answers = 0
-        while time.perf_counter() < end:
+        taken: list[float] = []
+        while time.perf_counter() < end or len(taken) < 2:
+            started = time.perf_counter()
             writer.write(sent)
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in head.split(b"\r\n", 1)[0]:
                 raise RuntimeError(f"{url} answered {head.splitlines()[0].decode()}")
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             await reader.readexactly(int(length.split(b":")[1]))
-            answers += 1
+            taken.append(time.perf_counter() - started)
         writer.close()
-        return answers
+        return taken
 
-    started = time.perf_counter()
-    return sum(await asyncio.gather(*(one() for _ in range(connections)))) / (time.perf_counter() - started)
+    return [taken for one_taken in await asyncio.gather(*(one() for _ in range(connections))) for taken in one_taken]

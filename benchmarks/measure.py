@@ -18,7 +18,10 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process cost: wall and processor time in seconds, peak memory (its own, not its children's) in MiB."""
+    """What a process and its children cost: wall and processor time in seconds, peak memory in MiB.
+
+    Memory that they share counts for each of them.
+    """
 
     wall: float
     cpu: float
@@ -58,15 +61,34 @@ class _Peak(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.mebibytes = 0.0
-        self._status = Path(f"/proc/{pid}/status")
+        self._pid = pid
         self.start()
 
     def run(self) -> None:
-        with suppress(OSError, StopIteration):  # it has ended
-            while True:
-                lines = self._status.read_text().splitlines()
-                self.mebibytes = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-                time.sleep(0.01)
+        while now := memory(self._pid, "VmHWM"):
+            self.mebibytes = max(self.mebibytes, now)
+            time.sleep(0.01)
+
+
+def memory(pid: int, kind: str = "VmRSS") -> float:
+    """Memory of a process and its children, in MiB; 0: it has ended.
+
+    Args:
+        pid: The process.
+        kind: VmRSS: now; VmHWM: at most, so far.
+    """
+    kibibytes = 0
+    with suppress(OSError, StopIteration):  # one of them has ended
+        for one in family(pid):
+            lines = Path(f"/proc/{one}/status").read_text().splitlines()
+            kibibytes += int(next(line for line in lines if line.startswith(f"{kind}:")).split()[1])
+    return kibibytes / 1024
+
+
+def family(pid: int) -> list[int]:
+    """A process, its children, and theirs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in family(int(child)))]
 
 
 def in_turns(variants: dict[str, Callable[[], dict[str, float]]], repeats: int) -> dict[str, dict[str, Any]]:
@@ -83,10 +105,15 @@ def in_turns(variants: dict[str, Callable[[], dict[str, float]]], repeats: int) 
     for turn in range(repeats + 1):
         for name, measure in variants.items():
             numbers = measure()
-            click.echo(f"  {name:<34} " + "  ".join(f"{key} {value:.2f}" for key, value in numbers.items()), err=True)
+            tell(name, numbers)
             if turn:
                 taken[name].append(numbers)
     return {name: {key: spread([row[key] for row in rows]) for key in rows[0]} for name, rows in taken.items()}
+
+
+def tell(name: str, numbers: dict[str, float]) -> None:
+    """Say what was just measured."""
+    click.echo(f"  {name:<22} " + "  ".join(f"{key} {value:.2f}" for key, value in numbers.items()), err=True)
 
 
 def spread(values: list[float]) -> dict[str, Any]:

@@ -7,57 +7,27 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
+from benchmarks.bench import PYTHON, Bench, free_port
+from benchmarks.distance import away
+from benchmarks.growth import growth
 from benchmarks.load import first_answer, images_body, requests_a_second
-from benchmarks.measure import ROOT, in_turns, process
-from components.common.datasets import open_dataset
+from benchmarks.measure import ROOT, in_turns, memory, process
+from components.common import s3
 
-PYTHON = sys.executable
 MB = 10**6
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all rows share: a scratch folder, MNIST as TFDS prepares it, the store's environment, the repeats."""
-
-    scratch: Path
-    dataset: Path
-    archive: Path
-    store: dict[str, str]
-    repeats: int
-
-    def ours(self, step: str, *options: str | Path) -> dict[str, float]:
-        """One of our steps as a process."""
-        return asdict(process([PYTHON, "-m", f"components.{step}", *options], self.store))
-
-    def plain(self, step: str, *options: str | Path) -> dict[str, float]:
-        """The plain variant of a step as a process."""
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", **self.store}
-        return asdict(process([PYTHON, "-m", "benchmarks.reference", step, *options], quiet))
-
-    def fresh(self, name: str) -> Path:
-        """A path in the scratch folder where nothing is."""
-        path = self.scratch / name
-        shutil.rmtree(path, ignore_errors=True)
-        return path
-
-    @functools.cached_property
-    def model(self) -> Path:
-        """The dense network, trained by our step."""
-        self.ours("train", "--dataset", self.dataset, "--model", self.scratch / "model")
-        return self.scratch / "model"
+BUCKET = "trainyard-bench"
+SECONDS_AWAY = 0.01
 
 
 def train(bench: Bench) -> dict[str, Any]:
@@ -98,7 +68,7 @@ def steps(bench: Bench) -> dict[str, Any]:
     def ours() -> dict[str, float]:
         started = time.perf_counter()
         runs = bench.scratch / "runs"
-        environment = {**bench.store, "TRAINYARD_HOME": str(bench.scratch / "home")}
+        environment = {**bench.store, "TRAINYARD_HOME": str(bench.home)}
         process([PYTHON, "pipeline.py", "run", "--data", bench.archive, "--runs", runs], environment)
         whole = time.perf_counter() - started
         summary = json.loads((runs / "latest" / "summary.json").read_text())
@@ -114,63 +84,47 @@ def steps(bench: Bench) -> dict[str, Any]:
             taken = {"download": bench.plain("download", "--url", f"{url}/{bench.archive.name}", "--dataset", data)}
         taken["train"] = bench.plain("train", "--dataset", data, "--model", model)
         taken["evaluate"] = bench.plain("evaluate", "--dataset", data, "--model", model)
-        prefix = f"plain-{time.time_ns()}/1"
-        taken["export"] = bench.plain("export", "--model", model, "--bucket", "bench", "--prefix", prefix)
+        where = ["--bucket", BUCKET, "--prefix", f"plain-{time.time_ns()}/1"]
+        taken["export"] = bench.plain("export", "--model", model, *where, environment=bench.store)
         walls = {name: cost["wall"] for name, cost in taken.items()}
         return {**walls, "sum": sum(walls.values())}
 
     try:
         return in_turns({"ours": ours, "plain": plain}, bench.repeats)
     finally:
-        environment = {**os.environ, "TRAINYARD_HOME": str(bench.scratch / "home")}
-        subprocess.run([PYTHON, "-m", "components.serve", "stop"], cwd=ROOT, env=environment, check=True)
+        bench.stop_servers()
 
 
 def server(bench: Bench) -> dict[str, Any]:
     """The model server: start to first answer (s), memory (MiB), answers a second (8 connections, one image each)."""
-    image = images_body(open_dataset(bench.dataset).read("test").images[:1])
+    image = images_body(bench.images.images[:1])
 
-    def measured(command: list[str], port: int, environment: dict[str, str]) -> dict[str, float]:
+    def ours() -> dict[str, float]:
+        with bench.served(bench.model) as served:
+            rate = requests_a_second(served.url, image)
+            return {"start": served.start, "memory": served.memory, "rate": rate}
+
+    def plain() -> dict[str, float]:
+        port = free_port()
         url = f"http://127.0.0.1:{port}/v1/models/mnist:predict"
+        interpreter = os.environ["TRAINYARD_KSERVE_PYTHON"]
+        command = [interpreter, "-m", "benchmarks.reference", "serve", "--model", str(bench.model), "--port", str(port)]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
         started = time.perf_counter()
-        log = (bench.scratch / "server.log").open("w")
-        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=log)
+        with (bench.scratch / "server.log").open("w") as log:
+            child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
             first_answer(url, image, time.monotonic() + 120)
             start = time.perf_counter() - started
-            rate = requests_a_second(url, image)
-            memory = sum(_resident(pid) for pid in _family(child.pid))
+            return {"start": start, "rate": requests_a_second(url, image), "memory": memory(child.pid)}
         finally:
             child.send_signal(signal.SIGTERM)
             child.wait(30)
-        return {"start": start, "memory": memory, "rate": rate}
 
-    def ours() -> dict[str, float]:
-        port = _free_port()
-        home = bench.fresh("server-home")
-        environment = {**os.environ, "TRAINYARD_HOME": str(home)}
-        started = time.perf_counter()
-        options = ["--target", "process", "--model-uri", str(bench.model), "--port", str(port)]
-        subprocess.run(
-            [PYTHON, "-m", "components.serve", *options], cwd=ROOT, env=environment, check=True, capture_output=True
-        )
-        url = f"http://127.0.0.1:{port}/v1/models/mnist:predict"
-        first_answer(url, image, time.monotonic() + 60)
-        start = time.perf_counter() - started
-        rate = requests_a_second(url, image)
-        pid = json.loads((home / "serving" / "mnist" / "state.json").read_text())["pid"]
-        memory = _resident(pid)
-        subprocess.run([PYTHON, "-m", "components.serve", "stop"], cwd=ROOT, env=environment, check=True)
-        return {"start": start, "memory": memory, "rate": rate}
-
-    def plain() -> dict[str, float]:
-        port = _free_port()
-        interpreter = os.environ["TRAINYARD_KSERVE_PYTHON"]
-        command = [interpreter, "-m", "benchmarks.reference", "serve", "--model", str(bench.model), "--port", str(port)]
-        return measured(command, port, {"TF_CPP_MIN_LOG_LEVEL": "2"})
-
-    variants = {"ours": ours, "plain": plain} if "TRAINYARD_KSERVE_PYTHON" in os.environ else {"ours": ours}
-    return in_turns(variants, bench.repeats)
+    if "TRAINYARD_KSERVE_PYTHON" in os.environ:
+        return in_turns({"ours": ours, "plain": plain}, bench.repeats)
+    click.echo("  without the plain variant: TRAINYARD_KSERVE_PYTHON names no interpreter with kserve", err=True)
+    return in_turns({"ours": ours}, bench.repeats)
 
 
 def download(bench: Bench) -> dict[str, Any]:
@@ -195,16 +149,32 @@ def download(bench: Bench) -> dict[str, Any]:
 
 
 def export(bench: Bench) -> dict[str, Any]:
-    """Export a model folder of 2,000 small files, against one upload after another."""
-    return _export(bench, {f"assets/{index:04d}": 10_000 for index in range(2000)})
+    """Export a model folder of 2,000 small files to the embedded store, against one upload after another."""
+    return _export(bench, _small_files(2000), bench.store)
+
+
+def export_away(bench: Bench) -> dict[str, Any]:
+    """Export 500 small files to a store whose answers take 10 ms longer, against one upload after another."""
+    store = bench.other_store or bench.store
+    with away(store["AWS_ENDPOINT_URL"], SECONDS_AWAY) as url:
+        return _export(bench, _small_files(500), {**store, "AWS_ENDPOINT_URL": url})
+
+
+def export_other(bench: Bench) -> dict[str, Any]:
+    """Export a model folder of 2,000 small files to the store that AWS_ENDPOINT_URL names."""
+    return _export(bench, _small_files(2000), bench.other_store)
 
 
 def export_large(bench: Bench) -> dict[str, Any]:
     """Export a model folder with one file of 1 GB, against one upload after another."""
-    return _export(bench, {"variables/variables.data-00000-of-00001": 1000 * MB})
+    return _export(bench, {"variables/variables.data-00000-of-00001": 1000 * MB}, bench.store)
 
 
-def _export(bench: Bench, files: dict[str, int]) -> dict[str, Any]:
+def _small_files(count: int) -> dict[str, int]:
+    return {f"assets/{index:04d}": 10_000 for index in range(count)}
+
+
+def _export(bench: Bench, files: dict[str, int], store: dict[str, str]) -> dict[str, Any]:
     folder = bench.fresh("to-export")
     random = np.random.default_rng(0)
     for name, size in {"saved_model.pb": 30_000, **files}.items():
@@ -214,41 +184,63 @@ def _export(bench: Bench, files: dict[str, int]) -> dict[str, Any]:
     (folder / "model.json").write_text("{}")
 
     def ours() -> dict[str, float]:
-        name = f"bench-{time.time_ns()}"
-        return bench.ours("export", "--model", folder, "--bucket", "bench", "--model-name", name, "--version", "1")
+        where = ["--bucket", BUCKET, "--model-name", f"bench-{time.time_ns()}", "--version", "1"]
+        return bench.ours("export", "--model", folder, *where, environment=store)
 
     def plain() -> dict[str, float]:
-        prefix = f"bench-{time.time_ns()}/1"
-        return bench.plain("export", "--model", folder, "--bucket", "bench", "--prefix", prefix)
+        where = ["--bucket", BUCKET, "--prefix", f"bench-{time.time_ns()}/1"]
+        return bench.plain("export", "--model", folder, *where, environment=store)
 
-    return in_turns({"ours": ours, "plain": plain}, min(bench.repeats, 3))
+    try:
+        return {**in_turns({"ours": ours, "plain": plain}, min(bench.repeats, 3)), "store": _name(bench, store)}
+    finally:
+        if bench.other_store:
+            _empty(store)
 
 
-def growth(bench: Bench) -> dict[str, Any]:
-    """How cost grows: train with the data set (x1, x10, x100 of 6,000 images), a prediction with its images."""
-    split = open_dataset(bench.dataset).read("train")
-    taken: dict[str, Any] = {"train": {}, "request": {}}
-    for times in (1, 10, 100):
-        count = 6000 * times
-        picked = np.arange(count) % len(split.labels)
-        folder = bench.fresh("grown")
-        folder.mkdir()
-        arrays = {"x_train": split.images[picked], "y_train": split.labels[picked]}
-        np.savez(folder / "grown.npz", **arrays, x_test=split.images[:100], y_test=split.labels[:100])
-        cost = bench.ours("train", "--dataset", folder, "--epochs", "1", "--model", bench.fresh("ours-model"))
-        taken["train"][str(count)] = cost
-        shutil.rmtree(folder)
-    from components.common.models import load_classifier
+def _name(bench: Bench, store: dict[str, str]) -> str:
+    """What a store calls itself."""
+    if not bench.other_store or store is bench.store:
+        return "the embedded store"
+    answer = s3.client(store).list_buckets()["ResponseMetadata"]["HTTPHeaders"]
+    return answer.get("server", "a store that does not tell its name")
 
-    classifier = load_classifier(bench.model)
-    for count in (1, 4, 16, 64, 256, 1024):
-        images = split.images[:count]
-        classifier.predict(images)
-        started = time.perf_counter()
-        for _ in range(20):
-            classifier.predict(images)
-        taken["request"][str(count)] = {"seconds": (time.perf_counter() - started) / 20}
-    return taken
+
+def _empty(store: dict[str, str]) -> None:
+    """Remove what was exported to a store that is not ours."""
+    client = s3.client(store)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        if keys := [{"Key": item["Key"]} for item in page.get("Contents", [])]:
+            client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
+
+
+def gpu(bench: Bench) -> dict[str, Any]:
+    """Images a second in training, first epoch left out, on the GPU and on the processor of one machine."""
+    check = "import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices('GPU'))"
+    try:
+        process([PYTHON, "-c", check])
+    except RuntimeError as error:
+        raise click.UsageError("gpu: expected a GPU that TensorFlow sees, received none; `make bench GPU=1`") from error
+
+    def rate(architecture: str, hidden: bool) -> dict[str, float]:
+        model = bench.fresh("gpu-model")
+        options = ["--architecture", architecture, "--epochs", "3", "--model", model]
+        environment = {"CUDA_VISIBLE_DEVICES": ""} if hidden else {}
+        cost = bench.ours("train", "--dataset", bench.dataset, *options, environment=environment)
+        card = json.loads((model / "model.json").read_text())
+        seconds = min(epoch["seconds"] for epoch in card["history"][1:])
+        return {"rate": card["dataset"]["train_examples"] / seconds, "wall": cost["wall"]}
+
+    return {
+        architecture: in_turns(
+            {
+                "gpu": functools.partial(rate, architecture, False),
+                "processor": functools.partial(rate, architecture, True),
+            },
+            repeats=1,
+        )
+        for architecture in ("dense", "cnn", "resnet18")
+    }
 
 
 ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -258,8 +250,11 @@ ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "server": server,
     "download": download,
     "export": export,
+    "export-away": export_away,
+    "export-other": export_other,
     "export-large": export_large,
     "growth": growth,
+    "gpu": gpu,
 }
 
 
@@ -294,20 +289,3 @@ def _one_gigabyte_archive(bench: Bench) -> Path:
             tar.add(content, arcname="content")
         shutil.rmtree(content)
     return archive
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _resident(pid: int) -> float:
-    """Memory of a process, in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
-
-
-def _family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in _family(int(child)))]

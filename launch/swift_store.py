@@ -44,6 +44,7 @@ pipeline = {kind}-server
 
 [app:{kind}-server]
 use = egg:swift#{kind}
+log_requests = false
 """
 
 _PROXY_SERVER = """\
