@@ -131,7 +131,7 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     example = json.loads((folder / "evaluate/evaluation/examples.json").read_text())["examples"][0]
     request = folder / "request.json"  # for the curl line
     request.write_text(json.dumps({"instances": [example["instance"]]}))
-    prediction = _predict(folder, endpoint, FAVOURITE % card["dataset"]["test_examples"])
+    prediction = _predict(folder, endpoint, FAVOURITE % evaluation["examples"])
     return {
         "status": "succeeded",
         "run": folder.name,
@@ -139,7 +139,7 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
         "loss": evaluation["loss"],
         "passed": evaluation["passed"],
         "architecture": card["architecture"],
-        "dataset": card["dataset"],
+        "dataset": {**card["dataset"], "test_examples": evaluation["examples"]},  # without damaged ones
         "model_uri": (folder / "export/model_uri").read_text(),
         "endpoint": endpoint,
         "page": _page(endpoint),

@@ -3,17 +3,20 @@
 What this adds to the venv is also laid into /layer, so that the image takes it as one layer on top of those it shares
 with others. The same lock gives the same bytes, whenever it is installed: byte code is compiled in a fixed order and
 does not hold the time of its source (which a build that is to be reproducible changes, so that all would be compiled
-again at each start). Runs on the Python of the base image, without anything installed.
+again at each start). What comes as source alone is built with the setuptools of the same lock: nothing without a hash
+takes part. Runs on the Python of the base image, without anything installed.
 """
 
 import os
+import re
 import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-VENV, LAYER = Path("/opt/venv"), Path("/layer")
+VENV, LAYER, TOOLS = Path("/opt/venv"), Path("/layer"), Path("/build/tools")
 
 DEAD_WEIGHT = (
     "**/tests",
@@ -38,9 +41,12 @@ def main(lock: str) -> None:
     else:
         below = set(_files(VENV))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", VENV / "bin/python"]
-    options = ["--quiet", "--no-deps", "--no-compile", "--root-user-action=ignore"]
-    if code := subprocess.run([*pip, "install", "--require-hashes", *options, "-r", lock], check=False).returncode:
-        sys.exit(code)
+    pip += ["install", "--require-hashes", "--quiet", "--no-deps", "--no-compile", "--root-user-action=ignore"]
+    if tools := re.search(r"^setuptools==(.*\\\n)*.*\n", Path(lock).read_text(), re.MULTILINE):
+        tools_lock = TOOLS.with_suffix(".lock")
+        tools_lock.write_text(tools[0])
+        _run([*pip, "--only-binary", ":all:", "--target", TOOLS, "-r", tools_lock])
+    _run([*pip, "--use-pep517", "--no-build-isolation", "-r", lock], PYTHONPATH=str(TOOLS))
     packages = next(VENV.glob("lib/python*/site-packages"))
     remove_dead_weight(packages)
     for library in (path for pattern in WITH_SYMBOLS for path in packages.glob(pattern)):
@@ -55,6 +61,12 @@ def main(lock: str) -> None:
             target = LAYER / path.relative_to(VENV)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target, follow_symlinks=False)
+
+
+def _run(command: Sequence[str | Path], **environment: str) -> None:
+    """Run a command whose failure is told above, and ends this program with the same exit code."""
+    if code := subprocess.run(command, env={**os.environ, **environment}, check=False).returncode:
+        sys.exit(code)
 
 
 def remove_dead_weight(packages: Path) -> None:

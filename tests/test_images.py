@@ -451,6 +451,14 @@ def test_another_server_is_for_docker_alone(step, model, target):
     assert f"expected --target docker with it, received {target}" in last_line(done)
 
 
+def test_a_run_with_processes_refuses_another_server_before_it_begins(tmp_path):
+    command = [sys.executable, "pipeline.py", "run", "--server-image", "tensorflow/serving:2.19.1", "--runs", tmp_path]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "expected --runner docker with it" in last_line(done)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("option", "image", "environment", "text"),
     [

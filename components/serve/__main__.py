@@ -50,6 +50,12 @@ FILE = click.Path(path_type=Path)
 @service_options
 @here("--port", default=0, help="Port of a model server on this machine; 0: any free one.")
 @here(
+    "--server-image",
+    default="",
+    help="Image whose containers hold the model for --target docker, with TensorFlow Serving's REST, e.g. "
+    "tensorflow/serving:2.19.1; empty: our model server loads it.",
+)
+@here(
     "--ui",
     type=click.BOOL,
     default=True,
@@ -79,6 +85,7 @@ def main(
     dry_run: bool,
     timeout: int,
     port: int,
+    server_image: str,
     ui: bool,
     no_ui: bool,
     endpoint: Path | None,
@@ -101,6 +108,7 @@ def main(
     Examples:
       python -m components.serve --target process --model-uri s3://models/mnist/3/
       python -m components.serve --target process --model-uri runs/latest/model --port 8501
+      python -m components.serve --target docker --server-image tensorflow/serving:2.19.1 --model-uri s3://models/mnist/3/
       python -m components.serve --model-uri s3://models/mnist/3/ --namespace vision --service-account models
       python -m components.serve --model-uri s3://models/mnist/4/ --namespace vision --canary-percent 10
       python -m components.serve --action promote --namespace vision
@@ -111,6 +119,8 @@ def main(
         return
     if not 0 <= port <= 65535:
         raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
+    if server_image and target != "docker":
+        raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
     from components.serve.actions import Order
 
     order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
@@ -118,7 +128,8 @@ def main(
         from components.serve import docker, process
 
         image = (service["image"] or docker.PREDICTOR) if target == "docker" else ""
-        outcome = process.act(order, port, ui and not no_ui, image, _tell)
+        kind = process.Kind(port, ui and not no_ui, image, server_image)
+        outcome = process.act(order, kind, _tell)
     elif target == "kserve":
         from components.serve import kserve
         from components.serve.service_spec import Service

@@ -53,11 +53,30 @@ class Endpoint:
         Raises:
             EndpointError: it did not answer, or refused.
         """
-        answer = self._call(self.url, json.dumps({"instances": instances}).encode())
+        return self.send(json.dumps({"instances": instances}).encode())
+
+    def send(self, request: bytes) -> list[Any]:
+        """The same with a request that is written already."""
+        answer = self._call(self.url, request)
         try:
             return answer["predictions"]
         except (KeyError, TypeError):
             raise EndpointError(f"{self.url}: expected predictions, received {str(answer)[:200]}") from None
+
+    def available(self) -> bool:
+        """Whether the version that the URL names is loaded, by TensorFlow Serving's word.
+
+        Raises:
+            EndpointError: it cannot be loaded.
+        """
+        try:
+            told = self._call(self.url.removesuffix(_VERB))["model_version_status"][0]
+            state, reason = told["state"], told["status"]["error_message"]
+        except (EndpointError, LookupError, TypeError):  # it does not answer yet
+            return False
+        if state == "END":
+            raise EndpointError(f"{self.url}: the version cannot be loaded ({reason})")
+        return state == "AVAILABLE"
 
     def metadata(self) -> dict[str, Any]:
         """What the endpoint tells of the model: TensorFlow Serving's `model_spec` and `metadata`.

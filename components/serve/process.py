@@ -6,14 +6,15 @@ and only then gets the requests. If anything fails before that, the service is l
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from components.common.cli import BadInput
 from components.serve import docker, known_examples
 from components.serve.actions import Order, Outcome, Serving
 from components.serve.client import Endpoint
+from components.serve.docker import ServerContainer
 from components.serve.service import AVAILABLE, END, LOADING, Service, State, Wanted
 
 HERE = "this machine"
@@ -32,14 +34,30 @@ T = TypeVar("T")
 Tell = Callable[[str], None]
 
 
-def act(order: Order, port: int, page: bool, image: str, tell: Tell) -> Outcome:
+@dataclass(frozen=True)
+class Kind:
+    """What a model server of this machine is to be.
+
+    Attributes:
+        port: Its port; 0: any free one.
+        page: Whether it shows a page for trying the model in a browser.
+        image: Image that it is a container of; empty: it is a process.
+        server_image: Image of the containers that hold the models, with TensorFlow Serving's interface; empty: it loads
+            them itself.
+    """
+
+    port: int
+    page: bool
+    image: str
+    server_image: str
+
+
+def act(order: Order, kind: Kind, tell: Tell) -> Outcome:
     """Do what is asked with this machine's server of a model name.
 
     Args:
         order: What to do.
-        port: Port of a server that is to be started; 0: any free one.
-        page: Whether the server is to show a page for trying the model in a browser.
-        image: Image that a server which is to be started is a container of; empty: a process.
+        kind: What a server is to be that is started for it.
         tell: Gets lines of progress.
 
     Returns:
@@ -56,17 +74,17 @@ def act(order: Order, port: int, page: bool, image: str, tell: Tell) -> Outcome:
     if order.action == "apply":
         version = versions.find(_model_uri(order))
         if order.dry_run:
-            return _foretold(order, service, version)
+            return _foretold(order, service, version, kind)
         with service.alone(deadline):
-            _apply(order, service, version, port, page, image, deadline, tell)
+            _apply(order, service, version, kind, deadline, tell)
             return _outcome(service, service.wanted())
     with service.alone(deadline):
         if order.action == "delete":
             _delete(service, tell)
             return Outcome(service.name, HERE)
         kept, gone = reversed(_canary(service)) if order.action == "promote" else _canary(service)
-        _settle(service, [replace(kept, percent=100)], port, deadline)
-        service.tidy()
+        _settle(service, [replace(kept, percent=100)], kind, deadline)
+        _tidy(service)
         tell(f"{service.name}: version {kept.version} alone, without version {gone.version}")
         return _outcome(service, service.wanted())
 
@@ -112,38 +130,29 @@ def _shared(order: Order, service: Service, new: Wanted) -> list[Wanted]:
     return [replace(stable, percent=100 - order.canary_percent), replace(new, percent=order.canary_percent)]
 
 
-def _foretold(order: Order, service: Service, version: versions.Version) -> Outcome:
+def _foretold(order: Order, service: Service, version: versions.Version, kind: Kind) -> Outcome:
     """What `_apply` would do."""
-    wanted = _shared(order, service, _wanted(version))
+    wanted = _shared(order, service, _wanted(service, version, kind.server_image))
     if order.auto_promote:
         wanted = [replace(wanted[-1], percent=100)]
     shares = ", ".join(f"version {one.version} with {one.percent} % of the requests" for one in wanted)
     return Outcome(service.name, HERE, text=f"{service.name} on this machine: {shares}, from {version.source.uri}")
 
 
-def _apply(
-    order: Order,
-    service: Service,
-    version: versions.Version,
-    port: int,
-    page: bool,
-    image: str,
-    deadline: float,
-    tell: Tell,
-) -> None:
+def _apply(order: Order, service: Service, version: versions.Version, kind: Kind, deadline: float, tell: Tell) -> None:
     running = service.state()
-    if running and port not in (0, running.port):
+    if running and kind.port not in (0, running.port):
         raise BadInput(
-            f"--port: {service.name} is served on port {running.port} already, received {port}; "
+            f"--port: {service.name} is served on port {running.port} already, received {kind.port}; "
             f"leave --port out, or run `stop --model-name {service.name}` first"
         )
-    if running and bool(image) != bool(service.image()):
-        kind = "container" if service.image() else "process"
+    if running and bool(kind.image) != bool(service.image()):
+        other = "container" if service.image() else "process"
         raise BadInput(
-            f"--target: {service.name} is served by a {kind} already, received the other; "
+            f"--target: {service.name} is served by a {other} already, received the other; "
             f"keep to it, or run `stop --model-name {service.name}` first"
         )
-    new = _wanted(version)
+    new = _wanted(service, version, kind.server_image)
     wanted = _shared(order, service, new)
     before = [one for one in service.wanted() if not one.on_trial]
     try:
@@ -152,10 +161,12 @@ def _apply(
             versions.fetch(version, folder)
             tell(f"{service.name}: version {new.version}, {len(version.files)} files, from {new.uri}")
         if not running:
-            service.run_as(image)
+            service.run_as(kind.image)
+        if new.url:
+            _start_model(service, new, kind.server_image, deadline)
         if new.folder not in {one.folder for one in before}:
-            service.want([*before, replace(new, on_trial=True)], page if not before else None)
-        state = service.state() or _start(service, port, deadline)
+            service.want([*before, replace(new, on_trial=True)], kind.page if not before else None)
+        state = service.state() or _start(service, kind.port, deadline)
         own = Endpoint(service.url(state.url, new.version))
         loaded = _wait(
             lambda: _loaded(service, new), deadline, f"{service.name}: version {new.version} is not loaded yet"
@@ -163,23 +174,28 @@ def _apply(
         tell(f"{service.name}: version {new.version} loaded, on {loaded}")
         if order.smoke_test:
             tell(f"{service.name}: version {new.version} {known_examples.check(own, folder)}")
-        _settle(service, wanted, port, deadline, page)
+        _settle(service, wanted, kind, deadline, kind.page)
         if order.auto_promote and len(wanted) > 1:
             tell(f"{service.name}: version {new.version} with {order.canary_percent} % of the requests")
             if order.smoke_test:
                 known_examples.check(own, folder)
             wanted = [replace(new, percent=100)]
-            _settle(service, wanted, port, deadline)
+            _settle(service, wanted, kind, deadline)
     except BaseException:
         _restore(service, before, running)
         raise
-    service.tidy()
+    _tidy(service)
     tell(f"{service.name}: {_told(wanted, before)} at {service.url(state.url)}")
 
 
-def _wanted(version: versions.Version) -> Wanted:
+def _wanted(service: Service, version: versions.Version, server_image: str) -> Wanted:
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Wanted(version.number, version.source.uri, version.folder_name, percent=0, since=now)
+    wanted = Wanted(version.number, version.source.uri, version.folder_name, percent=0, since=now)
+    if not server_image:
+        return wanted
+    folder = f"{wanted.folder}-{hashlib.sha256(server_image.encode()).hexdigest()[:6]}"
+    known = next((one.url for one in service.wanted() if one.folder == folder), "")
+    return replace(wanted, folder=folder, url=known or service.url(docker.free_address(), wanted.version))
 
 
 def _told(wanted: list[Wanted], before: list[Wanted]) -> str:
@@ -190,11 +206,11 @@ def _told(wanted: list[Wanted], before: list[Wanted]) -> str:
     return f"version {wanted[0].version}" + (f" in place of {gone}" if gone else "")
 
 
-def _settle(service: Service, wanted: list[Wanted], port: int, deadline: float, page: bool | None = None) -> None:
+def _settle(service: Service, wanted: list[Wanted], kind: Kind, deadline: float, page: bool | None = None) -> None:
     """Let these versions answer, with these shares and no others, and wait until it is so."""
     service.want(wanted, page)
     if not service.runs():
-        _start(service, port, deadline)
+        _start(service, kind.port, deadline)
     as_wanted = {one.folder: one.percent for one in wanted}, service.shows_page()
 
     def settled() -> bool:
@@ -233,7 +249,7 @@ def _running(service: Service) -> State:
 def _restore(service: Service, before: list[Wanted], running: State | None) -> None:
     """Leave a service as it was before a rollout that failed; a server that did not survive it is started again."""
     if not before or running is None:
-        _end_server(service)
+        _end_server(service, before)
     if not before:
         service.remove()
         return
@@ -245,6 +261,13 @@ def _restore(service: Service, before: list[Wanted], running: State | None) -> N
             if not service.runs():
                 _start(service, running.port, deadline)
             _wait(lambda: _settled(service, folders), deadline, "not as before")
+    _tidy(service)
+
+
+def _tidy(service: Service) -> None:
+    """Remove what is left of versions that are no longer wanted."""
+    if service.image():
+        docker.tidy(service)
     service.tidy()
 
 
@@ -268,14 +291,36 @@ def _start(service: Service, port: int, deadline: float) -> State:
     """
     service.forget_state()
     server = docker.start(service, image, port) if (image := service.image()) else _Child(service, port)
+    return _until(service.state, server, deadline, f"{service.name}: the model server does not answer yet")
 
-    def answers() -> State | None:
+
+def _start_model(service: Service, new: Wanted, server_image: str, deadline: float) -> None:
+    """Let a container hold the model of a version, and wait until it has loaded it.
+
+    Raises:
+        BadInput: there is no such image.
+        RuntimeError: it ended, or it did not load the model in time.
+    """
+    docker.tidy(service)  # a step that was killed may have left a container
+    container = docker.start_model(service, new, server_image)
+    what = f"{service.name}: {server_image} has not loaded version {new.version} yet"
+    _until(Endpoint(new.url).available, container, deadline, what)
+
+
+def _until(ready: Callable[[], T | None], server: _Child | ServerContainer, deadline: float, what: str) -> T:
+    """Wait for a server that was started, see `_wait`.
+
+    Raises:
+        BadInput, RuntimeError: it has ended.
+    """
+
+    def looked() -> T | None:
         if (code := server.exit_code()) is not None:
             line = server.last_line()
             raise BadInput(line) if code == 2 else RuntimeError(f"the model server ended: {line}")
-        return service.state()
+        return ready()
 
-    return _wait(answers, deadline, f"{service.name}: the model server does not answer yet")
+    return _wait(looked, deadline, what)
 
 
 class _Child:
@@ -327,8 +372,13 @@ def _delete(service: Service, tell: Tell) -> None:
     tell(f"{service.name}: stopped" if there else f"{service.name}: nothing is served here under this name")
 
 
-def _end_server(service: Service) -> None:
-    """End the server, in good order if it can: what it has been asked is answered."""
+def _end_server(service: Service, left: Sequence[Wanted] = ()) -> None:
+    """End the server, in good order if it can: what it has been asked is answered.
+
+    Args:
+        service: The service.
+        left: Versions of which containers that hold them stay.
+    """
     image = service.image()
     service.want_none()
     try:
@@ -338,7 +388,7 @@ def _end_server(service: Service) -> None:
             os.kill(state.pid, signal.SIGKILL)
     if image:
         with suppress(BadInput, RuntimeError):  # it has ended anyhow
-            docker.remove(service)
+            docker.remove(service, kept=[one.folder for one in left])
 
 
 def status() -> list[tuple[str, ...]]:

@@ -10,7 +10,11 @@ import orjson
 from components.serve.protocol import INPUT, OUTPUT, Call, Refused
 
 DATATYPES = ("FP32", "UINT8")
-PLATFORMS = {"LiteRT": "litert", "TensorFlow": "tensorflow_savedmodel"}
+PLATFORMS = {
+    "LiteRT": "litert",
+    "TensorFlow": "tensorflow_savedmodel",
+    "TensorFlow Serving": "tensorflow_savedmodel",
+}
 SERVER = {"name": "trainyard", "version": "2", "extensions": []}
 """Server metadata; the version is the protocol's."""
 

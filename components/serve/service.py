@@ -40,10 +40,11 @@ class Wanted:
     Attributes:
         version: Its number, 1 or more.
         uri: Where it came from.
-        folder: Name of its folder below `versions/`; different content has a different name.
+        folder: Name of its folder below `versions/`; different content, or another server, has a different name.
         percent: Its share of the requests that name no version, 0 to 100.
         since: When it was asked for, ISO 8601 in UTC.
         on_trial: It has yet to prove itself, and goes unless it does.
+        url: Predict URL of another server that holds its model; empty: ours loads it.
     """
 
     version: int
@@ -52,6 +53,7 @@ class Wanted:
     percent: int
     since: str = ""
     on_trial: bool = False
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class VersionState:
     Attributes:
         percent: The share of the requests it gets now, 0 to 100.
         state: LOADING, AVAILABLE, UNLOADING or END.
-        backend: `LiteRT` or `TensorFlow`, once loaded.
+        backend: `LiteRT`, `TensorFlow` or `TensorFlow Serving`, once loaded.
         error: Why it could not be loaded.
     """
 

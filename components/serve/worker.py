@@ -16,6 +16,7 @@ import numpy as np
 from components.common.models import load_classifier, read_card
 from components.serve.metrics import Metrics
 from components.serve.protocol import Call
+from components.serve.remote import RemoteClassifier
 from components.serve.service import AVAILABLE, END, LOADING, UNLOADING, Wanted
 
 LARGEST_BATCH = 32
@@ -40,7 +41,7 @@ class Version:
         folder: Where its files are.
         state: LOADING, AVAILABLE, UNLOADING or END.
         error: Why it could not be loaded.
-        backend: `LiteRT` or `TensorFlow`, once loaded.
+        backend: `LiteRT`, `TensorFlow` or `TensorFlow Serving`, once loaded.
         card: The model's card, once loaded.
     """
 
@@ -68,7 +69,7 @@ class Version:
 
     def _load(self) -> None:
         self.card = read_card(self.folder)
-        self._classifier = load_classifier(self.folder)
+        self._classifier = RemoteClassifier(self.wanted.url) if self.wanted.url else load_classifier(self.folder)
         self.shape = tuple(self.card["input"]["shape"])
         self._classifier.predict(np.zeros((1, *self.shape), np.float32))
         self.backend = self._classifier.backend

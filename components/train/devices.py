@@ -126,7 +126,7 @@ def told_by_all(spread: tf.distribute.Strategy, value: float) -> list[float]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.one_hot(replica, replicas, tf.constant(value, tf.float64), dtype=tf.float64)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gathered() -> tf.Tensor:
         return spread.reduce("SUM", spread.run(mine), axis=None)
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 
+import numpy as np
+
 from components.common.datasets import ImageDataset, Split
 from components.common.models import processors
 from components.common.native_logs import muted_native_logs
@@ -50,6 +52,11 @@ def read_ahead(dataset: ImageDataset, split: str) -> Callable[[], tuple[ImageDat
     def result() -> tuple[ImageDataset, Split]:
         try:
             answer = receiver.recv()
+            if isinstance(answer, Exception):
+                raise answer
+            as_read, labels, shape = answer
+            images = np.empty(shape, np.uint8)
+            receiver.recv_bytes_into(images.data.cast("B"))
         except EOFError:
             process.join()
             raise RuntimeError(
@@ -57,9 +64,7 @@ def read_ahead(dataset: ImageDataset, split: str) -> Callable[[], tuple[ImageDat
                 "is short; give the step more, or lower --memory-budget"
             ) from None
         process.join()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return as_read, Split(images, labels)
 
     return result
 
@@ -70,9 +75,11 @@ def _read(dataset: ImageDataset, split: str) -> tuple[ImageDataset, Split]:
 
 def _send(receiver: Connection, sender: Connection, dataset: ImageDataset, split: str) -> None:
     receiver.close()  # so that sending fails, and this process ends, when the one that waits is gone
-    try:
-        answer: object = _read(dataset, split)
-    except Exception as error:
-        answer = error
     with suppress(BrokenPipeError):
-        sender.send(answer)
+        try:
+            read = dataset.read(split)
+        except Exception as error:
+            sender.send(error)
+        else:
+            sender.send((dataset, read.labels, read.images.shape))
+            sender.send_bytes(np.ascontiguousarray(read.images).data.cast("B"))  # as they are, without a copy

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from components.train.hyperparameters import Hyperparameters
 
+    Tensors = tuple[tf.Tensor, ...]
+
 VALIDATION_BATCH = 1000
 SECONDS_BETWEEN_TIDINGS = 0.5
 """How often a long epoch says how far it is."""
@@ -255,46 +257,42 @@ def _epoch_function(
         hit = tf.logical_and(tf.argmax(logits, 1) == truth, counts)
         return tf.reduce_sum(each), tf.reduce_sum(tf.cast(hit, tf.int32))
 
-    @tf.function(jit_compile=_compiles_well(model) and not changes and replicas == 1)  # XLA cannot turn images
-    def take_steps(
-        part: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
-        first: tf.Tensor,
-        last: tf.Tensor,
-        tally: tuple[tf.Tensor, tf.Tensor],
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    @tf.function(
+        autograph=False,  # rewriting this code takes it longer than tracing it
+        jit_compile=_compiles_well(model) and not changes and replicas == 1,  # XLA cannot turn images
+    )
+    def take_steps(part: Tensors, first: tf.Tensor, last: tf.Tensor, losses: tf.Tensor, right: tf.Tensor) -> Tensors:
+        """Losses and right answers after the steps from `first` to before `last`, added to those before."""
         images, labels, picked = part
-        losses, right = tally
-        index = first
-        while index < last:  # not tf.range, for whose ends XLA compiles anew
+
+        def one(index: tf.Tensor, losses: tf.Tensor, right: tf.Tensor) -> Tensors:
             of_replicas = spread.run(step, args=(images, labels, picked[index]))
             lost, hit = (spread.reduce("SUM", value, axis=None) for value in of_replicas)
-            losses += lost
-            right += hit
-            index += 1
-        return losses, right
+            return index + 1, losses + lost, right + hit
+
+        return tf.while_loop(lambda index, *_: index < last, one, (first, losses, right))[1:]
 
     feed = Feed(train, spread)
     pace = PORTION
 
     def one_epoch(order: np.ndarray, on_progress: Callable[[float, float], None]) -> tuple[float, int]:
         nonlocal pace
-        tally = tf.constant(0.0), tf.constant(0)
+        losses, right = tf.constant(0.0), tf.constant(0)
         done = 0
         for part in feed.epoch(order):
+            tensors = part.images, part.labels, part.picked
             first = 0
             while first < part.steps:
                 last = min(part.steps, first + pace)
                 began = time.perf_counter()
-                tally = take_steps(
-                    (part.images, part.labels, part.picked), tf.constant(first), tf.constant(last), tally
-                )
-                losses = float(tally[0])
+                losses, right = take_steps(tensors, tf.constant(first), tf.constant(last), losses, right)
+                so_far = float(losses)
                 if replicas == 1:  # several workers must take their steps in the same portions
                     pace = max(1, int((last - first) * SECONDS_BETWEEN_TIDINGS / (time.perf_counter() - began)))
                 done += last - first
                 first = last
-                on_progress(done / len(order), losses / int((order[:done] >= 0).sum()))
-        return float(tally[0]), int(tally[1])
+                on_progress(done / len(order), so_far / int((order[:done] >= 0).sum()))
+        return float(losses), int(right)
 
     return one_epoch
 
@@ -304,7 +302,7 @@ def _score_function(model: keras.Model, examples: Examples) -> Callable[[], dict
     import numpy as np
     import tensorflow as tf
 
-    @tf.function
+    @tf.function(autograph=False)
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         return model(tf.cast(images, tf.float32), training=False)
 
