@@ -1,5 +1,6 @@
 """The habits every step's command line shares: `--debug`, exit codes and a plain last line."""
 
+import atexit
 import errno
 import json
 import os
@@ -156,7 +157,8 @@ executor_input = click.option(
 def leave_at_once(command: click.Command) -> NoReturn:
     """Run a step and end the process without taking the interpreter down, which takes a second after TensorFlow.
 
-    What the step wrote is closed by then, and nothing registered at exit is of use to anyone.
+    What the step wrote is closed by then. What libraries registered for the exit is done: TensorFlow removes its
+    temporary files there.
     """
     code: Any = 0
     try:
@@ -165,6 +167,7 @@ def leave_at_once(command: click.Command) -> NoReturn:
         code = end.code
     sys.stdout.flush()
     sys.stderr.flush()
+    atexit._run_exitfuncs()
     os._exit(code if isinstance(code, int) else 0)
 
 

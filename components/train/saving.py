@@ -52,8 +52,7 @@ def _export(model: keras.Model, folder: Path) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
     image = tf.TensorSpec(model.inputs[0].shape, tf.float32, name="image")
-    answer = tf.autograph.experimental.do_not_convert(lambda image: model(image, training=False))
-    archive.add_endpoint("serve", answer, input_signature=[image])
+    archive.add_endpoint("serve", lambda image: model(image, training=False), input_signature=[image])
     archive.write_out(folder, verbose=False)
 
 
