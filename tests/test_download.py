@@ -567,7 +567,8 @@ def test_ended_by_a_signal_it_leaves_nothing(web, output, number):
     web.cut = 100_000
     pack(web.folder / "data.tar.gz")
     command = [sys.executable, "-m", "components.download", "--source", f"{web.url}/data.tar.gz", "--dataset", output]
-    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
+    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     while not web.requests:
         time.sleep(0.01)
     time.sleep(0.2)

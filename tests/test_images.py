@@ -278,12 +278,18 @@ def test_every_step_does_its_job_as_a_strict_cluster_runs_it(strictly, closed_ne
     out = "/outputs"
     done = strictly("download", "--source", f"s3://{bucket}/digits.npz", "--dataset", f"{out}/dataset")
     assert done.returncode == 0, done.stderr
-    done = strictly("train", "--dataset", f"{out}/dataset", "--model", f"{out}/model", "--epochs", 9, network="none")
+    candidates = []
+    for name, epochs in (("a", 1), ("b", 9)):
+        model, evaluation = ["--model", f"{out}/model-{name}"], ["--evaluation", f"{out}/evaluation-{name}"]
+        done = strictly("train", "--dataset", f"{out}/dataset", *model, "--epochs", epochs, network="none")
+        assert done.returncode == 0, done.stderr
+        done = strictly("evaluate", "--dataset", f"{out}/dataset", *model, *evaluation, network="none")
+        assert done.returncode == 0, done.stderr
+        candidates += [f"--model-{name}", model[1], f"--evaluation-{name}", evaluation[1]]
+    best = ["--model", f"{out}/model", "--evaluation", f"{out}/evaluation"]
+    done = strictly("select", *candidates, *best, network="none")
     assert done.returncode == 0, done.stderr
-    scored = ["--dataset", f"{out}/dataset", "--model", f"{out}/model", "--evaluation", f"{out}/evaluation"]
-    done = strictly("evaluate", *scored, network="none")
-    assert done.returncode == 0, done.stderr
-    published = ["--model", f"{out}/model", "--evaluation", f"{out}/evaluation", "--bucket", bucket]
+    published = [*best, "--bucket", bucket]
     done = strictly("export", *published, "--model-uri", f"{out}/model_uri")
     assert done.returncode == 0, done.stderr
     uri = (strictly.outputs / "model_uri").read_text()

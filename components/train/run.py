@@ -23,6 +23,8 @@ from components.train.origin import origin_of
 from components.train.start import import_tensorflow, read_ahead
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from components.train.training import Epoch, Progress
 
 
@@ -133,21 +135,8 @@ def train(
         return None
     if spread.num_replicas_in_sync > 1:
         model = devices.plain_copy(model, weights)
-    card = {
-        "format": 1,
-        "architecture": model.name,
-        "about": about.said(),
-        "input": {"shape": list(dataset.image_shape), "range": [0, 255], **({"resized": True} if chosen.size else {})},
-        "classes": dataset.class_names,
-        "hyperparameters": hyperparameters,
-        "dataset": {
-            **described,
-            **({"skipped": len(dataset.skipped)} if dataset.skipped else {}),
-            "train_counts": [int((examples.labels == index).sum()) for index in range(len(dataset.class_names))],
-        },
-        "history": [{key: value for key, value in asdict(epoch).items() if value is not None} for epoch in history],
-        "libraries": _versions(),
-    }
+    told = {"architecture": model.name, "about": about.said(), "hyperparameters": hyperparameters, "dataset": described}
+    card = _card(told, dataset, resized=bool(chosen.size), labels=examples.labels, history=history)
     with atomic_folder(output, marker=CARD) as partial:
         card = saving.write_model(model, partial, card, examples.some(256))
         (partial / README).write_text(markdown(card), encoding="utf-8")
@@ -161,6 +150,25 @@ def train(
         + (checked if litert["written"] else f"without model.tflite, since {litert['reason']}")
     )
     return card
+
+
+def _card(
+    told: dict[str, Any], dataset: ImageDataset, resized: bool, labels: "np.ndarray", history: "list[Epoch]"
+) -> dict[str, Any]:
+    """The card (docs/artifacts.md) of what is `told` of a training already."""
+    import numpy as np
+
+    counts = np.bincount(labels, minlength=len(dataset.class_names)).tolist()
+    skipped = {"skipped": len(dataset.skipped)} if dataset.skipped else {}
+    return {
+        "format": 1,
+        **told,
+        "input": {"shape": list(dataset.image_shape), "range": [0, 255], **({"resized": True} if resized else {})},
+        "classes": dataset.class_names,
+        "dataset": {**told["dataset"], **skipped, "train_counts": counts},
+        "history": [{key: value for key, value in asdict(epoch).items() if value is not None} for epoch in history],
+        "libraries": _versions(),
+    }
 
 
 def _validation(
