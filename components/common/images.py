@@ -157,5 +157,6 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
             yield image
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DamagedImage(
-            f"{name}: expected a PNG or JPEG image, received a damaged or other file; replace or remove it"
+            f"{name}: expected a PNG or JPEG image, received a damaged or other file; replace or remove it, or pass "
+            "--on-corrupt skip"
         ) from error

@@ -28,9 +28,10 @@ def epoch_chart(
         test: The same metric on the test split.
         text: Writes a value.
     """
-    left, right, top, bottom = 44, 347, 8, 172
     marks = ticks(min(*values, *validation, test), max(*values, *validation, test))
     low, high = marks[0], marks[-1]
+    widest = max(len(text(mark)) for mark in marks)
+    left, right, top, bottom = max(44, 12 + 6.4 * widest), 347, 8, 172
 
     def x(epoch: float) -> float:
         return (left + right) / 2 if len(values) == 1 else left + (epoch - 1) / (len(values) - 1) * (right - left)
