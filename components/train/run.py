@@ -88,7 +88,7 @@ def train(
     if cluster.workers > 1:  # all take their steps in the same portions
         budget = int(min(devices.told_by_all(spread, budget)))
     if needed > budget:
-        say(f"{readable_size(needed)} of images are read as they are needed, {readable_size(budget)} at a time")
+        say(f"images would take {readable_size(needed)}: they are read as they are needed, in {readable_size(budget)}")
         examples = Examples.on_disk(dataset, "train", budget)
     else:
         dataset, split = reading() if reading else (dataset, dataset.read("train"))
