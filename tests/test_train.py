@@ -148,6 +148,15 @@ def test_the_log_is_one_tidy_line_per_epoch(step, dataset, tmp_path):
         (["--optimizer", "magic"], "--optimizer: expected one of adam, adamw, rmsprop, sgd, received 'magic'"),
         (["--schedule", "zigzag"], "--schedule: expected one of constant, cosine"),
         (["--augmentation", "shift,blur"], "--augmentation: expected one of shift, rotation, flip, received 'blur'"),
+        (
+            ["--class-weights", "heavy"],
+            "--class-weights: expected balanced, or JSON of weights by class, received 'heavy'",
+        ),
+        (["--class-weights", '{"7": 0}'], "--class-weights: expected numbers above 0"),
+        (
+            ["--class-weights", '{"ten": 2}'],
+            "expected classes of the data set (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), received ten",
+        ),
         (["--validation-split", "1"], "--validation-split: expected a share"),
         (["--early-stopping", "2"], "--early-stopping: expected a split 'validation'"),
         (["--epochs", "many"], "Invalid value for '--epochs'"),
@@ -255,7 +264,7 @@ def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, 
     assert accuracy(tmp_path / "model", validation) == pytest.approx(history[best]["validation_accuracy"], abs=0.004)
 
 
-def test_balanced_classes_find_the_rare_one(tmp_path):
+def test_class_weights_find_the_rare_one(tmp_path):
     """5 images of one class among 200, hardly different from the others: by numbers alone it is best never guessed."""
     random = np.random.default_rng(1)
     labels = np.zeros(200, np.int64)
@@ -264,10 +273,13 @@ def test_balanced_classes_find_the_rare_one(tmp_path):
     images[labels == 1] += 6
     data = npz(tmp_path / "data", images, labels)
     found = {}
-    for balance in (False, True):
-        train_here(data, tmp_path / str(balance), epochs=30, balance_classes=balance)
-        found[balance] = (load_classifier(tmp_path / str(balance)).predict(images[:5, ..., None]).argmax(1) == 1).mean()
-    assert found[True] > found[False]
+    by_hand = json.dumps({"0": 200 / (2 * 195), "1": 200 / (2 * 5)})
+    for name, chosen in (("same", ""), ("balanced", "balanced"), ("by hand", by_hand)):
+        train_here(data, tmp_path / name, epochs=30, class_weights=chosen)
+        found[name] = (load_classifier(tmp_path / name).predict(images[:5, ..., None]).argmax(1) == 1).mean()
+    assert found["balanced"] > found["same"]
+    for mine, reference in zip(weights(tmp_path / "by hand"), weights(tmp_path / "balanced"), strict=True):
+        np.testing.assert_array_equal(mine, reference)
 
 
 def test_a_cosine_schedule_with_warmup_rises_and_falls(dataset):

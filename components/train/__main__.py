@@ -92,10 +92,10 @@ output = section("Outputs")
     help="Epochs without a better validation loss after which training stops, with the best weights; 0: never.",
 )
 @training(
-    "--balance-classes",
-    type=bool,
-    default=False,
-    help="Whether rare classes count as much as frequent ones.",
+    "--class-weights",
+    default="",
+    help="What an image of a class counts: balanced (rare classes count as much as frequent ones), or JSON such as "
+    '{"cat": 2.5}, the others 1; empty: all images count the same.',
 )
 @training(
     "--augmentation",

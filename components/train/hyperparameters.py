@@ -1,5 +1,6 @@
 """What the caller of the train step chooses."""
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from components.train.architectures import ARCHITECTURES
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("shift", "rotation", "flip")
+BALANCED = "balanced"
 ON_CORRUPT = ("fail", "skip")
 
 
@@ -27,7 +29,7 @@ class Hyperparameters:
     warmup: float = 0.0
     validation_split: float = 0.0
     early_stopping: int = 0
-    balance_classes: bool = False
+    class_weights: str = ""
     augmentation: str = ""
     model_config: str = ""
     base_model: str = ""
@@ -43,6 +45,10 @@ class Hyperparameters:
             raise BadInput(
                 f"--image-size: expected a height and width in pixels, such as 64x96, or one number for both, received "
                 f"{self.image_size!r}; leave it out where all images have one size"
+            )
+        if self.class_weights != BALANCED and not all(_is_weight(one) for one in self.weights_by_class.values()):
+            raise BadInput(
+                f"--class-weights: expected numbers above 0, received {self.class_weights!r}; a class without one has 1"
             )
         for kind in self.augmentations:
             _one_of("--augmentation", kind, AUGMENTATIONS)
@@ -68,9 +74,29 @@ class Hyperparameters:
         return (int(found[1]), int(found[2] or found[1])) if found else None
 
     @property
+    def weights_by_class(self) -> dict[str, float]:
+        """What one image of a class counts, where it was said."""
+        if self.class_weights in ("", BALANCED):
+            return {}
+        try:
+            weights = json.loads(self.class_weights)
+        except ValueError:
+            weights = None
+        if not isinstance(weights, dict):
+            raise BadInput(
+                f"--class-weights: expected {BALANCED}, or JSON of weights by class, received {self.class_weights!r}; "
+                "write it as '{\"cat\": 2.5}'"
+            )
+        return weights
+
+    @property
     def augmentations(self) -> list[str]:
         """The kinds of augmentation, in the order given."""
         return [kind.strip() for kind in self.augmentation.split(",") if kind.strip()]
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _one_of(option: str, value: str, known: "tuple[str, ...] | dict[str, object]") -> None:

@@ -100,6 +100,7 @@ def train(
         output, cluster.chief, chosen=hyperparameters, dataset=described, classes=dataset.class_names
     )
     learn, validation = _validation(dataset, examples, chosen, budget)
+    weights = training.class_weights(chosen, dataset.class_names, learn.labels)
     if dataset.skipped:
         say(dataset.told_skipped())
     keras.utils.set_random_seed(chosen.seed)
@@ -117,7 +118,7 @@ def train(
             events.add(epoch)
 
     try:
-        history = training.fit(model, learn, validation, chosen, checkpoint, on_epoch, on_progress, spread)
+        history = training.fit(model, learn, validation, chosen, checkpoint, on_epoch, on_progress, spread, weights)
     except tf.errors.OpError as error:
         if cluster.workers == 1:
             raise
@@ -128,13 +129,13 @@ def train(
     if chosen.early_stopping:
         kept = training.best_epoch(history)
         say(f"keeping the weights of epoch {kept.epoch}, with validation loss {kept.validation_loss:.4f}")
-    weights = model.get_weights()  # by all workers: some variables are means over them
+    learned = model.get_weights()  # by all workers: some variables are means over them
     if not cluster.chief:
         say("done; the chief writes the model")
         devices.wait_for_all(spread)
         return None
     if spread.num_replicas_in_sync > 1:
-        model = devices.plain_copy(model, weights)
+        model = devices.plain_copy(model, learned)
     told = {"architecture": model.name, "about": about.said(), "hyperparameters": hyperparameters, "dataset": described}
     card = _card(told, dataset, resized=bool(chosen.size), labels=examples.labels, history=history)
     with atomic_folder(output, marker=CARD) as partial:

@@ -13,13 +13,12 @@ from components.common.cli import BadInput
 from components.train.checkpoint import Checkpoint, State
 from components.train.devices import check_agreement, share_batch_statistics, told_by_all
 from components.train.feed import Examples, Feed
+from components.train.hyperparameters import BALANCED, Hyperparameters
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
     import tensorflow as tf
-
-    from components.train.hyperparameters import Hyperparameters
 
     Tensors = tuple[tf.Tensor, ...]
 
@@ -77,6 +76,7 @@ def fit(
     on_epoch: Callable[[Epoch], None],
     on_progress: Progress = lambda epoch, share, loss: None,
     spread: tf.distribute.Strategy | None = None,
+    weights: np.ndarray | None = None,
 ) -> list[Epoch]:
     """Minimise the cross-entropy.
 
@@ -96,6 +96,7 @@ def fit(
         on_progress: Called now and then within one.
         spread: What the model was built under, when there are several devices: each takes its share of every batch, and
             the gradients are added up.
+        weights: From `class_weights`; None: all images count the same.
 
     Returns:
         What each epoch gave, with those before a break.
@@ -118,7 +119,7 @@ def fit(
         optimizer = _optimizer(chosen, steps)
         optimizer.build(model.trainable_variables)
         changes = _augmentation(chosen)
-    one_epoch = _epoch_function(model, optimizer, train, chosen, changes, spread)
+    one_epoch = _epoch_function(model, optimizer, train, changes, spread, weights)
     score = _score_function(model, validation) if validation else None
 
     # seed states (dropout, augmentation) are variables too: with them a resumed training draws what it would have drawn
@@ -158,6 +159,26 @@ def fit(
         for variable, value in zip(model.variables, best, strict=True):
             variable.assign(value)
     return history
+
+
+def class_weights(chosen: Hyperparameters, classes: list[str], labels: np.ndarray) -> np.ndarray:
+    """What an image of each class counts in the loss: float, shape (classes,).
+
+    Balanced is as in scikit-learn: images / (classes * images of the class).
+
+    Raises:
+        BadInput: a weight is for a class that is not there.
+    """
+    import numpy as np
+
+    if chosen.class_weights == BALANCED:
+        return len(labels) / np.maximum(len(classes) * np.bincount(labels, minlength=len(classes)), 1)
+    if unknown := sorted(set(chosen.weights_by_class) - set(classes)):
+        raise BadInput(
+            f"--class-weights: expected classes of the data set ({', '.join(classes[:10])}"
+            f"{', ...' if len(classes) > 10 else ''}), received {', '.join(unknown)}; correct the names"
+        )
+    return np.array([chosen.weights_by_class.get(name, 1) for name in classes], float)
 
 
 def best_epoch(history: list[Epoch]) -> Epoch:
@@ -216,9 +237,9 @@ def _epoch_function(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     train: Examples,
-    chosen: Hyperparameters,
     changes: list[keras.layers.Layer],
     spread: tf.distribute.Strategy,
+    weights: np.ndarray | None,
 ) -> Callable[[np.ndarray, Callable[[float, float], None]], tuple[float, int]]:
     """A pass over the images in a given order.
 
@@ -230,11 +251,7 @@ def _epoch_function(
     import tensorflow as tf
 
     logits_of = keras.Model(model.input, model.layers[-1].input)
-    classes = model.output_shape[-1]
-    weights = np.ones(classes, np.float32)
-    if chosen.balance_classes:  # as scikit-learn's "balanced": examples / (classes * examples of the class)
-        weights = len(train.labels) / np.maximum(classes * np.bincount(train.labels, minlength=classes), 1)
-    class_weights = tf.constant(weights, tf.float32)
+    class_weights = tf.constant(np.ones(model.output_shape[-1]) if weights is None else weights, tf.float32)
     replicas = spread.num_replicas_in_sync
 
     def step(images: tf.Tensor, labels: tf.Tensor, picked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
