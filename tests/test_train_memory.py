@@ -69,3 +69,22 @@ def test_a_negative_budget_is_refused(step, dataset, tmp_path):
     done = step("train", "--dataset", dataset, "--model", tmp_path / "model", "--memory-budget", "-1")
     assert done.returncode == 2
     assert "--memory-budget: expected megabytes, at least 0, received -1" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "available"),
+    [("max", 8_000 * 1024), ("3000000", 2_000_000), ("500000", 0), (None, 8_000 * 1024)],
+    ids=["no-limit", "limited", "used-up", "no-cgroup"],
+)
+def test_what_a_container_may_take_counts_and_files_in_its_cache_do_not(tmp_path, limit, available):
+    """As a kernel with cgroup v2 tells it, which not every machine of ours has."""
+    from components.train.feed import _available_memory
+
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n")
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    if limit:
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.stat").write_text("anon 1000000\nfile 2000000\n")
+    assert _available_memory(tmp_path) == available

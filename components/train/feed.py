@@ -5,8 +5,10 @@ Both give every step the same images: the memory that training may take changes 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,17 +152,18 @@ def budget_in_bytes(megabytes: int) -> int:
     return megabytes * MEGABYTE or _available_memory() // 2
 
 
-def _available_memory() -> int:
+def _available_memory(root: Path = Path("/")) -> int:
     """Bytes that this process may still take: what its container leaves, or the machine."""
-    import os
-
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        return free
-    return min(free, max(0, limit - used))
+    with suppress(OSError):  # not Linux
+        free = 1024 * _named_number(root / "proc/meminfo", "MemAvailable:")
+    with suppress(OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        limit = int((root / "sys/fs/cgroup/memory.max").read_text())
+        taken = _named_number(root / "sys/fs/cgroup/memory.stat", "anon")  # without files, which can be read again
+        free = min(free, max(0, limit - taken))
+    return free
+
+
+def _named_number(path: Path, name: str) -> int:
+    """The number behind a name, in a file with a name and a number on each line."""
+    return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.split()[0] == name)
