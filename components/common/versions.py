@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from components.common.cli import BadInput
 from components.common.files import atomic_folder, files_below, sha256_of_file, sha256_of_folder
+from components.common.parallel import in_parallel
 
 MANIFEST = "manifest.json"
 PARALLEL_DOWNLOADS = 8
@@ -160,14 +160,10 @@ def fetch(version: Version, folder: Path) -> None:
     Raises:
         RuntimeError: a file is not what the manifest says.
     """
-    with atomic_folder(folder, marker="model.json") as partial, ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
-        fetched = [pool.submit(_fetch_file, version.source, file, partial / file.path) for file in version.files]
-        try:
-            for file in fetched:
-                file.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with atomic_folder(folder, marker="model.json") as partial:
+        in_parallel(
+            lambda file: _fetch_file(version.source, file, partial / file.path), version.files, PARALLEL_DOWNLOADS
+        )
 
 
 def _fetch_file(source: Source, file: File, target: Path) -> None:
