@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 
 from components.common.cli import BadInput
+from components.common.datasets import ON_CORRUPT
 from components.train.architectures import ARCHITECTURES
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("shift", "rotation", "flip")
 BALANCED = "balanced"
-ON_CORRUPT = ("fail", "skip")
 
 
 @dataclass(frozen=True)

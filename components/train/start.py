@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from components.common.datasets import ImageDataset, Split
-from components.common.models import processors
 from components.common.native_logs import muted_native_logs
+from components.common.parallel import processors
 
 
 def import_tensorflow() -> None:
