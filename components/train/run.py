@@ -106,7 +106,8 @@ def train(
     keras.utils.set_random_seed(chosen.seed)
     with spread.scope():
         model = origin.build(dataset.image_shape, dataset.class_names, say)
-    if state := checkpoint.load():
+    state = checkpoint.load()
+    if state:
         say(f"going on after epoch {len(state.history)}, which an earlier run reached")
     events = None
     if tensorboard and cluster.chief:
@@ -118,7 +119,9 @@ def train(
             events.add(epoch)
 
     try:
-        history = training.fit(model, learn, validation, chosen, checkpoint, on_epoch, on_progress, spread, weights)
+        history = training.fit(
+            model, learn, validation, chosen, checkpoint, on_epoch, on_progress, spread, weights, state
+        )
     except tf.errors.OpError as error:
         if cluster.workers == 1:
             raise

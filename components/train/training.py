@@ -77,6 +77,7 @@ def fit(
     on_progress: Progress = lambda epoch, share, loss: None,
     spread: tf.distribute.Strategy | None = None,
     weights: np.ndarray | None = None,
+    state: State | None = None,
 ) -> list[Epoch]:
     """Minimise the cross-entropy.
 
@@ -90,13 +91,14 @@ def fit(
         validation: What to look at after each epoch. With early stopping the model ends with the weights that were best
             on it.
         chosen: Optimizer, its schedule, epochs, batch size and seed.
-        checkpoint: Written after each epoch. If it holds the state of this very training, training goes on from there
-            and ends in the weights that it would have reached without a break.
+        checkpoint: Written after each epoch.
         on_epoch: Called after each epoch.
         on_progress: Called now and then within one.
         spread: What the model was built under, when there are several devices: each takes its share of every batch, and
             the gradients are added up.
         weights: From `class_weights`; None: all images count the same.
+        state: What the checkpoint holds of this very training. It goes on from there and ends in the weights that it
+            would have reached without a break.
 
     Returns:
         What each epoch gave, with those before a break.
@@ -123,10 +125,10 @@ def fit(
     score = _score_function(model, validation) if validation else None
 
     # seed states (dropout, augmentation) are variables too: with them a resumed training draws what it would have drawn
-    variables = [*model.variables, *optimizer.variables, *(state for layer in changes for state in layer.variables)]
+    variables = [*model.variables, *optimizer.variables, *(seed for layer in changes for seed in layer.variables)]
     history: list[Epoch] = []
     best: list[np.ndarray] = []
-    if checkpoint and (state := checkpoint.load()):
+    if state:
         for variable, value in zip(variables, state.variables, strict=True):
             variable.assign(value)
         history, best = [Epoch(**epoch) for epoch in state.history], state.best
