@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from components.evaluate.baseline import Baseline
 from components.evaluate.charts import calibration_chart, epoch_chart, heat_map, precision_recall_chart, roc_chart
 from components.evaluate.gate import Rule, Verdict, sentence, word
-from components.evaluate.metrics import Metrics
+from components.evaluate.metrics import Metrics, PrecisionRecall, Roc
 from components.evaluate.scoring import Scored
 from components.evaluate.slices import FEW, Slice
 
@@ -34,6 +34,8 @@ RULES_ABOVE = 3
 """Most rules that are told at the head of the page; more are only counted there."""
 MISTAKES = 24
 CONFUSIONS = 10
+
+Curve = TypeVar("Curve", Roc, PrecisionRecall)
 
 
 def render(
@@ -301,15 +303,26 @@ def _slice_tables(scored: Scored, slices: Sequence[Slice]) -> str:
     )
 
 
+def _least(
+    curves: list[tuple[str, Curve]], worth: Callable[[Curve], float], called: str
+) -> tuple[list[tuple[str, Curve]], str]:
+    """Those to draw, which of many are the worst, and a sentence that says so."""
+    if len(curves) <= CURVES:
+        return curves, ""
+    shown = sorted(curves, key=lambda pair: worth(pair[1]))[:CURVES]
+    return shown, f" Of {len(curves)} classes, the {len(shown)} with the smallest {called} are drawn."
+
+
+def _stamp(chart: str, name: str, value: str) -> str:
+    """A small chart with its name and value below."""
+    return f"<li><figure>{chart}<figcaption><strong>{escape(name)}</strong><br>{value}</figcaption></figure></li>"
+
+
 def _roc_curves(scored: Scored) -> str:
     defined = [(name, one.roc) for name, one in zip(scored.classes, scored.metrics.per_class, strict=True) if one.roc]
-    shown, note = defined, ""
-    if len(defined) > CURVES:
-        shown = sorted(defined, key=lambda pair: pair[1].auc)[:CURVES]
-        note = f" Of {len(defined)} classes, the {len(shown)} with the smallest area are drawn."
+    shown, note = _least(defined, lambda roc: roc.auc, "area")
     stamps = "".join(
-        f"<li><figure>{roc_chart(name, roc)}"
-        f"<figcaption><strong>{escape(name)}</strong><br>area {roc.auc:.4f}</figcaption></figure></li>"
+        _stamp(roc_chart(name, roc), name, f"area {roc.auc:.4f}")
         for name, roc in [("all classes", scored.metrics.micro_roc), *shown]
     )
     return _section(
@@ -326,14 +339,9 @@ def _precision_recall_curves(scored: Scored) -> str:
     defined = [(name, one.precision_recall) for name, one in of_class if one.precision_recall]
     if not defined:
         return ""
-    shown, note = defined, ""
-    if len(defined) > CURVES:
-        shown = sorted(defined, key=lambda pair: pair[1].average)[:CURVES]
-        note = f" Of {len(defined)} classes, the {len(shown)} with the smallest average precision are drawn."
+    shown, note = _least(defined, lambda curve: curve.average, "average precision")
     stamps = "".join(
-        f"<li><figure>{precision_recall_chart(name, curve)}"
-        f"<figcaption><strong>{escape(name)}</strong><br>AP {curve.average:.4f}</figcaption></figure></li>"
-        for name, curve in shown
+        _stamp(precision_recall_chart(name, curve), name, f"AP {curve.average:.4f}") for name, curve in shown
     )
     return _section(
         "Precision and recall, one class against the rest",
