@@ -1,0 +1,71 @@
+"""Images out of JSON: what is read without nested lists is what the nested lists hold."""
+
+import json
+import random
+
+import numpy as np
+import orjson
+import pytest
+
+from components.serve.json_arrays import parse
+
+RANDOM = np.random.default_rng(0)
+IMAGES = [
+    RANDOM.integers(0, 256, (3, 4, 5, 1)),
+    RANDOM.integers(-5, 5, (1, 2, 2, 3)),
+    RANDOM.normal(scale=1e-7, size=(2, 1, 3, 2)),
+    RANDOM.normal(scale=1e20, size=(1, 1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("images", IMAGES, ids=lambda images: str(images.shape))
+@pytest.mark.parametrize("style", [{}, {"separators": (",", ":")}, {"indent": "\t"}], ids=["plain", "dense", "tabs"])
+def test_images_are_read_as_from_nested_lists(images, style):
+    read = parse(json.dumps(images.tolist(), **style).encode(), images.shape[1:])
+    assert read.dtype == images.dtype
+    assert np.array_equal(read, images)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[[]]",
+        "[[[[]]]]",
+        "[[[1]]]",
+        "[[[[1, 2]]]]",
+        "[[[[1 2]]]]",
+        "[[[[1]]], [[[2]]]",
+        "[[[[1]]], [[2]]]",
+        "[[[[1]]],]",
+        "[[[[01]]]]",
+        "[[[[1e]]]]",
+        "[[[[NaN]]]]",
+        "[[[[true]]]]",
+        '[[[["1"]]]]',
+        '[{"image": [[[1]]]}]',
+        "[[[[1]]]] [",
+    ],
+)
+def test_what_is_no_array_of_such_images_is_left_to_others(text):
+    assert parse(text.encode(), (1, 1, 1)) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_text_is_never_read_as_anything_else(seed):
+    damage = random.Random(seed)
+    shape = (2, 2, 1)
+    whole = json.dumps(RANDOM.integers(0, 100, (2, *shape)).tolist())
+    read = 0
+    for _ in range(5_000):
+        start = damage.randrange(len(whole))
+        instead = "".join(damage.choices('[],0123456789.eE+- "{}tn', k=damage.randrange(3)))
+        text = (whole[:start] + instead + whole[start + damage.randrange(3) :]).encode()
+        images = parse(text, shape)
+        if images is not None:
+            read += 1
+            nested = np.asarray(orjson.loads(text))
+            assert nested.shape[1:] == shape
+            assert images.dtype == nested.dtype
+            assert np.array_equal(images, nested)
+    assert read > 100  # harmless damage: other digits, more space
