@@ -1,11 +1,13 @@
 """Objects in an S3-compatible store: one, or all below a prefix."""
 
+import io
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from components.common import s3
 from components.common.archives import Readable
 from components.common.cli import BadInput
+from components.common.s3_series import SMALL, Series
 from components.download.streams import ListedFile, OpenFile, Resuming
 
 if TYPE_CHECKING:
@@ -54,16 +56,22 @@ def list_objects(uri: str) -> list[ListedFile]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     try:
         with s3.s3_errors(uri):
-            found = [item for page in pages for item in page.get("Contents", [])]
+            found = [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
     except FileNotFoundError as error:
         raise BadInput(f"--source: {error}; correct it") from error
+    small_objects = Series(client, "GetObject", bucket)
     return [
-        ListedFile(
-            item["Key"].removeprefix(prefix), item["Size"], partial(open_object, f"s3://{bucket}/{item['Key']}", client)
-        )
-        for item in found
-        if not item["Key"].endswith("/")  # some tools mark folders by empty objects
+        ListedFile(key.removeprefix(prefix), size, partial(_open_listed, client, small_objects, bucket, key, size))
+        for key, size in found
+        if not key.endswith("/")  # some tools mark folders by empty objects
     ]
+
+
+def _open_listed(client: "BaseClient", small_objects: Series, bucket: str, key: str, size: int) -> OpenFile:
+    content = small_objects.get(key, size) if size <= SMALL else None
+    if content is None:
+        return open_object(f"s3://{bucket}/{key}", client)
+    return OpenFile(key.rpartition("/")[2], size, io.BytesIO(content))
 
 
 class _Body:
