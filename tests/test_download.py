@@ -160,6 +160,13 @@ def test_an_object_whose_name_leads_out_of_the_folder_is_refused(step, store, bu
     assert_refused(done, 2, "received '../escaped'", output=output)
 
 
+def test_objects_that_would_be_one_file_are_refused(step, store, bucket, output):
+    for key in ("sets/a/b", "sets/a//b"):
+        store.client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    done = step("download", "--source", f"s3://{bucket}/sets/", "--dataset", output)
+    assert_refused(done, 2, "expected a path of its own", output=output)
+
+
 def test_an_object_and_a_url_are_fetched_like_a_file(step, store, bucket, web, tmp_path):
     archive = pack(web.folder / "data set.tar.gz")
     store.client.upload_file(str(archive), bucket, "sets/data set.tar.gz")

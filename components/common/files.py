@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,5 +85,10 @@ def sha256_of_file(path: Path) -> str:
 
 def sha256_of_folder(folder: Path) -> str:
     """SHA-256 of a folder: of the lines `<sha256>  <path>` of its files, sorted by path, as `sha256sum` prints them."""
-    lines = [f"{sha256_of_file(folder / path)}  {path.as_posix()}\n" for path in files_below(folder)]
+    return sha256_of_listing({path: sha256_of_file(folder / path) for path in files_below(folder)})
+
+
+def sha256_of_listing(digests: Mapping[Path, str]) -> str:
+    """SHA-256 of a folder, from those of its files by their paths in it."""
+    lines = [f"{digest}  {path.as_posix()}\n" for path, digest in sorted(digests.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

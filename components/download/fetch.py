@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from components.common.archives import extract, is_archive, stays_inside
 from components.common.cli import BadInput
-from components.common.files import files_below, sha256_of_folder
+from components.common.files import files_below, sha256_of_folder, sha256_of_listing
 from components.common.parallel import in_parallel
 from components.common.progress import Advance, transfer
 from components.download.streams import CHUNK, ListedFile, Measured, OpenFile, ReadAhead
@@ -120,16 +120,25 @@ def _fetch_file(source: str, file: OpenFile, folder: Path) -> Fetched:
 
 
 def _fetch_folder(source: str, files: list[ListedFile], folder: Path) -> Fetched:
+    digests: dict[Path, str] = {}
     for file in files:
-        if not stays_inside(file.path):
-            raise BadInput(f"--source: expected names below {source}, received {file.path!r}; rename it")
+        if not stays_inside(file.path) or Path(file.path) in digests:  # the store tells a//b from a/b
+            raise BadInput(f"--source: expected a path of its own below {source}, received {file.path!r}; rename it")
+        digests[Path(file.path)] = ""
     size = sum(file.size for file in files)
     with transfer("download", size) as advance:
-        in_parallel(lambda file: _copy(file, folder / file.path, advance), files)
-    return Fetched(source, size, sha256_of_folder(folder), len(files_below(folder)))
+
+        def copy(file: ListedFile) -> None:
+            digests[Path(file.path)] = _copy(file, folder / file.path, advance)
+
+        in_parallel(copy, files)
+    return Fetched(source, size, sha256_of_listing(digests), len(digests))
 
 
-def _copy(file: ListedFile, target: Path, advance: Advance) -> None:
+def _copy(file: ListedFile, target: Path, advance: Advance) -> str:
+    """Copy a file, and return its SHA-256."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    measured = Measured(file.open().stream, advance)
     with target.open("wb") as output:
-        shutil.copyfileobj(Measured(file.open().stream, advance), output, CHUNK)
+        shutil.copyfileobj(measured, output, CHUNK)
+    return measured.sha256
