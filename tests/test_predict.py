@@ -1,5 +1,6 @@
 """`serve predict`: an image goes to a live endpoint, and the answer is shown."""
 
+import csv
 import json
 import os
 import pty
@@ -70,6 +71,34 @@ def test_an_image_of_the_data_set_is_sent_shown_and_saved(predict, endpoint, dat
         assert drawn.size[0] > drawn.size[1] > 400
         left = np.asarray(drawn.convert("L"))[48:608, 48:608]
     assert np.array_equal(left[10::20, 10::20], image)
+
+
+def test_an_index_that_evaluate_tells_is_of_the_same_image_though_damaged_ones_were_left_out(
+    step, predict, endpoint, dataset, model, tmp_path
+):
+    data, made, result = tmp_path / "data", tmp_path / "made", tmp_path / "seen.json"
+    for split in ("train", "test"):
+        examples = open_dataset(dataset).read(split)
+        for index, (image, label) in enumerate(zip(examples.images[:, :, :, 0], examples.labels, strict=True)):
+            (data / split / str(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(data / split / str(label) / f"{index:04d}.png")
+    min((data / "test" / "0").iterdir()).write_bytes(b"")
+    outputs = ["--evaluation", made, "--predictions", tmp_path / "predictions.csv"]
+    done = step("evaluate", "--dataset", data, "--model", model, "--on-corrupt", "skip", *outputs)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    told = next(row for row in rows if row["correct"] == "false")
+    done = predict(endpoint, "--data", data, "--index", told["index"], "--result", result)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(result.read_text())
+    assert (seen["label"], seen["true_label"]) == (told["prediction"], told["label"])
+    assert seen["probability"] == pytest.approx(float(told["probability"]), abs=1e-5)
+    report = (made / "report.html").read_text()
+    assert f"Test image {told['index']}: {told['label']}, answered as {told['prediction']}" in report
+    for example in json.loads((made / "examples.json").read_text())["examples"]:
+        image = open_dataset(data).images("test", np.array([example["index"]]))[0]
+        assert image.tolist() == example["instance"]
 
 
 def test_plain_characters_are_drawn_where_there_is_no_terminal(predict, endpoint, dataset, digit):

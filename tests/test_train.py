@@ -73,8 +73,7 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
     theirs.set_weights(ours.get_weights())
     history = training.fit(
         ours,
-        Examples.in_memory(split),
-        None,
+        training.TrainingData(Examples.in_memory(split)),
         Hyperparameters(epochs=2, batch_size=50, seed=9),
         None,
         lambda epoch: None,

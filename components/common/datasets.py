@@ -97,7 +97,7 @@ class ImageDataset(ABC):
         Raises:
             BadInput: there is no such split, or a label lies outside the classes.
         """
-        places = self._places(split)
+        places = self.places(split)
         if split not in self._known_labels:
             self._known_labels[split] = self._checked(split, self._labels(split)[places])
         return self._known_labels[split]
@@ -111,7 +111,7 @@ class ImageDataset(ABC):
             BadInput: there is no such split, an image is damaged, or images differ in size.
             IndexError: there is no image at an index.
         """
-        places = self._places(split)
+        places = self.places(split)
         return self._read(split, places if indices is None else places[indices])[0]
 
     def read(self, split: str) -> Split:
@@ -124,7 +124,7 @@ class ImageDataset(ABC):
 
     def parts(self, split: str, size: int) -> Iterator[Split]:
         """One split, so many examples at a time; see `read`."""
-        places = self._places(split)
+        places = self.places(split)
         for at in range(0, len(places), size):
             images, labels = self._read(split, places[at : at + size])
             yield Split(images, self._checked(split, labels))
@@ -135,7 +135,7 @@ class ImageDataset(ABC):
         Raises:
             BadInput: there is no such column; the message lists those there are.
         """
-        places = self._places(split)
+        places = self.places(split)
         columns = self._columns(split)
         if name not in columns:
             there = f"the columns {', '.join(columns)}" if columns else "no columns"
@@ -151,8 +151,12 @@ class ImageDataset(ABC):
         plural = "" if len(self.skipped) == 1 else "s"
         return f"{len(self.skipped)} damaged image{plural} left out: {', '.join(self.skipped[:TOLD])}{more}"
 
-    def _places(self, split: str) -> np.ndarray:
-        """Where the examples of a split stand among all that lie on disk; damaged ones may be left out."""
+    def places(self, split: str) -> np.ndarray:
+        """Where each example stands among all of the split, those that are left out counted: int64, shape (examples,).
+
+        Raises:
+            BadInput: there is no such split.
+        """
         import numpy as np
 
         if split not in self._kept:

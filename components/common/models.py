@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from components.common.cli import BadInput
+from components.common.importing import import_tensorflow
 from components.common.native_logs import muted_native_logs
 from components.common.parallel import processors
 
@@ -113,7 +113,7 @@ class SavedModelClassifier:
     kind = "SavedModel"
 
     def __init__(self, path: Path) -> None:
-        import_tensorflow(path)
+        require_tensorflow(path)
         import numpy as np
         import tensorflow as tf
 
@@ -136,16 +136,14 @@ class SavedModelClassifier:
         return np.concatenate(answers)
 
 
-def import_tensorflow(path: Path) -> None:
-    """Import TensorFlow, without its talk, for the model at `path`.
+def require_tensorflow(path: Path) -> None:
+    """Import TensorFlow for the model at `path`.
 
     Raises:
         BadInput: it is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with muted_native_logs():
-            import tensorflow  # noqa: F401
+        import_tensorflow()
     except ModuleNotFoundError:
         raise BadInput(
             f"{path}: expected {LITERT_MODEL}, received a model without it, which needs TensorFlow; "

@@ -12,7 +12,7 @@ import numpy as np
 
 from components.common.cli import BadInput, say
 from components.common.datasets import ImageDataset
-from components.common.models import CARD, SAVED_MODEL, SavedModelClassifier, import_tensorflow, read_card
+from components.common.models import CARD, SAVED_MODEL, SavedModelClassifier, read_card, require_tensorflow
 
 
 def trained_card(model: Path) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class KerasClassifier:
     kind = "Keras model"
 
     def __init__(self, path: Path) -> None:
-        import_tensorflow(path)
+        require_tensorflow(path)
         import keras
 
         try:

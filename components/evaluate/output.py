@@ -99,7 +99,7 @@ def answered_examples(scored: Scored) -> list[dict[str, Any]]:
     chosen = np.sort(firsts)[:EXAMPLES]
     return [
         {
-            "index": index,
+            "index": int(scored.places[index]),
             "instance": image.tolist(),
             "label": scored.classes[scored.labels[index]],
             "prediction": scored.classes[scored.answers[index]],
@@ -113,12 +113,12 @@ def write_predictions(path: Path | None, scored: Scored) -> None:
     """Write the answer to each test image as a row of a CSV file, or nothing where no path is given."""
     if path is None:
         return
-    probabilities = scored.probabilities.max(axis=1).tolist()
-    answered = zip(scored.labels.tolist(), scored.answers.tolist(), probabilities, strict=True)
+    columns = scored.places, scored.labels, scored.answers, scored.probabilities.max(axis=1)
+    answered = zip(*(column.tolist() for column in columns), strict=True)
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("index", "label", "prediction", "probability", "correct"))
-        for index, (label, answer, probability) in enumerate(answered):
+        for index, label, answer, probability in answered:
             correct = "true" if label == answer else "false"
             rows.writerow((index, scored.classes[label], scored.classes[answer], f"{probability:.6f}", correct))
 

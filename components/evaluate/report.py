@@ -400,7 +400,7 @@ def _mistakes(scored: Scored) -> str:
 
     def stamp(index: int, image: np.ndarray) -> str:
         truth, answer = scored.classes[scored.labels[index]], scored.classes[scored.answers[index]]
-        said = escape(f"Test image {index}: {truth}, answered as {answer}")
+        said = escape(f"Test image {scored.places[index]}: {truth}, answered as {answer}")
         return (
             f'<li><figure><img src="{picture(image)}" alt="{said}" title="{said}">'
             f"<figcaption>is <strong>{escape(truth)}</strong><br>answered <strong>{escape(answer)}</strong><br>"

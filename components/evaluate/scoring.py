@@ -58,6 +58,11 @@ class Scored:
         names = self.card["classes"]
         return self.dataset.class_names if names == numbered(len(names)) else names
 
+    @property
+    def places(self) -> np.ndarray:
+        """int64, shape (images,): where each image stands in the test split, damaged ones that are left out counted."""
+        return self.dataset.places(SPLIT)
+
     @cached_property
     def answers(self) -> np.ndarray:
         """int64, shape (images,): the most probable class of each image."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,9 @@ class Checkpoint:
         self._chief = chief
         self.identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-    def load(self) -> State | None:
-        """What an earlier run left; None when there is none, it was another training's, or it is damaged."""
+    @cached_property
+    def earlier(self) -> State | None:
+        """What an earlier run left; None when there is nothing, it was another training's, or it is damaged."""
         import numpy as np
 
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from components.common.cli import BadInput
 from components.common.datasets import ImageDataset, open_dataset
 from components.common.files import atomic_folder, check_output
+from components.common.importing import import_tensorflow
 from components.common.models import CARD
 from components.common.native_logs import muted_native_logs
 from components.common.progress import readable_size
@@ -20,7 +21,7 @@ from components.train.event_files import EventFiles
 from components.train.feed import Examples, budget_in_bytes, bytes_in_memory
 from components.train.hyperparameters import Hyperparameters
 from components.train.origin import origin_of
-from components.train.start import import_tensorflow, read_ahead
+from components.train.start import read_ahead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,17 +102,16 @@ def train(
     )
     learn, validation = _validation(dataset, examples, chosen, budget)
     weights = training.class_weights(chosen, dataset.class_names, learn.labels)
+    data = training.TrainingData(learn, validation, weights)
     if dataset.skipped:
         say(dataset.told_skipped())
     keras.utils.set_random_seed(chosen.seed)
     with spread.scope():
         model = origin.build(dataset.image_shape, dataset.class_names, say)
-    state = checkpoint.load()
-    if state:
-        say(f"going on after epoch {len(state.history)}, which an earlier run reached")
-    events = None
-    if tensorboard and cluster.chief:
-        events = EventFiles(tensorboard, [training.Epoch(**epoch) for epoch in state.history] if state else [])
+    before = [training.Epoch(**epoch) for epoch in checkpoint.earlier.history] if checkpoint.earlier else []
+    if before:
+        say(f"going on after epoch {len(before)}, which an earlier run reached")
+    events = EventFiles(tensorboard, before) if tensorboard and cluster.chief else None
 
     def on_epoch(epoch: "Epoch") -> None:
         say(_line(epoch, chosen.epochs))
@@ -119,9 +119,7 @@ def train(
             events.add(epoch)
 
     try:
-        history = training.fit(
-            model, learn, validation, chosen, checkpoint, on_epoch, on_progress, spread, weights, state
-        )
+        history = training.fit(model, data, chosen, checkpoint, on_epoch, on_progress)
     except tf.errors.OpError as error:
         if cluster.workers == 1:
             raise

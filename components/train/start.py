@@ -1,12 +1,10 @@
-"""Start TensorFlow quickly, and read the images meanwhile.
+"""Read the images while TensorFlow is imported.
 
 Of a short training most is start: importing TensorFlow takes 2 to 3 s and reading MNIST's 60,000 PNGs 0.7 s. Reading in
-a process of its own beside the import, and no garbage collection during the import, take 1 s off (docs/performance.md).
+a process of its own beside the import takes most of that off (docs/performance.md).
 """
 
-import gc
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,24 +14,6 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from components.common.datasets import ImageDataset, Split
-from components.common.native_logs import muted_native_logs
-from components.common.parallel import processors
-
-
-def import_tensorflow() -> None:
-    """Import TensorFlow without its talk, for as many threads as this container may use."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    gc.disable()  # an import makes objects by the million and no garbage
-    with muted_native_logs():
-        import tensorflow as tf
-
-        with suppress(RuntimeError):  # a notebook may have used TensorFlow before; then it stays as it is
-            tf.config.threading.set_intra_op_parallelism_threads(processors())  # the container's, not the host's
-        import keras
-
-        keras.Model  # noqa: B018 (an attribute is imported when it is first asked for)
-    gc.freeze()
-    gc.enable()
 
 
 def read_ahead(dataset: ImageDataset, split: str) -> Callable[[], tuple[ImageDataset, Split]]:

@@ -49,6 +49,21 @@ class Epoch:
     validation_accuracy: float | None = None
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model learns from.
+
+    Attributes:
+        train: What each step learns from.
+        validation: What to look at after each epoch; None: nothing.
+        weights: What an image of each class counts, from `class_weights`; None: all the same.
+    """
+
+    train: Examples
+    validation: Examples | None = None
+    weights: np.ndarray | None = None
+
+
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples | None]:
     """Part a training split into examples to learn from and those to validate on, which no step learns from.
 
@@ -69,15 +84,11 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
 
 def fit(
     model: keras.Model,
-    train: Examples,
-    validation: Examples | None,
+    data: TrainingData,
     chosen: Hyperparameters,
     checkpoint: Checkpoint | None,
     on_epoch: Callable[[Epoch], None],
     on_progress: Progress = lambda epoch, share, loss: None,
-    spread: tf.distribute.Strategy | None = None,
-    weights: np.ndarray | None = None,
-    state: State | None = None,
 ) -> list[Epoch]:
     """Minimise the cross-entropy.
 
@@ -86,19 +97,15 @@ def fit(
     the same.
 
     Args:
-        model: From `architectures.build`; its weights change.
-        train: What to learn from.
-        validation: What to look at after each epoch. With early stopping the model ends with the weights that were best
-            on it.
+        model: Its weights change. Where it was built under a strategy of several devices, each takes its share of every
+            batch, and the gradients are added up.
+        data: What to learn from. With early stopping the model ends with the weights that were best on its validation
+            examples.
         chosen: Optimizer, its schedule, epochs, batch size and seed.
-        checkpoint: Written after each epoch.
+        checkpoint: Written after each epoch. Training goes on from what an earlier run left there, and ends in the
+            weights that it would have reached without a break.
         on_epoch: Called after each epoch.
         on_progress: Called now and then within one.
-        spread: What the model was built under, when there are several devices: each takes its share of every batch, and
-            the gradients are added up.
-        weights: From `class_weights`; None: all images count the same.
-        state: What the checkpoint holds of this very training. It goes on from there and ends in the weights that it
-            would have reached without a break.
 
     Returns:
         What each epoch gave, with those before a break.
@@ -108,11 +115,10 @@ def fit(
     """
     import keras
     import numpy as np
-    import tensorflow as tf
 
-    spread = spread or tf.distribute.get_strategy()
+    spread = model.distribute_strategy
     replicas = spread.num_replicas_in_sync
-    count = len(train.labels)
+    count = len(data.train.labels)
     batch = min(chosen.batch_size, count)
     steps = math.ceil(count / batch)
     if replicas > 1:
@@ -121,14 +127,14 @@ def fit(
         optimizer = _optimizer(chosen, steps)
         optimizer.build(model.trainable_variables)
         changes = _augmentation(chosen)
-    one_epoch = _epoch_function(model, optimizer, train, changes, spread, weights)
-    score = _score_function(model, validation) if validation else None
+    one_epoch = _epoch_function(model, optimizer, data, changes)
+    score = _score_function(model, data.validation) if data.validation else None
 
     # seed states (dropout, augmentation) are variables too: with them a resumed training draws what it would have drawn
     variables = [*model.variables, *optimizer.variables, *(seed for layer in changes for seed in layer.variables)]
     history: list[Epoch] = []
     best: list[np.ndarray] = []
-    if state:
+    if checkpoint and (state := checkpoint.earlier):
         for variable, value in zip(variables, state.variables, strict=True):
             variable.assign(value)
         history, best = [Epoch(**epoch) for epoch in state.history], state.best
@@ -238,10 +244,8 @@ def _optimizer(chosen: Hyperparameters, steps: int) -> keras.optimizers.Optimize
 def _epoch_function(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
-    train: Examples,
+    data: TrainingData,
     changes: list[keras.layers.Layer],
-    spread: tf.distribute.Strategy,
-    weights: np.ndarray | None,
 ) -> Callable[[np.ndarray, Callable[[float, float], None]], tuple[float, int]]:
     """A pass over the images in a given order.
 
@@ -253,7 +257,9 @@ def _epoch_function(
     import tensorflow as tf
 
     logits_of = keras.Model(model.input, model.layers[-1].input)
-    class_weights = tf.constant(np.ones(model.output_shape[-1]) if weights is None else weights, tf.float32)
+    weights = np.ones(model.output_shape[-1]) if data.weights is None else data.weights
+    class_weights = tf.constant(weights, tf.float32)
+    spread = model.distribute_strategy
     replicas = spread.num_replicas_in_sync
 
     def step(images: tf.Tensor, labels: tf.Tensor, picked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -291,7 +297,7 @@ def _epoch_function(
 
         return tf.while_loop(lambda index, *_: index < last, one, (first, losses, right))[1:]
 
-    feed = Feed(train, spread)
+    feed = Feed(data.train, spread)
     pace = PORTION
 
     def one_epoch(order: np.ndarray, on_progress: Callable[[float, float], None]) -> tuple[float, int]:
