@@ -84,6 +84,21 @@ def evaluate(dataset: Path, model: Path) -> None:
 
 
 @main.command()
+@click.option("--bucket", required=True)
+@click.option("--prefix", required=True)
+@click.option("--dataset", required=True, type=PATH)
+def download_objects(bucket: str, prefix: str, dataset: Path) -> None:
+    """One object after another."""
+    import boto3
+
+    store = boto3.client("s3")
+    dataset.mkdir(parents=True)
+    for page in store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page["Contents"]:
+            store.download_file(bucket, item["Key"], str(dataset / item["Key"].removeprefix(prefix)))
+
+
+@main.command()
 @click.option("--model", required=True, type=PATH)
 @click.option("--bucket", required=True)
 @click.option("--prefix", required=True)

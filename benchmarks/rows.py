@@ -24,6 +24,7 @@ from benchmarks.growth import growth
 from benchmarks.load import first_answer, images_body, requests_a_second
 from benchmarks.measure import ROOT, in_turns, memory, process
 from components.common import s3
+from components.common.parallel import in_parallel
 
 MB = 10**6
 BUCKET = "trainyard-bench"
@@ -148,6 +149,28 @@ def download(bench: Bench) -> dict[str, Any]:
         )
 
 
+def download_objects(bench: Bench) -> dict[str, Any]:
+    """Download 5,000 objects of 1 kB, as a data set of images is in a bucket, against one after another."""
+    store = bench.other_store or bench.store
+    client = s3.client(store)
+    s3.ensure_bucket(client, BUCKET)
+    random = np.random.default_rng(0)
+    in_parallel(
+        lambda index: client.put_object(Bucket=BUCKET, Key=f"images/{index:04d}.png", Body=random.bytes(1_000)),
+        range(5_000),
+    )
+
+    def ours() -> dict[str, float]:
+        source = ["--source", f"s3://{BUCKET}/images/"]
+        return bench.ours("download", *source, "--dataset", bench.fresh("data"), environment=store)
+
+    def plain() -> dict[str, float]:
+        source = ["--bucket", BUCKET, "--prefix", "images/"]
+        return bench.plain("download-objects", *source, "--dataset", bench.fresh("data"), environment=store)
+
+    return _at(bench, store, {"ours": ours, "plain": plain})
+
+
 def export(bench: Bench) -> dict[str, Any]:
     """Export a model folder of 2,000 small files to the embedded store, against one upload after another."""
     return _export(bench, _small_files(2000), bench.store)
@@ -191,8 +214,13 @@ def _export(bench: Bench, files: dict[str, int], store: dict[str, str]) -> dict[
         where = ["--bucket", BUCKET, "--prefix", f"bench-{time.time_ns()}/1"]
         return bench.plain("export", "--model", folder, *where, environment=store)
 
+    return _at(bench, store, {"ours": ours, "plain": plain})
+
+
+def _at(bench: Bench, store: dict[str, str], ways: dict[str, Callable[[], dict[str, float]]]) -> dict[str, Any]:
+    """Measure ways to use a store; one that is not ours is left without what they put there."""
     try:
-        return {**in_turns({"ours": ours, "plain": plain}, min(bench.repeats, 3)), "store": _name(bench, store)}
+        return {**in_turns(ways, min(bench.repeats, 3)), "store": _name(bench, store)}
     finally:
         if bench.other_store:
             _empty(store)
@@ -203,7 +231,7 @@ def _name(bench: Bench, store: dict[str, str]) -> str:
     if not bench.other_store or store is bench.store:
         return "the embedded store"
     answer = s3.client(store).list_buckets()["ResponseMetadata"]["HTTPHeaders"]
-    return answer.get("server", "a store that does not tell its name")
+    return answer.get("server", "a store that does not tell its name").partition(" ")[0]
 
 
 def _empty(store: dict[str, str]) -> None:
@@ -249,6 +277,7 @@ ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "steps": steps,
     "server": server,
     "download": download,
+    "download-objects": download_objects,
     "export": export,
     "export-away": export_away,
     "export-other": export_other,

@@ -21,6 +21,7 @@ TITLES = {
     "steps": "all steps of a run, summed",
     "server": "model server",
     "download": "download of 1 GB, .tar.gz",
+    "download-objects": "download of 5,000 small objects",
     "export": "export of 2,000 small files",
     "export-away": "export of 500 small files, answers 10 ms later",
     "export-other": "export of 2,000 small files",
@@ -78,7 +79,7 @@ def _side_by_side(rows: dict[str, Any]) -> list[str]:
         measured = rows.get(row)
         if not measured:
             continue
-        where = f", to {measured['store']}" if row.startswith("export") and "store" in measured else ""
+        where = f", {'to' if row.startswith('export') else 'from'} {measured['store']}" if "store" in measured else ""
         for number, ours in measured["ours"].items():
             plain = measured.get("plain", {}).get(number)
             if number not in UNITS or (number == "cpu" and row != "train"):
