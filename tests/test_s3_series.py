@@ -103,14 +103,19 @@ def test_a_secret_that_is_refused_is_left_to_boto3(store, bucket):
 
 
 @contextmanager
-def scripted(*answers):
-    """A store that gives these answers in turn, each (status, headers, content); without any left it hangs up."""
+def scripted(*answers, asked=None):
+    """A store that gives these answers in turn, each (status, headers, content); without any left it hangs up.
+
+    The headers of what it is asked go to the list `asked`.
+    """
     left = list(answers)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
+            if asked is not None:
+                asked.append(self.headers)
             if not left:
                 self.close_connection = True
                 return
@@ -175,3 +180,21 @@ def test_only_a_whole_and_sound_answer_counts(answer, content):
         series = Series(client, "GetObject", "bucket")
         client.get_object(Bucket="bucket", Key="first")["Body"].read()
         assert series.get("second", len(CONTENT)) == content
+
+
+def test_a_session_token_goes_along_and_each_request_is_signed(monkeypatch):
+    asked = []
+    with scripted(*[(200, {}, CONTENT)] * 2, asked=asked) as client:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", client.meta.endpoint_url)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, "us-east-1" if name.endswith("REGION") else name.lower())
+        client = s3.client()
+        series = Series(client, "GetObject", "bucket")
+        client.get_object(Bucket="bucket", Key="first")["Body"].read()
+        assert series.get("second", len(CONTENT)) == CONTENT
+    first, second = asked
+    assert second["X-Amz-Security-Token"] == "aws_session_token"
+    assert second["User-Agent"] == first["User-Agent"]
+    for request in asked:
+        assert request["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=aws_access_key_id/")
+    assert first["Authorization"] != second["Authorization"]
