@@ -1,6 +1,7 @@
 """Images out of JSON: what is read without nested lists is what the nested lists hold."""
 
 import json
+import math
 import random
 
 import numpy as np
@@ -39,6 +40,11 @@ def test_images_are_read_as_from_nested_lists(images, style):
         "[[[[1]]], [[2]]]",
         "[[[[1]]],]",
         "[[[[01]]]]",
+        "[[[0[]]]]",
+        "[[[[]0]]]",
+        "[[[[1]]], [[2[]]]]",
+        "[[[[1]]], [[[] 2]]]",
+        "0[[[[]]]]",
         "[[[[1e]]]]",
         "[[[[NaN]]]]",
         "[[[[true]]]]",
@@ -51,21 +57,22 @@ def test_what_is_no_array_of_such_images_is_left_to_others(text):
     assert parse(text.encode(), (1, 1, 1)) is None
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_damaged_text_is_never_read_as_anything_else(seed):
-    damage = random.Random(seed)
-    shape = (2, 2, 1)
-    whole = json.dumps(RANDOM.integers(0, 100, (2, *shape)).tolist())
+@pytest.mark.parametrize("shape", [(2, 2, 1), (1, 3, 2), (1, 1, 1)], ids=str)
+def test_a_damaged_text_is_never_read_as_anything_else(shape):
+    damage = random.Random(0)
+    whole = json.dumps(np.arange(2 * math.prod(shape)).reshape(2, *shape).tolist())
     read = 0
-    for _ in range(5_000):
-        start = damage.randrange(len(whole))
-        instead = "".join(damage.choices('[],0123456789.eE+- "{}tn', k=damage.randrange(3)))
-        text = (whole[:start] + instead + whole[start + damage.randrange(3) :]).encode()
-        images = parse(text, shape)
+    for _ in range(30_000):
+        text = whole
+        for _ in range(damage.randrange(1, 4)):
+            start = damage.randrange(len(text))
+            instead = "".join(damage.choices('[],0123456789.eE+- "{}tn', k=damage.randrange(3)))
+            text = text[:start] + instead + text[start + damage.randrange(3) :]
+        images = parse(text.encode(), shape)
         if images is not None:
             read += 1
             nested = np.asarray(orjson.loads(text))
             assert nested.shape[1:] == shape
             assert images.dtype == nested.dtype
             assert np.array_equal(images, nested)
-    assert read > 100  # harmless damage: other digits, more space
+    assert read > 1_000  # harmless damage: other digits, more space
