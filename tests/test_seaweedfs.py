@@ -67,8 +67,10 @@ def store(tmp_path_factory):
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     listening = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{server}.port={port}" for server, port in ports.items())]
+    # Each bucket takes a few volumes, of which there are as many as the free disk holds: by default some 1 GB each.
+    volumes = "-master.volumeSizeLimitMB=16"
     without = ["-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0"]
-    command = [WEED, "mini", f"-dir={home / 'data'}", *listening, *without]
+    command = [WEED, "mini", f"-dir={home / 'data'}", *listening, volumes, *without]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
             command, cwd=home, env=os.environ | environment | {"HOME": str(home)}, stdout=log, stderr=log
