@@ -1,4 +1,4 @@
-"""Data sets of the four layouts, read without TensorFlow."""
+"""Data sets of all layouts, read without TensorFlow."""
 
 import gzip
 import io
@@ -308,7 +308,7 @@ def broken(tmp_path):
 
     uneven = write_folders(tmp_path / "uneven", train, test)
     (uneven / "train" / "a" / "zz.png").write_bytes(png(pictures(1, height=40)[0][0]))
-    yield uneven, "zz.png: expected images of one size"
+    yield uneven, "(height x width) as the first, received 40 x "
 
     corrupt = write_folders(tmp_path / "corrupt", train, test)
     (corrupt / "train" / "b" / "zz.png").write_bytes(b"\x89PNG\r\n\x1a\nand then nothing")
@@ -646,3 +646,206 @@ def test_idx_files_have_no_columns(tmp_path):
     dataset = open_dataset(write_idx(tmp_path, pictures(6, channels=1), pictures(3, channels=1)))
     with pytest.raises(BadInput, match="received no columns"):
         dataset.column("test", "light")
+
+
+def test_what_is_no_image_of_a_class_is_left_out_and_told(tmp_path):
+    folder = write_folders(tmp_path, pictures(9), pictures(3))
+    image = png(pictures(1)[0][0])
+    strays = ["extra/a/1.png", "test/b/1.gif", "train/a/000.webp", "train/a/deeper/1.png", "train/loose.png"]
+    for name in (*strays, "train/a/.DS_Store", "train/Thumbs.db", "test/metadata.csv", "__MACOSX/._1.png", "README.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(image)
+    (folder / "train" / "b" / "dead.png").symlink_to("nothing.png")
+    dataset = open_dataset(folder)
+    assert (dataset.counts, dataset.class_names) == ({"train": 9, "test": 3}, ["a", "b", "c"])
+    assert dataset.notes == [
+        "6 files left out, no PNG or JPEG in the folder of a class: "
+        "extra/a/1.png, test/b/1.gif, train/a/000.webp and 3 more"
+    ]
+    for name in (*strays, "train/b/dead.png"):
+        (folder / name).unlink()
+    assert open_dataset(folder).notes == []
+
+
+@pytest.mark.parametrize("place", ["train/d", "test/d", "test/A", "validation/d"])
+def test_every_class_has_images_to_learn_from(tmp_path, place):
+    """Whether its folder is empty, holds other files, or stands in another split only."""
+    folder = write_folders(tmp_path, pictures(9), pictures(3))
+    (folder / place).mkdir(parents=True)
+    for name in ("0.webp", "0.png"):
+        with pytest.raises(BadInput, match=rf"each class in train/<label>/, received none of {place[-1]};"):
+            open_dataset(folder)
+        (folder / place / name).write_bytes(png(pictures(1)[0][0]))
+    if place == "train/d":
+        assert open_dataset(folder).class_names == list("abcd")
+
+
+@pytest.mark.parametrize("validation", ["val", "Valid", "validation"])
+def test_splits_may_be_called_what_people_call_them(tmp_path, validation):
+    train, test = pictures(9), pictures(3)
+    write_folders(tmp_path, train, test)
+    (tmp_path / "train").rename(tmp_path / "Train")
+    (tmp_path / "test").rename(tmp_path / validation)
+    dataset = open_dataset(tmp_path)
+    assert dataset.counts == {"train": 9, "validation": 3}
+    assert as_set(dataset.read("validation")) == sorted((i.tobytes(), int(k)) for i, k in zip(*test, strict=True))
+    (tmp_path / "Train" / "a" / "0000.png").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"Train/a/0000\.png: expected a PNG"):
+        open_dataset(tmp_path).read("train")
+    (tmp_path / "Training").mkdir()
+    with pytest.raises(BadInput, match="expected one folder of the split train, received Train and Training"):
+        open_dataset(tmp_path)
+
+
+def write_unsplit(folder, counts):
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True)
+        for index, image in enumerate(pictures(count, seed=len(label))[0]):
+            (folder / label / f"{index:02d}.png").write_bytes(png(image))
+    return folder
+
+
+def test_folders_of_classes_alone_are_split_here(tmp_path):
+    folder = write_unsplit(tmp_path / "pets", {"cats": 12, "dogs": 2, "eels": 7})
+    (folder / "metadata.csv").write_text("file_name,light\ncats/01.png,dark\n")
+    (folder / "README.md").write_text("Pets.")
+    (folder / "eels" / "12.webp").write_bytes(b"")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.name, dataset.class_names, dataset.counts) == (
+        "pets",
+        ["cats", "dogs", "eels"],
+        {"test": 6, "train": 15},
+    )
+    assert dataset.notes == [
+        "split here, for want of folders train and test: 15 images to learn from, 6 for the test "
+        "(every fifth of each class)",
+        "1 file left out, no PNG or JPEG in the folder of a class: eels/12.webp",
+    ]
+    assert dataset.column("test", "light") == ["dark", "", "", "", "", ""]
+    cats, dogs, eels = pictures(12, seed=4)[0], pictures(2, seed=4)[0], pictures(7, seed=4)[0]
+    expected = np.concatenate([cats[[1, 6, 11]], dogs[[1]], eels[[1, 6]]])
+    np.testing.assert_array_equal(dataset.read("test").images, expected)
+    assert dataset.read("test").labels.tolist() == [0, 0, 0, 1, 2, 2]
+    assert len(as_set(dataset.read("train")) + as_set(dataset.read("test"))) == 21
+    assert not set(as_set(dataset.read("train"))) & set(as_set(dataset.read("test")))
+
+
+def test_folders_of_classes_alone_are_the_last_thing_looked_for(tmp_path):
+    train, test = pictures(9), pictures(3)
+    project = write_unsplit(tmp_path / "project", {"docs": 3, "assets": 3, "test/unit": 3, "test/whole": 3})
+    write_folders(project / "data", train, test)
+    assert open_dataset(tmp_path).counts == {"train": 9, "test": 3}
+    for counts, said in (
+        ({"cats": 5}, "arrange the data in one of these layouts"),
+        ({"test/cats": 5, "test/dogs": 5}, "arrange the data in one of these layouts"),
+        ({"cats": 5, "dogs": 1}, "two images or more of each class, one for the test, received one of dogs;"),
+        ({"cats": 5, "dogs": 5, "eels": 0}, "received none of eels;"),
+    ):
+        folder = tmp_path / said[-6:-1] / "-".join(counts)
+        for label in counts:
+            (folder / label).mkdir(parents=True)
+        for label, count in counts.items():
+            for index in range(count):
+                (folder / label / f"{index}.png").write_bytes(png(train[0][index]))
+        with pytest.raises(BadInput, match=said):
+            open_dataset(folder)
+
+
+def test_train_and_evaluate_tell_how_the_folders_were_understood(step, tmp_path):
+    folder = write_unsplit(tmp_path / "pets", {"cats": 10, "dogs": 10})
+    (folder / "cats" / "10.webp").write_bytes(b"")
+    notes = open_dataset(folder).notes
+    assert len(notes) == 2
+    model = tmp_path / "model"
+    done = step("train", "--dataset", folder, "--epochs", "1", "--model", model)
+    assert done.returncode == 0, done.stderr
+    assert all(note in done.stderr for note in notes)
+    assert "evaluate will need" not in done.stderr
+    done = step("evaluate", "--dataset", folder, "--model", model, "--evaluation", tmp_path / "evaluation")
+    assert done.returncode == 0, done.stderr
+    assert all(note in done.stderr for note in notes)
+    assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["examples"] == 4
+
+    validated = write_folders(tmp_path / "validated", pictures(9), pictures(3))
+    (validated / "test").rename(validated / "valid")
+    done = step("train", "--dataset", validated, "--epochs", "1", "--model", tmp_path / "second")
+    assert done.returncode == 0, done.stderr
+    assert "there is no split test, which evaluate will need" in done.stderr
+    assert "validation loss" in done.stderr
+
+
+def test_a_data_set_is_called_after_what_was_fetched(tmp_path):
+    folder = write_folders(tmp_path / "dataset", pictures(6), pictures(3))
+    assert open_dataset(folder).name == "dataset"
+    for source, name in (
+        ("/home/me/my-photos", "my-photos"),
+        ("my photos/", "my photos"),
+        ("s3://datasets/12ab/Pets.tar.xz", "Pets"),
+        ("s3://pets/", "pets"),
+        ("https://example.org/a/my%20pets.zip?download=1", "my pets"),
+        (".", "dataset"),
+    ):
+        (folder / "download.json").write_text(json.dumps({"source": source}))
+        assert open_dataset(folder).name == name
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    (folder / "download.json").write_text(json.dumps({"source": "s3://datasets/12ab/Pets.zip"}))
+    with pytest.raises(BadInput, match=r"^s3://datasets/12ab/Pets.zip: expected"):
+        open_dataset(folder)
+
+
+def test_what_a_mac_adds_to_an_archive_is_no_data_set(tmp_path):
+    write_folders(tmp_path / "my-photos", pictures(6), pictures(3))
+    for split in ("train", "test"):
+        (tmp_path / "__MACOSX" / "my-photos" / split / "a").mkdir(parents=True)
+        (tmp_path / "__MACOSX" / "my-photos" / split / "a" / "._0000.png").write_bytes(b"Mac OS X")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.name, dataset.counts, dataset.notes) == ("my-photos", {"train": 6, "test": 3}, [])
+
+
+@pytest.mark.parametrize("names", [("X_{}", "Y_{}"), ("{}_images", "{}_labels"), ("images_{}", "labels_{}")])
+@pytest.mark.parametrize("packed", [np.savez, np.savez_compressed])
+def test_arrays_of_an_npz_may_be_called_what_people_call_them(tmp_path, names, packed):
+    """As scikit-learn's tutorials and MedMNIST do."""
+    splits = {"train": pictures(9), "val": pictures(4, seed=1), "test": pictures(6, seed=2)}
+    arrays = {name.format(split): one for split, pair in splits.items() for name, one in zip(names, pair, strict=True)}
+    packed(tmp_path / "medical.npz", **arrays, light_test=np.array(["dark"] * 6))
+    dataset = open_dataset(tmp_path)
+    assert dataset.counts == {"train": 9, "test": 6, "validation": 4}
+    for split, (images, labels) in splits.items():
+        read = dataset.read("validation" if split == "val" else split)
+        np.testing.assert_array_equal(read.images, images)
+        np.testing.assert_array_equal(read.labels, labels)
+    np.testing.assert_array_equal(dataset.images("test", np.array([5, 0])), splits["test"][0][[5, 0]])
+    assert dataset.column("test", "light") == ["dark"] * 6
+
+
+def test_an_array_that_is_called_as_it_should_be_wins(tmp_path):
+    train, test = pictures(9), pictures(3)
+    write_npz(tmp_path, train, test, labels_test=np.array(["dim"] * 3), test_images=test[0][:, :2])
+    dataset = open_dataset(tmp_path)
+    np.testing.assert_array_equal(dataset.read("test").images, test[0])
+    assert dataset.column("test", "labels") == ["dim"] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["images", "labels"], "received images, labels; rename them, and keep some images apart for the test"),
+        (["X_train", "y_train"], "received X_train, y_train; add x_test, y_test"),
+        (["x_train", "y_train", "x_test", "y_test", "x_val"], "x_val; add y_validation"),
+    ],
+)
+def test_arrays_that_are_missing_are_named(tmp_path, given, said):
+    np.savez(tmp_path / "data.npz", **{key: np.zeros(3) for key in given})
+    with pytest.raises(BadInput, match=said):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_come_last(tmp_path, channels):
+    (train, labels), test = pictures(9, channels=channels), pictures(3, channels=channels)
+    write_npz(tmp_path, (train.transpose(0, 3, 1, 2), labels), test)
+    with pytest.raises(BadInput, match=rf"received \(9, {channels}, 12, 9\), channels first; transpose them: x_train"):
+        open_dataset(tmp_path)
+    assert open_dataset(write_npz(tmp_path, (train, labels), test)).image_shape == (12, 9, channels)

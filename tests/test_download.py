@@ -1,5 +1,6 @@
 """Download: every kind of source gives the same data, and what goes wrong leaves nothing behind."""
 
+import bz2
 import contextlib
 import functools
 import gzip
@@ -7,6 +8,7 @@ import hashlib
 import http.server
 import io
 import json
+import lzma
 import random
 import shutil
 import signal
@@ -62,8 +64,9 @@ def write_files(folder, files):
     return folder
 
 
-def pack_tar(path, files, compressed):
-    with tarfile.open(path, "w:gz" if compressed else "w") as archive:
+def pack_tar(path, files):
+    compression = {".gz": "gz", ".tgz": "gz", ".bz2": "bz2", ".xz": "xz"}.get(path.suffix, "")
+    with tarfile.open(path, f"w:{compression}") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -81,7 +84,7 @@ def pack_zip(path, files):
 def pack(path, files=FILES):
     if path.suffix == ".zip":
         return pack_zip(path, files)
-    return pack_tar(path, files, compressed=path.suffix != ".tar")
+    return pack_tar(path, files)
 
 
 def sha256(path):
@@ -110,7 +113,7 @@ def assert_refused(done, code, *words, output):
 # ---------------------------------------------------------------- sources
 
 
-@pytest.mark.parametrize("name", ["data.tar", "data.tar.gz", "data.tgz", "data.zip"])
+@pytest.mark.parametrize("name", ["data.tar", "data.tar.gz", "data.tgz", "data.tar.bz2", "data.tar.xz", "data.zip"])
 def test_an_archive_is_unpacked_and_described(step, tmp_path, output, name):
     archive = pack(tmp_path / name)
     done = step("download", "--source", archive, "--sha256", sha256(archive).upper(), "--dataset", output)
@@ -328,7 +331,7 @@ def test_a_hostile_zip_is_refused(step, tmp_path, output, case):
     assert not (tmp_path / "out" / "escaped").exists()
 
 
-@pytest.mark.parametrize("name", ["data.tar", "data.tar.gz", "data.zip"])
+@pytest.mark.parametrize("name", ["data.tar", "data.tar.gz", "data.tar.bz2", "data.tar.xz", "data.zip"])
 def test_an_archive_cut_anywhere_is_refused(step, tmp_path, output, name):
     files = {"a": random.Random(2).randbytes(3000), "b/c": b"text" * 700}
     whole = pack(tmp_path / name, files).read_bytes()
@@ -343,14 +346,37 @@ def test_an_archive_cut_anywhere_is_refused(step, tmp_path, output, name):
     assert_refused(done, 2, "damaged or cut off", output=output)
 
 
-def test_a_gzip_stream_of_several_members_is_one_archive(tmp_path):
+@pytest.mark.parametrize(("ending", "compression"), [("gz", gzip), ("bz2", bz2), ("xz", lzma)])
+def test_a_compressed_stream_of_several_members_is_one_archive(tmp_path, ending, compression):
     whole = pack(tmp_path / "data.tar").read_bytes()
-    packed = b"".join(gzip.compress(whole[start : start + 50_000]) for start in range(0, len(whole), 50_000))
+    packed = b"".join(compression.compress(whole[start : start + 50_000]) for start in range(0, len(whole), 50_000))
     (tmp_path / "out").mkdir()
-    extract("data.tar.gz", io.BytesIO(packed + b"\0" * 512), tmp_path / "out")
+    extract(f"data.tar.{ending}", io.BytesIO(packed + b"\0" * 512), tmp_path / "out")
     assert contents(tmp_path / "out") == FILES
     with pytest.raises(BadInput):
-        extract("data.tar.gz", io.BytesIO(packed + b"garbage"), tmp_path / "out")
+        extract(f"data.tar.{ending}", io.BytesIO(packed + b"garbage"), tmp_path / "out")
+
+
+def test_a_hostile_xz_cannot_ask_for_much_memory(tmp_path):
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}]
+    packed = lzma.LZMACompressor(filters=filters)
+    content = packed.compress(pack(tmp_path / "data.tar").read_bytes()) + packed.flush()
+    with pytest.raises(BadInput, match="Memory usage limit"):
+        extract("data.tar.xz", io.BytesIO(content), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photos.7z", "photos.RAR", "photos.tar.zst"])
+def test_archives_that_are_not_read_are_refused_at_once(step, tmp_path, output, name):
+    (tmp_path / name).write_bytes(b"7z")
+    done = step("download", "--source", tmp_path / name, "--dataset", output)
+    assert_refused(done, 2, f".tar.xz, .txz, .zip, received '{name}'", output=output)
+
+
+@pytest.mark.parametrize(("target", "words"), [("nothing", "a link to nothing"), ("train", "a link to a folder")])
+def test_a_link_that_would_be_lost_is_refused(step, folder, output, target, words):
+    (folder / "link").symlink_to(target)
+    done = step("download", "--source", folder, "--dataset", output)
+    assert_refused(done, 2, f"{folder}/link", words, output=output)
 
 
 # ---------------------------------------------------------------- network

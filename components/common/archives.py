@@ -1,20 +1,27 @@
-"""Unpacking of .tar, .tar.gz, .tgz and .zip archives that nobody vouches for."""
+"""Unpacking of tar and zip archives that nobody vouches for."""
 
+import bz2
 import errno
+import lzma
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Protocol, Self
 
 from components.common.cli import BadInput
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
+OTHERS = (".7z", ".rar", ".tar.zst", ".tar.lz4", ".tar.z")
+"""Endings of archives that are not read."""
 _CHUNK = 1 << 17
 _GZIP = 16 + zlib.MAX_WBITS
+_MOST_FOR_XZ = 256 * 2**20  # bytes of memory; `xz -9` asks for 65 MiB, a hostile file may for 4 GiB
 _MOST_FROM_A_BYTE = 1100  # deflate makes at most 1,032 bytes of one; a "zip bomb" claims more
 _REPACK = "pack the archive anew, links as the files they point to (tar --dereference --hard-dereference)"
 _UNUSABLE = (IsADirectoryError, NotADirectoryError, FileExistsError, ValueError)  # names that collide, or hold a NUL
@@ -28,9 +35,26 @@ class Readable(Protocol):
         ...
 
 
+class Decompressor(Protocol):
+    """What undoes a compression, as `bz2` and `lzma` have it: it keeps what it was given and has not undone yet."""
+
+    eof: bool
+    needs_input: bool
+    unused_data: bytes
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """Up to `max_length` bytes of content."""
+        ...
+
+
 def is_archive(name: str) -> bool:
     """Whether a file is an archive, by its name. Its content says nothing: a .npz is a zip, IDX files are gzip."""
     return name.lower().endswith(SUFFIXES)
+
+
+def without_suffix(name: str) -> str:
+    """The name of an archive without what tells its kind; any other name as it is."""
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
 def stays_inside(name: str) -> bool:
@@ -61,7 +85,7 @@ def extract(name: str, stream: Readable, folder: Path) -> None:
         elif name.lower().endswith(".tar"):
             _extract_tar(stream, folder)
         else:
-            _extract_tar(_Gunzip(stream), folder)
+            _extract_tar(_Decompressed(stream, _decompressor_for(name)), folder)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
     except tarfile.FilterError as error:
@@ -100,21 +124,25 @@ def _extract_tar(stream: Readable, folder: Path) -> None:
         pass
 
 
-class _Gunzip:
-    """The content of a gzip stream of one member or several, with their checksums and their ends checked."""
+class _Decompressed:
+    """The content of a compressed stream of one member or several, with their checksums and their ends checked."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: Readable, decompressor: Callable[[], Decompressor]) -> None:
         self._stream = stream
-        self._member = zlib.decompressobj(_GZIP)
+        self._new = decompressor
+        self._member = decompressor()
         self._rest = b""
 
     def read(self, size: int) -> bytes:
         while not self._member.eof or self._next_member():
-            packed = self._rest or self._stream.read(_CHUNK)
-            if not packed:
-                raise EOFError("the gzip stream has no end")
-            content = self._member.decompress(packed, size)
-            self._rest = self._member.unconsumed_tail
+            packed = b""
+            if self._member.needs_input and not (packed := self._rest or self._stream.read(_CHUNK)):
+                raise EOFError("the compressed stream has no end")
+            self._rest = b""
+            try:
+                content = self._member.decompress(packed, size)
+            except (OSError, lzma.LZMAError, zlib.error) as error:  # bz2 has no error of its own
+                raise EOFError(str(error)) from error
             if content:
                 return content
         return b""
@@ -127,8 +155,38 @@ class _Gunzip:
             if not packed:
                 return False
             rest = packed.lstrip(b"\0")
-        self._member, self._rest = zlib.decompressobj(_GZIP), rest
+        self._member, self._rest = self._new(), rest
         return True
+
+
+class _Gunzip:
+    """A Decompressor for gzip."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(_GZIP)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        return self._inner.decompress(data or self._inner.unconsumed_tail, max_length)
+
+
+def _decompressor_for(name: str) -> Callable[[], Decompressor]:
+    if name.lower().endswith("bz2"):
+        return bz2.BZ2Decompressor
+    if name.lower().endswith("xz"):
+        return partial(lzma.LZMADecompressor, memlimit=_MOST_FOR_XZ)
+    return _Gunzip
 
 
 def _extract_zip(stream: Readable, folder: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from components.common.arrays import Header, npy_header, read_rows
 from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, Options, as_text, in_order
+from components.common.datasets import SPLITS, ImageDataset, Options, as_text, in_order, name_of
 from components.common.images import resized
 
 CHANGED_AT_ONCE = 16 * 2**20
@@ -123,10 +123,11 @@ class ArrayDataset(ImageDataset):
 
 
 class NpzDataset(ArrayDataset):
-    """An `.npz` with x_train, y_train, x_test, y_test and, if wanted, class_names and further columns."""
+    """An `.npz` with x_train, y_train, x_test, y_test and, if wanted, a validation split, class_names and columns."""
 
     layout = "npz"
-    KEYS: ClassVar[tuple[str, ...]] = ("x_train", "y_train", "x_test", "y_test")
+    LETTERS: ClassVar[dict[str, str]] = {"x": "x", "images": "x", "y": "y", "labels": "y"}
+    _named: dict[str, str]
 
     @staticmethod
     def find(place: Path) -> list[Path]:
@@ -136,15 +137,18 @@ class NpzDataset(ArrayDataset):
     def open(cls, path: Path, options: Options) -> "NpzDataset":
         with _archive(path) as archive:
             keys = _keys(archive)
-            if missing := [key for key in cls.KEYS if key not in keys]:
+            named = cls._names_of(keys)
+            splits = ["train", "test", *(["validation"] if any(role.endswith("_validation") for role in named) else [])]
+            expected = [f"{letter}_{split}" for split in splits for letter in "xy"]
+            if missing := [role for role in expected if role not in named]:
+                todo = f"add {', '.join(missing)}" if named else "rename them, and keep some images apart for the test"
                 raise BadInput(
-                    f"{path}: expected {', '.join(cls.KEYS)}, received {', '.join(keys) or 'no arrays'}; "
-                    f"add {', '.join(missing)}"
+                    f"{path}: expected {', '.join(expected)}, received {', '.join(keys) or 'no arrays'}; {todo}"
                 )
-            arrays = {split: (path, *_stored(archive, f"x_{split}", path)) for split in ("train", "test")}
-            labels = {split: _plain_labels(_array(archive, f"y_{split}", path), path) for split in arrays}
+            arrays = {split: (path, *_stored(archive, named[f"x_{split}"], path)) for split in splits}
+            labels = {split: _plain_labels(_array(archive, named[f"y_{split}"], path), path) for split in splits}
             names = list(map(as_text, _array(archive, "class_names", path).tolist())) if "class_names" in keys else []
-            one_hot = _header(archive, "y_train").shape[1:]
+            one_hot = _header(archive, named["y_train"]).shape[1:]
         if any(of_split.dtype.kind == "U" for of_split in labels.values()):
             names = names or in_order(set(labels["train"].astype(str).tolist()))
             labels = {split: _numbered(of_split.astype(str), names, path) for split, of_split in labels.items()}
@@ -155,18 +159,37 @@ class NpzDataset(ArrayDataset):
                 f"{path}: expected x_train of shape (n, height, width) or (n, height, width, channels), "
                 f"received {shape}; reshape it"
             )
-        return cls(path, path.stem, names, arrays, labels, options)
+        if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
+            raise BadInput(
+                f"{path}: expected images of shape (n, height, width, channels), received {shape}, channels first; "
+                f"transpose them: {named['x_train']}.transpose(0, 2, 3, 1), the others likewise"
+            )
+        dataset = cls(path, path.stem, names, arrays, labels, options)
+        dataset._named = named
+        return dataset
+
+    @classmethod
+    def _names_of(cls, keys: list[str]) -> dict[str, str]:
+        """By x_train, y_train and so on, what the array is called: X_train, or train_images as MedMNIST has it."""
+        named = {}
+        for key in keys:
+            first, _, last = key.lower().partition("_")
+            for kind, split in ((first, last), (last, first)):
+                if kind in cls.LETTERS and split in SPLITS:
+                    role = f"{cls.LETTERS[kind]}_{SPLITS[split]}"
+                    named[role] = role if role in keys else key
+        return named
 
     @contextmanager
     def _numbers(self, split: str) -> Iterator[BinaryIO]:
-        with _archive(self.folder) as archive, archive.open(f"x_{split}.npy") as member:
+        with _archive(self.folder) as archive, archive.open(f"{self._named[f'x_{split}']}.npy") as member:
             npy_header(member)
             yield member
 
     def _columns(self, split: str) -> list[str]:
         ending = f"_{split}"
         with _archive(self.folder) as archive:
-            keys = [key for key in _keys(archive) if key.endswith(ending) and key not in self.KEYS]
+            keys = [key for key in _keys(archive) if key.endswith(ending) and key not in self._named.values()]
             shapes = {key: _header(archive, key).shape for key in keys}
         return [key.removesuffix(ending) for key, shape in shapes.items() if shape == (self._on_disk[split],)]
 
@@ -205,7 +228,7 @@ class IdxDataset(ArrayDataset):
             with _idx(labels) as file:
                 all_labels[split] = np.frombuffer(file.read(), np.uint8)[_idx_header(labels).offset :].astype(np.int64)
         classes = int(all_labels["train"].max(initial=0)) + 1
-        return cls(path, path.name, list(map(str, range(max(classes, 2)))), arrays, all_labels, options)
+        return cls(path, name_of(path), list(map(str, range(max(classes, 2)))), arrays, all_labels, options)
 
     @contextmanager
     def _numbers(self, split: str) -> Iterator[BinaryIO]:

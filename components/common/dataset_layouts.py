@@ -1,11 +1,11 @@
-"""The four layouts of a data set, in the order in which they are looked for."""
+"""The layouts of a data set, in the order in which they are looked for."""
 
 from pathlib import Path
 from typing import Protocol
 
 from components.common.array_layouts import IdxDataset, NpzDataset
 from components.common.datasets import ImageDataset, Options
-from components.common.file_layouts import FoldersDataset, TfdsDataset
+from components.common.file_layouts import FoldersDataset, TfdsDataset, UnsplitFoldersDataset
 
 
 class Reader(Protocol):
@@ -18,4 +18,4 @@ class Reader(Protocol):
         """Read the description of the data set at what `find` gave."""
 
 
-READERS: tuple[type[Reader], ...] = (TfdsDataset, NpzDataset, IdxDataset, FoldersDataset)
+READERS: tuple[type[Reader], ...] = (TfdsDataset, NpzDataset, IdxDataset, FoldersDataset, UnsplitFoldersDataset)

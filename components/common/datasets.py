@@ -1,29 +1,47 @@
-"""Read image-classification data sets of four layouts into arrays, without TensorFlow.
+"""Read image-classification data sets of several layouts into arrays, without TensorFlow.
 
 The layout is found by looking below the folder: a TFDS-prepared data set, an `.npz`, IDX files, or a folder of images
-per label. Each has its own reader in `dataset_layouts`; all give the same `ImageDataset`.
+per label, with splits or without. Each has its own reader in `dataset_layouts`; all give the same `ImageDataset`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
+from components.common.archives import without_suffix
 from components.common.cli import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
 
 LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y_train, x_test, y_test, IDX files \
-(train-images-idx3-ubyte ...), or train/<label>/*.png and test/<label>/*.png"""
+(train-images-idx3-ubyte ...), train/<label>/*.png and test/<label>/*.png, or <label>/*.png of two classes and more \
+(JPEG as well)"""
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
+"""The splits by what people call them, in lower case."""
+CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
+"""What systems leave in folders, beside names that start with a dot."""
 DEEPEST = 4
 """How many folders below the given one a data set may begin: `datasets/mnist/3.0.1/` in a TFDS archive needs three."""
+DOWNLOAD = "download.json"
+"""The file in which download says where a data set comes from."""
 TOLD = 3
-"""Names of damaged images that a line tells."""
+"""Names of files that a line tells."""
 
 ON_CORRUPT = ("fail", "skip")
 """What becomes of a damaged image: the whole reading fails, or the image is left out."""
@@ -61,12 +79,13 @@ class ImageDataset(ABC):
     Attributes:
         folder: Where it begins.
         name: Its name, for people.
-        layout: `tfds`, `npz`, `idx` or `folders`.
+        layout: `tfds`, `npz`, `idx`, `folders` or `folders without splits`.
         class_names: Name of each class, in the order of the labels.
         counts: Number of examples per split; damaged ones that are left out count until their split is first read.
         image_shape: (height, width, channels) of every image as it is given out.
         options: How it is read.
         skipped: Names of the damaged images that were left out of the splits read so far.
+        notes: What a person should know of how the folder was understood, a line each.
     """
 
     layout: str
@@ -87,6 +106,7 @@ class ImageDataset(ABC):
         self.image_shape = (*options.image_size, image_shape[2]) if options.image_size else image_shape
         self.options = options
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         self._on_disk = dict(counts)
         self._kept: dict[str, np.ndarray] = {}
         self._known_labels: dict[str, np.ndarray] = {}
@@ -147,9 +167,8 @@ class ImageDataset(ABC):
         """How many damaged images were left out, and which, in a line; empty where none was."""
         if not self.skipped:
             return ""
-        more = f" and {len(self.skipped) - TOLD} more" if len(self.skipped) > TOLD else ""
         plural = "" if len(self.skipped) == 1 else "s"
-        return f"{len(self.skipped)} damaged image{plural} left out: {', '.join(self.skipped[:TOLD])}{more}"
+        return f"{len(self.skipped)} damaged image{plural} left out: {some_of(self.skipped)}"
 
     def places(self, split: str) -> np.ndarray:
         """Where each example stands among all of the split, those that are left out counted: int64, shape (examples,).
@@ -214,7 +233,8 @@ class ImageDataset(ABC):
 def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_corrupt: str = "fail") -> ImageDataset:
     """Find the data set below a folder and read what describes it; images are read later.
 
-    A TFDS-prepared data set wins over an `.npz` beside it, that over IDX files, those over folders of images.
+    A TFDS-prepared data set wins over an `.npz` beside it, that over IDX files, those over folders of images, and of
+    these such with splits over such without.
 
     Args:
         folder: At most DEEPEST folders above it.
@@ -241,12 +261,49 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
         found = [path for place in places for path in reader.find(place)]
         if len(found) > 1:
             listed = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
-            raise BadInput(f"{folder}: expected one data set, received {len(found)}: {listed}; pass the folder of one")
+            raise BadInput(
+                f"{source_of(folder)}: expected one data set, received {len(found)}: {listed}; pass the folder of one"
+            )
         if found:
             return reader.open(found[0], Options(image_size, on_corrupt))
-    names = sorted(path.name for path in folder.iterdir() if path.name != "download.json")
-    received = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "an empty folder"
-    raise BadInput(f"{folder}: expected {LAYOUTS}, received {received}; arrange the data in one of these layouts")
+    names = sorted(path.name for path in folder.iterdir() if path.name != DOWNLOAD and not is_clutter(path.name))
+    raise BadInput(
+        f"{source_of(folder)}: expected {LAYOUTS}, received {some_of(names) or 'an empty folder'}; arrange the data in "
+        "one of these layouts"
+    )
+
+
+def download_of(folder: Path) -> dict[str, Any]:
+    """What download wrote about the data set in a folder; nothing where it comes from elsewhere."""
+    try:
+        return json.loads((folder / DOWNLOAD).read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def source_of(folder: Path) -> str:
+    """What to call a folder in messages: where download fetched it from, if it did."""
+    return download_of(folder).get("source") or str(folder)
+
+
+def name_of(folder: Path) -> str:
+    """Name of a data set that has none of its own, for people: that of its source or its folder."""
+    source = download_of(folder).get("source", "")
+    if "://" in source:
+        address = urlsplit(source)
+        source = unquote(address.path).strip("/") or address.netloc
+    return without_suffix(PurePosixPath(source).name) or folder.resolve().name
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder of this name is none of a data set's, and goes without saying."""
+    return name.startswith(".") or name in CLUTTER
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - TOLD:,} more" if len(names) > TOLD else ""
+    return ", ".join(names[:TOLD]) + more
 
 
 def _folders_below(folder: Path) -> list[Path]:
@@ -256,9 +313,9 @@ def _folders_below(folder: Path) -> list[Path]:
         path = Path(place)
         places.append(path)
         depth = len(path.relative_to(folder).parts)
-        if depth == DEEPEST or "train" in inner:
+        if depth == DEEPEST or any(SPLITS.get(name.lower()) == "train" for name in inner):
             inner.clear()
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if not is_clutter(name) and name.lower() not in SPLITS)
     return sorted(places, key=lambda path: (len(path.parts), path))
 
 

@@ -6,13 +6,25 @@ import os
 from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, Options, as_text, in_order
+from components.common.datasets import (
+    SPLITS,
+    ImageDataset,
+    Options,
+    as_text,
+    in_order,
+    is_clutter,
+    name_of,
+    some_of,
+    source_of,
+)
+from components.common.files import files_below
 from components.common.images import DamagedImage, decode_images, image_shape, is_grey
+from components.common.progress import counted
 
 ENCODED_AT_ONCE = 16 * 2**20
 """Bytes of encoded images that are held at once while they are decoded."""
@@ -241,41 +253,62 @@ class FoldersDataset(EncodedDataset):
     """`train/<label>/*.png` and `test/<label>/*.png` (JPEG as well)."""
 
     layout = "folders"
-    ENDINGS: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".jpeg")
     METADATA: ClassVar[str] = "metadata.csv"
+    _places: dict[str, Path]
     _files: dict[str, list[str]]
     _class_of: dict[str, np.ndarray]
 
     @staticmethod
     def find(place: Path) -> list[Path]:
-        train = place / "train"
-        return [place] if train.is_dir() and any(path.is_dir() for path in train.iterdir()) else []
+        train = [name for name in _inner(place) if SPLITS.get(name.lower()) == "train"]
+        return [place] if any(_inner(place / name) for name in train) else []
 
     @classmethod
     def open(cls, path: Path, options: Options) -> "FoldersDataset":
-        splits = _inner(path)
-        classes = in_order({label for split in splits for label in _inner(path / split)})
-        files: dict[str, list[str]] = {split: [] for split in splits}
-        class_of: dict[str, list[int]] = {split: [] for split in splits}
-        for split in splits:
-            for index, label in enumerate(classes):
-                place = path / split / label
-                names = sorted(entry.name for entry in os.scandir(place)) if place.is_dir() else []
-                images = [
-                    f"{label}/{name}"
-                    for name in names
-                    if name.lower().endswith(cls.ENDINGS) and not name.startswith(".")
-                ]
-                files[split] += images
-                class_of[split] += [index] * len(images)
-        if not files.get("train"):
-            raise BadInput(f"{path}: expected PNG or JPEG files in train/<label>/, received none; add images")
+        places, others = _split_folders(path)
+        images: dict[str, dict[str, list[str]]] = {}
+        for split, place in places.items():
+            images[split], left_out = _images_by_class(place)
+            others += [f"{place.name}/{name}" for name in left_out if name != cls.METADATA]
+        return cls._of(path, options, places, images, others)
+
+    @classmethod
+    def _of(
+        cls,
+        path: Path,
+        options: Options,
+        places: dict[str, Path],
+        images: dict[str, dict[str, list[str]]],
+        others: list[str],
+    ) -> Self:
+        """A data set of the images that were found.
+
+        Args:
+            path: Where it begins.
+            options: How it is read.
+            places: Folder of each split.
+            images: By split and class, names below the split's folder.
+            others: Files that are left out, relative to `path`.
+        """
+        classes = in_order({label for of_split in images.values() for label in of_split})
+        if without := [label for label in classes if not images["train"].get(label)]:
+            raise BadInput(
+                f"{source_of(path)}: expected PNG or JPEG files of each class in {places['train'].name}/<label>/, "
+                f"received none of {some_of(without)}; add or convert them, or rename or remove these folders"
+            )
+        files = {split: [name for label in classes for name in by.get(label, [])] for split, by in images.items()}
         counts = {split: len(listed) for split, listed in files.items() if listed}
-        dataset = cls(path, path.name, classes, counts, (0, 0, 0), options)
-        dataset._files = files
-        dataset._class_of = {split: np.array(numbers, np.int64) for split, numbers in class_of.items()}
+        dataset = cls(path, name_of(path), classes, counts, (0, 0, 0), options)
+        dataset._places, dataset._files = places, files
+        dataset._class_of = {
+            split: np.repeat(np.arange(len(classes)), [len(by.get(label, [])) for label in classes])
+            for split, by in images.items()
+        }
+        if others:
+            told = f"{counted(len(others))} left out, no PNG or JPEG in the folder of a class"
+            dataset.notes.append(f"{told}: {some_of(others)}")
         height, width, channels = dataset._first_shape("train")
-        if channels == 1 and not all(is_grey(f"{path}/train/{file}") for file in files["train"]):
+        if channels == 1 and not all(is_grey(f"{places['train']}/{file}") for file in files["train"]):
             channels = 3  # colour must not be lost because the first image happens to have none
         dataset.image_shape = (*(options.image_size or (height, width)), channels)
         return dataset
@@ -285,7 +318,7 @@ class FoldersDataset(EncodedDataset):
 
     def _examples(self, split: str, places: np.ndarray) -> Iterator[Example]:
         files, labels = self._files[split], self._class_of[split].tolist()
-        folder = str(self.folder / split)
+        folder = str(self._places[split])
         for position, place in enumerate(places.tolist()):
             with FileIO(
                 f"{folder}/{files[place]}"
@@ -293,7 +326,8 @@ class FoldersDataset(EncodedDataset):
                 yield position, file.readall(), labels[place]
 
     def _name_of(self, split: str, place: int) -> str:
-        return f"{split}/{self._files[split][place]}"
+        folder = self._places[split]
+        return self._files[split][place] if folder == self.folder else f"{folder.name}/{self._files[split][place]}"
 
     def _columns(self, split: str) -> list[str]:
         return [name for name in self._metadata(split)[0] if name != "file_name"]
@@ -304,7 +338,7 @@ class FoldersDataset(EncodedDataset):
 
     def _metadata(self, split: str) -> tuple[list[str], list[dict[str, str]]]:
         """Names of the columns of metadata.csv and its rows, as Hugging Face's imagefolder has them."""
-        path = self.folder / split / self.METADATA
+        path = self._places[split] / self.METADATA
         if not path.is_file():
             return [], []
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -314,15 +348,105 @@ class FoldersDataset(EncodedDataset):
             raise BadInput(f"{path}: expected a column file_name, received {', '.join(columns) or 'none'}; add it")
         if rows and not {row["file_name"] for row in rows} & set(self._files[split]):
             raise BadInput(
-                f"{path}: expected file names below {split}/ as {self._files[split][0]}, received "
+                f"{path}: expected file names below {path.parent.name}/ as {self._files[split][0]}, received "
                 f"{rows[0]['file_name']} and no name of an image there; write them with their label's folder"
             )
         return columns, rows
 
 
+class UnsplitFoldersDataset(FoldersDataset):
+    """`<label>/*.png` (JPEG as well): every fifth image of a class is for the test, the others to learn from."""
+
+    layout = "folders without splits"
+    FOR_TEST: ClassVar[slice] = slice(1, None, 5)
+    """Of the images of a class in the order of their names: begins with the second, so that two are enough."""
+
+    @staticmethod
+    def find(place: Path) -> list[Path]:
+        labels = _inner(place)
+        if any(label.lower() in SPLITS for label in labels):
+            return []
+        return [place] if sum(any(map(_is_image, os.scandir(place / label))) for label in labels) > 1 else []
+
+    @classmethod
+    def open(cls, path: Path, options: Options) -> "UnsplitFoldersDataset":
+        images, others = _images_by_class(path)
+        if single := [label for label, names in images.items() if len(names) == 1]:
+            raise BadInput(
+                f"{source_of(path)}: expected two images or more of each class, one for the test, received one of "
+                f"{some_of(single)}; add images, or remove these folders"
+            )
+        parts = {
+            "test": {label: names[cls.FOR_TEST] for label, names in images.items()},
+            "train": {label: sorted(set(names) - set(names[cls.FOR_TEST])) for label, names in images.items()},
+        }
+        others = [name for name in others if "/" in name or _is_image_name(name)]  # a README beside the folders is fine
+        dataset = cls._of(path, options, dict.fromkeys(parts, path), parts, others)
+        dataset.notes.insert(
+            0,
+            f"split here, for want of folders train and test: {dataset.counts['train']:,} images to learn from, "
+            f"{dataset.counts['test']:,} for the test (every fifth of each class)",
+        )
+        return dataset
+
+
+def _split_folders(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The folder of each split, and the files in other folders beside these."""
+    places: dict[str, Path] = {}
+    others = []
+    for name in _inner(folder):
+        split = SPLITS.get(name.lower())
+        if split is None:
+            others += [f"{name}/{file.as_posix()}" for file in files_below(folder / name)]
+        elif split in places:
+            raise BadInput(
+                f"{source_of(folder)}: expected one folder of the split {split}, received {places[split].name} and "
+                f"{name}; move their images into one"
+            )
+        else:
+            places[split] = folder / name
+    return dict(sorted(places.items())), others
+
+
+def _images_by_class(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """By the folder of a class, the images in it, and all other files; names below the given folder, in order."""
+    images: dict[str, list[str]] = {}
+    others = []
+    for label in _visible(folder):
+        if not label.is_dir():
+            others.append(label.name)
+            continue
+        images[label.name] = []
+        for file in _visible(label):
+            name = f"{label.name}/{file.name}"
+            if _is_image(file):
+                images[label.name].append(name)
+            elif file.is_dir():
+                others += [
+                    f"{name}/{inner.as_posix()}" for inner in files_below(Path(file)) if not is_clutter(inner.name)
+                ]
+            else:
+                others.append(name)
+    return images, others
+
+
+def _is_image(file: "os.DirEntry[str]") -> bool:
+    """Whether it is a PNG or JPEG, by its name; a link to nothing is none."""
+    return _is_image_name(file.name) and not is_clutter(file.name) and file.is_file()
+
+
+def _is_image_name(name: str) -> bool:
+    return name.lower().endswith((".png", ".jpg", ".jpeg"))
+
+
+def _visible(folder: "Path | os.DirEntry[str]") -> "list[os.DirEntry[str]]":
+    """Entries of a folder by name, without what systems leave there."""
+    return sorted((entry for entry in os.scandir(folder) if not is_clutter(entry.name)), key=lambda entry: entry.name)
+
+
 def _inner(folder: Path) -> list[str]:
-    """Names of the folders in a folder; hidden ones are none of the data set's."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    """Names of the folders in a folder, without what systems leave there."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_clutter(entry.name))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -133,8 +133,8 @@ def _decode(content: bytes, shape: tuple[int, int, int], name: str, resize: bool
             ImageOps.exif_transpose(image, in_place=True)
         if image.size != (width, height) and not resize:
             raise BadInput(
-                f"{name}: expected images of one size, {width} x {height} as the first, received "
-                f"{image.width} x {image.height}; resize them, or train with --image-size"
+                f"{name}: expected images of one size, {height} x {width} (height x width) as the first, received "
+                f"{image.height} x {image.width}; resize them, or train with --image-size"
             )
         upright = image.convert("L" if channels == 1 else "RGB")
     if upright.size != (width, height):

@@ -85,6 +85,6 @@ def readable_size(count: float, like: float = 0) -> str:
     return number if like else f"{number} {'GB' if gigabytes else 'MB'}"
 
 
-def counted(files: int) -> str:
-    """A number of files for people."""
-    return f"{files:,} file{'' if files == 1 else 's'}"
+def counted(count: int, noun: str = "file") -> str:
+    """A number with its noun, for people."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -133,7 +133,7 @@ def s3_errors(where: str) -> Iterator[None]:
         FileExistsError: a create-only write found the object there.
         PermissionError: missing or refused credentials.
         ConnectionError: the store does not answer, or not sensibly.
-        BadInput: a bucket or key that cannot be.
+        BadInput: a bucket or key that cannot be, or AWS_PROFILE names no profile.
     """
     from botocore import exceptions
 
@@ -152,6 +152,8 @@ def s3_errors(where: str) -> Iterator[None]:
         raise ConnectionError(f"{where}: the store does not answer ({error}); check AWS_ENDPOINT_URL") from error
     except exceptions.ParamValidationError as error:
         raise BadInput(f"{where}: expected s3://bucket/key, received a name that no store knows ({error})") from error
+    except exceptions.ProfileNotFound as error:
+        raise BadInput(f"AWS_PROFILE: expected a configured profile, received another ({error}); unset it") from error
     except exceptions.BotoCoreError as error:
         raise OSError(f"{where}: {error}") from error
 

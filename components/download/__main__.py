@@ -28,9 +28,9 @@ from components.common.cli import BadInput, executor_input, say, step
 def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
     """Fetch a data set, check it and unpack it.
 
-    .tar, .tar.gz, .tgz and .zip are unpacked while they arrive; any other file is kept under its name. Archives with
-    links, or with names that lead out of the folder, are refused. A folder, and an s3:// prefix that ends in '/', is
-    fetched file by file. A connection that breaks off is resumed.
+    .zip, .tar, .tar.gz, .tar.bz2 and .tar.xz are unpacked while they arrive; any other file is kept under its name.
+    Archives with links, or with names that lead out of the folder, are refused. A folder, and an s3:// prefix that
+    ends in '/', is fetched file by file. A connection that breaks off is resumed.
 
     The folder also gets download.json: source, bytes, sha256 and number of files. The sha256 is that of the file or
     archive as it was fetched; that of a folder is the one of `sha256sum`'s lines for its files, sorted by path.

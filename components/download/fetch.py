@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from components.common.archives import extract, is_archive, stays_inside
+from components.common.archives import OTHERS, SUFFIXES, extract, is_archive, stays_inside
 from components.common.cli import BadInput
 from components.common.files import files_below, sha256_of_folder, sha256_of_listing
 from components.common.parallel import in_parallel
@@ -108,6 +108,8 @@ _FETCHERS: dict[str, Callable[[str, Path], Fetched]] = {
 
 
 def _fetch_file(source: str, file: OpenFile, folder: Path) -> Fetched:
+    if file.name.lower().endswith(OTHERS):
+        raise BadInput(f"--source: expected an archive of {', '.join(SUFFIXES)}, received {file.name!r}; pack it anew")
     with transfer("download", file.size) as advance:
         measured = Measured(file.stream, advance)
         with ReadAhead(measured) as stream:

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from components.common.cli import BadInput
 from components.common.files import files_below
 from components.download.streams import ListedFile, OpenFile
 
@@ -13,7 +14,14 @@ def open_path(path: Path) -> OpenFile:
 
 
 def list_folder(folder: Path) -> list[ListedFile]:
-    """The files below a folder of this machine."""
+    """The files below a folder of this machine.
+
+    Raises:
+        BadInput: there are links to nothing, or to folders, in it.
+    """
+    if link := min((path for path in folder.rglob("*") if path.is_symlink() and not path.is_file()), default=None):
+        received = "a folder" if link.is_dir() else "nothing"
+        raise BadInput(f"--source: expected files, received {str(link)!r}, a link to {received}; replace or remove it")
     paths = files_below(folder)
     return [
         ListedFile(path.as_posix(), (folder / path).stat().st_size, partial(open_path, folder / path)) for path in paths

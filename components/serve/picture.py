@@ -36,7 +36,8 @@ def as_text(seen: Seen) -> str:
         picture = _in_characters(seen.image)
         full, empty = "#", "."
     truth = "" if seen.true_label is None else f"   true label {seen.true_label}, {_verdict(seen)}"
-    lines = [picture, "", f"  {seen.label}  {_percent(seen.probability)}{truth}", ""]
+    where = "" if seen.index is None else f"   test image {seen.index}"
+    lines = [picture, "", f"  {seen.label}  {_percent(seen.probability)}{truth}{where}", ""]
     width = max(len(seen.classes[index]) for index in seen.order[:TOP])
     for index in seen.order[:TOP]:
         filled = round(BAR * seen.probabilities[index])
@@ -100,7 +101,8 @@ def _small(image: np.ndarray) -> np.ndarray:
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+    """The first three channels as colours, or the first one as grey, as the page of the model server shows them."""
+    return image[..., :3] if image.shape[2] > 2 else np.repeat(image[..., :1], 3, axis=2)
 
 
 INK, MUTED, TRACK, PAPER = "#111827", "#6b7280", "#eef1f5", "#ffffff"
