@@ -299,9 +299,13 @@ def submit(
 
     A login that the cluster asks for is kfp's own: see KF_PIPELINES_* in its documentation.
     """
+    from components.serve.service_spec import check_name
     from launch.cluster import submit_run
+    from launch.seeding import model_name
 
-    submit_run(build(s3_secret, _images(images), gpus, gpu_node), _given(parameters), host, experiment, wait)
+    given = {"model_name": model_name(parameters["source"]), **_given(parameters)}
+    check_name(given["model_name"])
+    submit_run(build(s3_secret, _images(images), gpus, gpu_node), given, host, experiment, wait)
 
 
 def _images(path: Path | None) -> dict[str, str] | None:
@@ -314,8 +318,12 @@ def _images(path: Path | None) -> dict[str, str] | None:
 
 
 def _given(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that were given; the pipeline's own defaults hold for the others."""
-    return {name: value for name, value in parameters.items() if value is not None}
+    """The parameters that were given, looked at; the pipeline's own defaults hold for the others."""
+    from launch.checks import check
+
+    given = {name: value for name, value in parameters.items() if value is not None}
+    check(given)
+    return given
 
 
 if __name__ == "__main__":

@@ -21,14 +21,11 @@ from components.common.files import atomic_file
 from launch import store
 from launch.containers import steps_as_containers
 from launch.options import STEPS
-from launch.processes import PipelineRun, steps_as_processes
+from launch.processes import PipelineRun, step_environment, steps_as_processes
 from launch.seeding import seed
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
-
-FAVOURITE = 1005
-"""The test image that is sent (modulo their number)."""
 
 
 def state_folder() -> Path:
@@ -61,7 +58,7 @@ def run_pipeline(
     """Run a pipeline here, on a data set that is brought into the store first.
 
     Args:
-        pipeline: Any that takes `source` and `target`.
+        pipeline: Any that takes `source`, `model_name` and `target`.
         data: See `seeding.seed`.
         parameters: Pipeline parameters that were given.
         runs: Folder for the runs; `latest` in it points to the run, failed or not. A failed one gets a summary.json.
@@ -109,6 +106,7 @@ def run_steps(
             if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
     assert run.folder is not None
+    run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
     (run.folder / "orchestrator.log").write_text(orchestrator.getvalue())
     _point_latest(runs, run.folder)
     failed = next((step for step in run.steps if step.exit_code), None)
@@ -129,9 +127,9 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     report = folder / "report.html"
     report.write_bytes((folder / "evaluate/report").read_bytes())
     example = json.loads((folder / "evaluate/evaluation/examples.json").read_text())["examples"][0]
-    request = folder / "request.json"  # for the curl line
+    request = folder / "request.json"  # for the curl line: the image that is shown
     request.write_text(json.dumps({"instances": [example["instance"]]}))
-    prediction = _predict(folder, endpoint, FAVOURITE % evaluation["examples"])
+    prediction = _predict(folder, endpoint, example["index"])
     return {
         "status": "succeeded",
         "run": folder.name,
@@ -173,7 +171,9 @@ def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
     command += ["--data", str(folder / "download/dataset"), "--picture", str(folder / "prediction.png")]
     click.echo(err=True)
     sys.stdout.flush()
-    sent = subprocess.run([*command, "--result", str(result)], check=False, stderr=subprocess.PIPE, text=True)
+    sent = subprocess.run(
+        [*command, "--result", str(result)], check=False, env=step_environment(), stderr=subprocess.PIPE, text=True
+    )
     if sent.returncode:
         raise RuntimeError(f"the endpoint is up, but the prediction failed: {sent.stderr.strip().splitlines()[-1]}")
     return json.loads(result.read_text())
@@ -215,14 +215,15 @@ def tell(summary: dict[str, Any]) -> str:
         "time": f"{took}  and {rest:.1f} s around them",
     }
     ahead = {
-        "another image": "make predict INDEX=7",
+        "another image": "make predict, or make predict INDEX=7",
         "with curl": f"curl -d @{request} {summary['endpoint']}",
         "your images": "make run DATA=my-images.tar.gz",
         "end it": "make stop",
     }
-    return f"\n{_table({name: text for name, text in rows.items() if text})}\n\n{_table(ahead)}\n"
+    return f"\n{table({name: text for name, text in rows.items() if text})}\n\n{table(ahead)}\n"
 
 
-def _table(rows: dict[str, str]) -> str:
+def table(rows: dict[str, str]) -> str:
+    """What a run ended in, for people: names and texts under each other."""
     width = max(map(len, rows)) + 2
     return "\n".join(f"  {click.style(name.ljust(width), dim=True)}{text}" for name, text in rows.items())

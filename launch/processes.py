@@ -74,7 +74,7 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
             self, image: str, full_command: list[str], pipeline_root: str, runner: Any, env_vars: dict[str, str] | None
         ) -> None:
             self.image, self.command = image, list(full_command)
-            self.environment = {**os.environ, **(env_vars or {})}
+            self.environment = {**step_environment(), **(env_vars or {})}
 
         def run(self) -> Any:
             task = run.place(runs, self.command)
@@ -92,6 +92,13 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
         yield run
     finally:
         handlers.SubprocessTaskHandler = original
+
+
+def step_environment() -> dict[str, str]:
+    """The environment of a step's process: this one, with the repository on Python's path, whatever folder it is in."""
+    root = str(Path(__file__).parents[1].resolve())
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def run_process(command: list[str], environment: dict[str, str]) -> tuple[int, str]:

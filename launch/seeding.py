@@ -1,6 +1,7 @@
 """Bring the data set of a run into the object store, where the pipeline's first step fetches it."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,11 +12,15 @@ from typing import Any
 
 import click
 
+from components.common.archives import without_suffix
 from components.common.cli import BadInput, say
 from components.common.files import sha256_of_file, sha256_of_folder
 from components.common.s3 import client, ensure_bucket, s3_errors
+from launch.processes import step_environment
 
 BUCKET = "datasets"
+LONGEST_NAME = 40
+"""Letters of a model name that is made here: Kubernetes takes 63 for all that stand in the name of a pod."""
 DIGITS = Path(__file__).parent.parent / "examples" / "data" / "digits.npz"
 
 
@@ -35,17 +40,32 @@ def seed(data: str, home: Path) -> Seeded:
             MNIST through TFDS, and where it cannot be fetched the digits in examples/data.
         home: State folder, in which the MNIST of an earlier call is kept.
 
+    Returns:
+        Where it is, and a model name after it, so that a model of other images takes no other's place.
+
     Raises:
         BadInput: nothing lies at that path.
     """
     if not data:
         return _default(home)
     if "://" in data and not data.startswith("file://"):
-        return Seeded(data)
+        return Seeded(data, {"model_name": model_name(data)})
     path = Path(data.removeprefix("file://"))
     if not path.exists():
         raise BadInput(f"--data: expected a file, a folder or a URI, received {data!r}, where nothing is; correct it")
-    return Seeded(_upload(path))
+    return Seeded(_upload(path), {"model_name": model_name(str(path.absolute()))})
+
+
+def model_name(data: str) -> str:
+    """A model name after a data set: `s3://datasets/My Photos.tar.gz` gives `my-photos`.
+
+    Args:
+        data: A URI, or an absolute path.
+    """
+    path = re.sub(r"[?#].*|:[\d.]+$", "", data) if "://" in data else data  # a query, or a version of TFDS
+    stem = without_suffix(path.rstrip("/").split("/")[-1].lower()).removesuffix(".npz")
+    name = re.sub("[^a-z0-9]+", "-", stem).strip("-")
+    return (name if name[:1].isalpha() else f"data-{name}")[:LONGEST_NAME].strip("-")
 
 
 def _default(home: Path) -> Seeded:
@@ -53,7 +73,7 @@ def _default(home: Path) -> Seeded:
     if not mnist.is_dir():
         say("run", "fetching MNIST through TFDS")
         command = [sys.executable, "-m", "components.download", "--source", "tfds://mnist", "--dataset", str(mnist)]
-        fetched = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        fetched = subprocess.run(command, env=step_environment(), stderr=subprocess.PIPE, text=True, check=False)
         if fetched.returncode:
             say(
                 "run",

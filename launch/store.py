@@ -56,6 +56,7 @@ def start_store(home: Path) -> Store:
 
     Raises:
         RuntimeError: the store does not come up, or it runs and does not answer; the message says what to do.
+        BadInput: AWS_PROFILE names no profile.
     """
     folder = StoreFolder(home / "store")
     folder.make()
@@ -134,7 +135,7 @@ def _wait_until_it_answers(folder: StoreFolder, server: subprocess.Popen[bytes] 
     try:
         with s3.s3_errors(f"the object store at {running.url}"):
             s3.client(store.environment).list_buckets()
-    except OSError as error:
+    except ConnectionError as error:
         raise RuntimeError(
             f"the object store (process {running.pid}) runs but does not answer at {running.url}; "
             "stop it with `python -m launch.store stop` and start again"

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from components.common.cli import BadInput, JsonObject, say, step
+from components.common.cli import JsonObject, say, step
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path)
@@ -118,21 +118,17 @@ def main(
       python -m components.evaluate --dataset data --model model --evaluation evaluation \\
         --baseline s3://models/mnist/ --change-thresholds '{"accuracy": 0.005}'
     """
-    if change_thresholds and not baseline:
-        raise BadInput(
-            "--change-thresholds: expected --baseline with it, received none; name the model to compare with"
-        )
     from components.evaluate.gate import (
         Threshold,
         Verdict,
         change_rules,
+        check_gate,
         check_names,
-        check_share,
         threshold_rules,
         word,
     )
 
-    check_share("--min-accuracy", min_accuracy)
+    check_gate(min_accuracy, thresholds, baseline, change_thresholds)
     from components.common.kfp_outputs import record_artifacts, write_parameter
     from components.evaluate import kfp_views
     from components.evaluate.baseline import compare
@@ -142,6 +138,8 @@ def main(
     from components.evaluate.slices import by_name, measure_slices, read_columns
 
     data = open_data(dataset, model, on_corrupt)
+    for note in data.notes:
+        say("evaluate", note)
     columns = read_columns(data, SPLIT, slice_by)
     scored = score(model, Examples(data))
     if data.skipped:
@@ -149,7 +147,8 @@ def main(
     result, classes = scored.metrics, scored.classes
     slices = measure_slices(columns, scored.labels, scored.probabilities)
     values = result.by_name(classes) | by_name(slices)
-    rules = [Threshold("accuracy", result.accuracy, min_accuracy), *threshold_rules(thresholds, values)]
+    rules = [Threshold("accuracy", result.accuracy, min_accuracy)] if min_accuracy else []
+    rules += threshold_rules(thresholds, values)
     check_names("--change-thresholds", change_thresholds, values)
     before = compare(baseline, model, scored) if baseline else None
     if before:
@@ -184,7 +183,7 @@ def main(
     say(
         "evaluate",
         f"accuracy {result.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {result.loss:.4f}, "
-        + ", ".join(f"gate {rule.requirement}: {word(rule)}" for rule in verdict.rules),
+        + (", ".join(f"gate {rule.requirement}: {word(rule)}" for rule in rules) or "no threshold set"),
     )
 
 

@@ -144,7 +144,7 @@ def sentence(rule: Rule) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Passed when every rule is."""
+    """Passed when every rule is, and so where there is none."""
 
     rules: list[Rule]
 
@@ -187,16 +187,11 @@ def change_rules(
         baseline: The same of the baseline; None: there is none yet, which waives the rules.
 
     Raises:
-        BadInput: there is no such metric, or this is no number.
+        BadInput: there is no such metric.
     """
     check_names("--change-thresholds", allowed, values)
     rules: list[Rule] = []
     for name, wanted in allowed.items():
-        if not _is_number(wanted):
-            raise BadInput(
-                f"--change-thresholds: expected a number for {name}, received {wanted!r}; 0.01 lets it be 0.01 worse "
-                "than the baseline"
-            )
         rules.append(
             Waived(name, wanted) if baseline is None else Change(name, values[name], baseline[name], float(wanted))
         )
@@ -232,10 +227,27 @@ def less_is_better(metric: str) -> bool:
     return metric.split("[")[0] in LESS_IS_BETTER
 
 
-def check_share(option: str, value: float) -> None:
-    """Raise BadInput unless the value of an option lies between 0 and 1."""
-    if not 0 <= value <= 1:
-        raise BadInput(f"{option}: expected a number from 0 to 1, received {value:g}; 0.95 means 95 %")
+def check_gate(
+    min_accuracy: float = 0.0,
+    thresholds: Mapping[str, Any] | None = None,
+    baseline: str = "",
+    change_thresholds: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise BadInput for what can be no rule, whatever the metrics are; the arguments are the step's options."""
+    if not 0 <= min_accuracy <= 1:
+        raise BadInput(f"--min-accuracy: expected a number from 0 to 1, received {min_accuracy:g}; 0.95 means 95 %")
+    for name, wanted in (thresholds or {}).items():
+        _bound(name, wanted)
+    if change_thresholds and not baseline:
+        raise BadInput(
+            "--change-thresholds: expected --baseline with it, received none; name the model to compare with"
+        )
+    for name, wanted in (change_thresholds or {}).items():
+        if not _is_number(wanted):
+            raise BadInput(
+                f"--change-thresholds: expected a number for {name}, received {wanted!r}; 0.01 lets it be 0.01 worse "
+                "than the baseline"
+            )
 
 
 def _bound(name: str, wanted: Any) -> tuple[float, str]:

@@ -1,14 +1,10 @@
 """Command line of the export step."""
 
-import re
 from pathlib import Path
 
 import click
 
-from components.common.cli import BadInput, say, step
-
-_NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
-_BUCKET = "[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]"
+from components.common.cli import say, step
 
 
 @step
@@ -55,21 +51,13 @@ def main(
     Example:
       python -m components.export --model my-model --evaluation my-evaluation --bucket models --model-name digits
     """
-    if not re.fullmatch(_NAME, model_name):
-        raise BadInput(
-            f"--model-name: expected at most 63 lower-case letters, digits and inner hyphens, received {model_name!r}"
-        )
-    if not re.fullmatch(_BUCKET, bucket):
-        raise BadInput(
-            f"--bucket: expected 3 to 63 lower-case letters, digits, inner hyphens and dots, received {bucket!r}"
-        )
-    if not re.fullmatch("next|[1-9][0-9]{0,8}", version):
-        raise BadInput(f"--version: expected a positive integer or 'next', received {version!r}")
     from components.common.kfp_outputs import write_parameter
     from components.common.progress import counted, readable_size
     from components.export.evaluated import check_evaluation
+    from components.export.place import check_place
     from components.export.publish import publish
 
+    check_place(model_name, bucket, version)
     if evaluation:
         check_evaluation(evaluation, model)
     else:

@@ -21,7 +21,12 @@ FILE = click.Path(path_type=Path)
     help="What to do: apply (create or update), promote or rollback (end a canary), delete, or status.",
 )
 @what("--model-uri", default="", metavar="URI", help="Published model, s3://bucket/name/version/, as export prints it.")
-@what("--model-name", default="mnist", help="Name of the endpoint's model, and of the InferenceService.")
+@what(
+    "--model-name",
+    default="",
+    help="Name of the endpoint's model, and of the InferenceService; empty: that in a --model-uri "
+    "s3://bucket/name/version/, else mnist.",
+)
 @what(
     "--target",
     default="kserve",
@@ -117,13 +122,12 @@ def main(
     """
     if ctx.invoked_subcommand:
         return
-    if not 0 <= port <= 65535:
-        raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
     if server_image and target != "docker":
         raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
-    from components.serve.actions import Order
+    from components.serve.actions import Order, name_in
 
-    order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
+    name = model_name or name_in(model_uri)
+    order = Order(action, name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
     if target in ("process", "docker"):
         from components.serve import docker, process
 
@@ -161,7 +165,7 @@ def main(
     help='An image as a request holds it, {"instances": [image]}; it is sent as it is.',
 )
 @click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Data set to take a test image from.")
-@click.option("--index", type=int, metavar="N", help="Which test image, from 0.")
+@click.option("--index", type=int, metavar="N", help="Which test image, from 0; by default any of them.")
 @click.option("--host-header", default="", metavar="NAME", help="Host to ask an ingress for, as KServe names it.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="PNG to draw image and answer into.")
 @click.option("--result", type=click.Path(path_type=Path), metavar="FILE", help="JSON file to write the answer into.")
@@ -184,12 +188,12 @@ def predict(
     Examples:
       python -m components.serve predict --endpoint URL --image digit.png --invert
       python -m components.serve predict --endpoint URL --json input.json --host-header mnist-vision.example.com
-      python -m components.serve predict --endpoint URL --data runs/latest/dataset --index 1005 --picture seen.png
+      python -m components.serve predict --endpoint URL --data runs/latest/download/dataset --picture seen.png
     """
-    if sum(source is not None for source in (image, request, data)) != 1 or (data is None) != (index is None):
-        raise BadInput(
-            "expected one of --image, --json, and --data with --index, received none or several; pass one of the three"
-        )
+    if sum(source is not None for source in (image, request, data)) != 1:
+        raise BadInput("expected one of --image, --json and --data, received none or several; pass one of the three")
+    if index is not None and data is None:
+        raise BadInput("--index: expected --data with it, received none; pass the data set, or leave --index out")
     from components.serve import picture as drawing
     from components.serve import predict as asking
     from components.serve.client import Endpoint

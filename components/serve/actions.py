@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,11 +30,11 @@ class Order:
     action: str
     model_name: str
     model_uri: str
-    canary_percent: int
-    auto_promote: bool
-    smoke_test: bool
-    dry_run: bool
-    timeout: int
+    canary_percent: int = 100
+    auto_promote: bool = False
+    smoke_test: bool = True
+    dry_run: bool = False
+    timeout: int = 600
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
@@ -56,6 +57,12 @@ class Order:
     def canary(self) -> bool:
         """Whether the earlier version is to stay beside the new one."""
         return self.canary_percent < 100
+
+
+def name_in(model_uri: str) -> str:
+    """The model's name in `s3://bucket/name/version/`; `mnist` where a URI is no such."""
+    found = re.fullmatch(r"s3://[^/]+/(?:.+/)?([^/]+)/[1-9][0-9]*/?", model_uri)
+    return found[1] if found else "mnist"
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,14 @@ class Kind:
             them itself.
     """
 
-    port: int
-    page: bool
-    image: str
-    server_image: str
+    port: int = 0
+    page: bool = True
+    image: str = ""
+    server_image: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise BadInput(f"--port: expected 0 to 65535, received {self.port}; choose another")
 
 
 def act(order: Order, kind: Kind, tell: Tell) -> Outcome:

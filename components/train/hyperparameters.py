@@ -41,6 +41,10 @@ class Hyperparameters:
         _one_of("--optimizer", self.optimizer, OPTIMIZERS)
         _one_of("--schedule", self.schedule, SCHEDULES)
         _one_of("--on-corrupt", self.on_corrupt, ON_CORRUPT)
+        if self.model_config and self.base_model:
+            raise BadInput(
+                "--model-config and --base-model: expected one of them, received both; a base model brings its network"
+            )
         if self.image_size and not self.size:
             raise BadInput(
                 f"--image-size: expected a height and width in pixels, such as 64x96, or one number for both, received "

@@ -58,10 +58,6 @@ def origin_of(chosen: Hyperparameters) -> Origin:
     Raises:
         BadInput: there is nothing at that place, or it is no network.
     """
-    if chosen.model_config and chosen.base_model:
-        raise BadInput(
-            "--model-config and --base-model: expected one of them, received both; a base model brings its network"
-        )
     if chosen.model_config:
         return _own_network(chosen.model_config)
     if chosen.base_model:

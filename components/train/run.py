@@ -1,6 +1,5 @@
 """From a data set folder to a model folder."""
 
-import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
@@ -8,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, open_dataset
+from components.common.datasets import ImageDataset, download_of, open_dataset
 from components.common.files import atomic_folder, check_output
 from components.common.importing import import_tensorflow
 from components.common.models import CARD
 from components.common.native_logs import muted_native_logs
-from components.common.progress import readable_size
+from components.common.progress import counted, readable_size
 from components.train.card import README, About, markdown
 from components.train.checkpoint import Checkpoint
 from components.train.devices import Cluster
@@ -72,9 +71,13 @@ def train(
     needed, budget = bytes_in_memory(dataset, "train"), budget_in_bytes(memory_budget)
     height, width, channels = dataset.image_shape
     say(
-        f"{dataset.name}: {dataset.counts.get('train', 0):,} images of {width} x {height} x {channels}, "
-        f"{len(dataset.class_names)} classes; {origin.name}, {chosen.epochs} epochs"
+        f"{dataset.name}: {dataset.counts.get('train', 0):,} images of {height} x {width} x {channels}, "
+        f"{len(dataset.class_names)} classes; {origin.name}, {counted(chosen.epochs, 'epoch')}"
     )
+    for note in dataset.notes:
+        say(note)
+    if not dataset.counts.get("test"):
+        say("there is no split test, which evaluate will need")
     reading = read_ahead(dataset, "train") if needed <= budget and cluster.workers == 1 else None
     if cluster.workers > 1:
         say(f"one of {cluster.workers} workers{', the chief' if cluster.chief else ''}; waiting for all of them")
@@ -206,10 +209,7 @@ def _line(epoch: "Epoch", epochs: int) -> str:
 
 def describe(folder: Path, dataset: ImageDataset) -> dict[str, Any]:
     """The data set as the card tells it; source and digest are what download wrote beside it, if it did."""
-    try:
-        fetched = json.loads((folder / "download.json").read_text())
-    except FileNotFoundError:
-        fetched = {}
+    fetched = download_of(folder)
     return {
         "name": dataset.name,
         "layout": dataset.layout,
