@@ -3,7 +3,7 @@
 PYTHON ?= python3       # 3.11 to 3.13; only to make .venv
 DATA ?=                 # data set of `make run`: a path or a URI; by default MNIST
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
-INDEX ?= 1005           # which test image `make predict` sends
+INDEX ?=                # which test image `make predict` sends; by default any
 TESTS ?= tests          # which tests `make test` runs
 STEP ?=                 # this image alone: a component, predictor, or one of these with -tf
 REGISTRY ?=             # where the images belong: host[:port][/path]
@@ -14,7 +14,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict stop test lint format bench compile build push sizes bundle load-bundle lock clean
+.PHONY: help run predict stop test lint format bench data-named compile build push sizes bundle load-bundle lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -24,10 +24,12 @@ help:  ## Print this help
 run: .venv/run  ## Run the pipeline here, from a data set to a live endpoint
 	@$(RUN) pipeline.py run --data "$(strip $(DATA))" $(ARGS)
 
-predict: .venv/run  ## Send another test image to the endpoint of the latest run
-	@test -f runs/latest/serve/endpoint || { echo "no endpoint yet: make run starts one" >&2; exit 2; }
-	@$(RUN) -m components.serve predict --endpoint "$$(cat runs/latest/serve/endpoint)" \
-		--data runs/latest/download/dataset --index $(strip $(INDEX)) $(ARGS)
+predict: .venv/run  ## Send another test image to the endpoint of the latest run that has one
+	@endpoint=$$(ls -t runs/*/serve/endpoint 2>/dev/null | head -n 1); run=$${endpoint%/serve/endpoint}; \
+	test "$$run" || { echo "no endpoint yet: make run starts one" >&2; exit 2; }; \
+	test -f runs/latest/serve/endpoint || echo "the latest run has no endpoint; this is that of $$run" >&2; \
+	$(RUN) -m components.serve predict --endpoint "$$(cat "$$endpoint")" \
+		--data "$$run/download/dataset" $(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
 
 stop:  ## End the endpoints and the object store that run here
 	@test ! -x $(RUN) || { $(RUN) -m components.serve stop; $(RUN) -m launch.store stop; }
@@ -46,8 +48,12 @@ format: .venv/test  ## Format the code
 # What users of `make run` have, without what developers have besides; with GPU=1, TensorFlow for it.
 BENCH := .venv-bench$(if $(strip $(GPU)),-gpu)
 
-bench: $(BENCH)/run  ## Measure the steps beside plain variants (DATA=TFDS-prepared MNIST as .tar.gz)
+bench: data-named $(BENCH)/run  ## Measure the steps beside plain variants (DATA=TFDS-prepared MNIST as .tar.gz)
 	@$(BENCH)/bin/python -m benchmarks --data "$(strip $(DATA))" $(if $(strip $(GPU)),--only gpu) $(ARGS)
+
+data-named:
+	@test "$(strip $(DATA))" || \
+		{ echo "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz" >&2; exit 2; }
 
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
 	@$(RUN) pipeline.py compile $(ARGS) dist/pipeline.yaml
@@ -79,8 +85,9 @@ clean: stop  ## Remove .venv, the runs, and the store with all it holds
 REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "Python: expected 3.11 to 3.13, received $$($(PYTHON) --version); make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
+		{ received=$$($(PYTHON) --version 2>/dev/null || echo "$(strip $(PYTHON)), which is not here"); \
+		echo "PYTHON: expected 3.11 to 3.13, received $$received; make PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up .venv: some 700 MB to fetch, once; a minute or more"
 	@$(PYTHON) -m venv .venv
 

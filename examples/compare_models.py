@@ -8,13 +8,15 @@ The networks are known when the pipeline is compiled, so each has a branch of it
 time, and every runner can run it. `select` compares two models at a time and remembers those before.
 """
 
+import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from components.common.cli import BadInput, say, step_group
+from components.common.cli import BadInput, step_group
 from launch.options import COMPONENTS, STEPS
 from pipeline import STORE_KEYS, images_option, runner_option, s3_secret_option
 
@@ -152,15 +154,44 @@ def compile_(architectures: str, images: Path | None, s3_secret: str, output: Pa
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
 def run(architectures: str, data: str, epochs: int, metric: str, runner: str, images: Path | None, runs: Path) -> None:
     """Run on this machine, each step as a process or a container, and leave the best model served."""
+    from launch.checks import check
     from launch.laptop import run_pipeline
 
     networks = _networks(architectures)
+    for network in networks:
+        check({"architecture": network, "epochs": epochs})
     chosen = _images(images or Path("dist/images.json")) if runner == "docker" else None
     parameters = {"epochs": epochs, "metric": metric}
     folder = run_pipeline(build(networks, images=chosen), data, parameters, runs, chosen).folder
     last = "select" if len(networks) == 2 else f"select-{len(networks) - 1}"
-    click.echo((folder / last / "comparison").read_text())
-    say("run", f"the best one answers at {(folder / 'serve' / 'endpoint').read_text()}")
+    click.echo(_tell(folder, json.loads((folder / last / "evaluation" / "comparison.json").read_text())))
+
+
+def _tell(folder: Path, comparison: dict[str, Any]) -> str:
+    """What was compared, the best first, and where it is served."""
+    from components.serve.actions import columns
+    from launch.laptop import table
+
+    compared = comparison["candidates"]
+    rows = [
+        (
+            one["name"],
+            f"{one['accuracy']:.4f}",
+            f"{one['macro_f1']:.4f}",
+            f"{one['loss']:.4f}",
+            f"{one['parameters']:,}",
+        )
+        for one in compared
+    ]
+    listed = columns([("NETWORK", "ACCURACY", "MACRO F1", "LOSS", "PARAMETERS"), *rows])
+    ending = {
+        "best": f"{click.style(compared[0]['name'], bold=True)} is the best of {len(compared)} by "
+        f"{comparison['metric']}, on {compared[0]['examples']:,} test images",
+        "model": (folder / "export" / "model_uri").read_text(),
+        "endpoint": (folder / "serve" / "endpoint").read_text(),
+        "end it": "make stop",
+    }
+    return f"\n{textwrap.indent(listed, '  ')}\n\n{table(ending)}\n"
 
 
 def _networks(architectures: str) -> list[str]:

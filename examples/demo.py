@@ -16,7 +16,7 @@ HOW_IT_ENDED = """
 import json, sys
 status = json.loads(sys.argv[1])
 error = (status.get("error") or {}).get("message", "")
-print("run ended:", *filter(None, (status.get("state"), error)), file=sys.stderr)
+print("announce  run ended:", *filter(None, (status.get("state"), error)), file=sys.stderr)
 """
 
 

@@ -395,6 +395,20 @@ def test_a_model_that_misses_the_bar_is_a_result_and_no_failure(dataset, model, 
     assert rule["text"] == f"accuracy {evaluation['accuracy']:.4f} >= 0.9999: failed"
 
 
+@pytest.mark.parametrize("compared", [False, True])
+def test_without_a_threshold_no_gate_is_told_of(dataset, model, tmp_path, compared):
+    done = evaluate(dataset, model, tmp_path, *(("--baseline", model) if compared else ()))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith(", no threshold set\n")
+    assert (tmp_path / "passed").read_text() == "true"
+    assert read(tmp_path / "evaluation" / "evaluation.json")["rules"] == []
+    report = (tmp_path / "report").read_text()
+    assert "<strong>No threshold set</strong>" in report
+    assert "✓ Passed" not in report
+    assert ("No threshold is set. The model is compared with" in report) == compared
+    assert "<caption>Rules</caption>" not in report
+
+
 def test_rounding_never_contradicts_a_verdict():
     assert sentence(Threshold("accuracy", 0.9741, 0.95)) == "accuracy 0.9741 >= 0.95: passed"
     assert sentence(Threshold("accuracy", 0.94999, 0.95)) == "accuracy 0.94999 >= 0.95: failed"

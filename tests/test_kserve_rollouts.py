@@ -167,6 +167,19 @@ def test_a_dry_run_prints_the_manifest_of_every_option_without_a_cluster(step, k
     assert kserve_models(manifest) == []
 
 
+@pytest.mark.parametrize(
+    ("uri", "options", "name"),
+    [
+        ("s3://models/photos/1/", [], "photos"),
+        ("s3://models/team/photos/12", [], "photos"),
+        ("s3://models/photos/1/", ["--model-name", "cats"], "cats"),
+        ("s3://models/photos/", [], "mnist"),
+    ],
+)
+def test_a_service_is_named_as_the_published_model_unless_it_is_said(step, uri, options, name):
+    assert dry_run(step, *options, uri=uri)["metadata"]["name"] == name
+
+
 @pytest.mark.parametrize("model_format", ["tensorflow", "sklearn", "xgboost", "pytorch", "onnx", "triton"])
 def test_any_model_format_is_served_and_only_tensorflow_gets_a_version_by_itself(step, kserve_models, model_format):
     manifest = dry_run(step, "--model-format", model_format)

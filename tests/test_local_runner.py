@@ -1,5 +1,6 @@
 """kfp.local's orchestrator with steps as processes: the part of kfp 2.17 that this project reaches into."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from components.common.cli import BadInput
+from launch.laptop import run_steps
 from launch.processes import run_process, steps_as_processes
 
 MODULE = """
@@ -102,6 +105,15 @@ def test_a_step_that_fails_ends_the_run_and_its_last_line_is_kept(two_steps, tmp
         two_steps(words="fail")
     assert [(step.name, step.exit_code) for step in run.steps] == [("write", 2)]
     assert run.steps[0].last_line == "expected words, received fail; say something else"
+
+
+def test_a_step_that_ends_before_it_wrote_anything_is_told_of_as_any_other(two_steps, tmp_path):
+    """Where `python3 -m` has nothing to run, the cause is the message, not what is missing in the run's folder."""
+    (tmp_path / "python3-in-its-name.py").unlink()
+    runs = tmp_path / "runs"
+    with pytest.raises(BadInput, match=r"step write failed \(exit code 2\): .*can't open file"):
+        run_steps(two_steps, {"words": "hello"}, steps_as_processes(runs), runs)
+    assert json.loads((runs / "latest" / "summary.json").read_text())["status"] == "failed"
 
 
 def test_kfp_is_as_before_afterwards(tmp_path):

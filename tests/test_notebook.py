@@ -1,5 +1,7 @@
 """The example notebook, executed from top to bottom."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -14,22 +16,22 @@ NOTEBOOK = PROJECT / "examples" / "mnist.ipynb"
 
 @pytest.fixture
 def executed(tmp_path, monkeypatch):
-    """The notebook after a run in a folder of its own, with a store of its own."""
-    monkeypatch.setenv("TRAINYARD_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv("KFP_HOST", raising=False)
-    monkeypatch.syspath_prepend(str(PROJECT))
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    # the notebook looks for the repository above its folder; here that is named
-    folder = tmp_path / "notebook"
-    folder.mkdir()
-    notebook.cells[1].source = notebook.cells[1].source.replace("Path.cwd(), *", f"Path({str(PROJECT)!r}), *")
+    """The notebook after a run as Jupyter makes it, in its own folder of a copy of the repository."""
+    for name in ("KFP_HOST", "PYTHONPATH", "TRAINYARD_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    copy = tmp_path / "copy"
+    for name in ("components", "examples", "launch"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns(".trainyard", "runs"))
+    shutil.copy(PROJECT / "pipeline.py", copy)
+    folder = copy / "examples"
+    notebook = nbformat.read(folder / NOTEBOOK.name, as_version=4)
     try:
         NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
         yield notebook
     finally:
+        environment = {**os.environ, "TRAINYARD_HOME": str(folder / ".trainyard")}
         for module in ("components.serve", "launch.store"):
-            subprocess.run([sys.executable, "-m", module, "stop"], cwd=PROJECT, check=True)
+            subprocess.run([sys.executable, "-m", module, "stop"], cwd=copy, env=environment, check=True)
 
 
 def test_the_notebook_runs_from_top_to_bottom_and_recognises_a_digit(executed):
@@ -43,6 +45,12 @@ def test_the_notebook_runs_from_top_to_bottom_and_recognises_a_digit(executed):
     shown = [output for cell in executed.cells for output in cell.get("outputs", []) if "data" in output]
     assert any("iframe" in output["data"].get("text/html", "") for output in shown)
     assert any("image/png" in output["data"] for output in shown)
+
+
+def test_git_ignores_what_it_leaves_in_its_folder():
+    left = [f"examples/{name}" for name in (".trainyard/env", "runs/latest", "pipeline.yaml")]
+    ignored = subprocess.run(["git", "check-ignore", *left], cwd=PROJECT, capture_output=True, text=True)
+    assert ignored.stdout.split() == left
 
 
 def test_it_is_kept_without_outputs():

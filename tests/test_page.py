@@ -22,7 +22,11 @@ from tests.serving import answers_of, ask, publish
 
 PROJECT = Path(__file__).parent.parent
 PHONE, DESKTOP = (360, 740), (1180, 900)
-COLOURS = {"green": (40, 190, 60), "red": (210, 40, 40), "<b>blue</b>": (50, 60, 220)}
+COLOURS = {
+    "green": (40, 190, 60),
+    "red, with no end of further words to tell": (210, 40, 40),
+    "<b>blue</b>": (50, 60, 220),
+}
 
 # What a reader of the page sees of it. Texts that are hidden or stand on buttons out of use are left out.
 MEASURE = r"""
@@ -430,6 +434,11 @@ def test_a_model_of_colour_images_takes_pictures_and_no_drawings(chromium, colou
         chromium.wait("document.querySelector('#label').textContent === 'green'")
         assert sent(chromium)[[0, 23], 31].tolist() == [list(COLOURS["green"])] * 2
         assert sorted(name for name, _, _ in bars(chromium)) == sorted(COLOURS)
+        name = "[...document.querySelectorAll('#bars .name')]"
+        assert chromium.run(f"{name}.every(one => one.scrollWidth <= one.clientWidth)")
+        _, _, width, height = chromium.box("#pad")
+        assert width / height == pytest.approx(32 / 24, rel=0.01)
+        assert "24 × 32 colour" in chromium.text("#card")
         assert chromium.run(MEASURE)["width"] == PHONE[0]
         assert chromium.complaints == []
     finally:

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.export.place import check_place
+from components.serve.service_spec import check_name
+from launch.seeding import model_name
 from tests.conftest import PROJECT, outside_aws
 
 GOLDEN = Path(__file__).parent / "golden" / "pipeline.yaml"
@@ -27,6 +30,13 @@ def pipeline(*args, cwd=PROJECT, env=None, timeout=240):
         capture_output=True,
         text=True,
     )
+
+
+def make(*args, cwd):
+    """A target of the Makefile in another folder, with this Python in place of .venv."""
+    command = ["make", "-f", str(PROJECT / "Makefile"), "-o", ".venv/run", f"RUN={sys.executable}", *args]
+    environment = outside_aws() | {"PYTHONPATH": str(PROJECT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +136,7 @@ def test_submit_sends_the_pipeline_and_its_parameters_and_prints_the_url_of_the_
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{kfp_api.url}/#/runs/details/r1\n"
     run = next(body for path, body in kfp_api.asked if path.endswith("/runs"))
-    assert run["runtime_config"]["parameters"] == {"source": "s3://data/x.npz", "epochs": 7}
+    assert run["runtime_config"]["parameters"] == {"source": "s3://data/x.npz", "epochs": 7, "model_name": "x"}
     assert "components" in json.dumps(run["pipeline_spec"])
 
 
@@ -155,13 +165,16 @@ def test_submit_without_an_api_says_so(host, words):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A place for one user's runs, store and endpoints; everything that runs there is ended afterwards."""
+    """A place for one user's runs, store and endpoints; everything that runs there is ended afterwards.
+
+    The pipeline is called from there and nothing says where its modules are: it has to know itself.
+    """
     folder = tmp_path_factory.mktemp("laptop")
-    environment = {"TRAINYARD_HOME": str(folder / "state"), "PYTHONPATH": str(PROJECT)}
+    environment = {"TRAINYARD_HOME": str(folder / "state"), "PYTHONPATH": ""}
     yield folder, environment
     for module in (["components.serve"], ["launch.store"]):
         stopped = subprocess.run(
-            [sys.executable, "-m", *module, "stop"], cwd=folder, env=outside_aws() | environment, capture_output=True
+            [sys.executable, "-m", *module, "stop"], cwd=PROJECT, env=outside_aws() | environment, capture_output=True
         )
         assert stopped.returncode == 0, stopped.stderr
 
@@ -187,13 +200,17 @@ def test_the_whole_pipeline_ends_in_a_live_endpoint_and_a_summary(first_run):
     assert summary["dataset"]["name"] == "digits"
     assert summary["dataset"]["source"].startswith("s3://datasets/")
     assert re.fullmatch(r"[0-9a-f]{64}", summary["dataset"]["sha256"])
-    assert summary["model_uri"] == "s3://models/mnist/1/"
+    assert summary["model_uri"] == "s3://models/digits/1/"
+    assert summary["endpoint"].endswith("/v1/models/digits:predict")
     assert list(summary["steps"]) == ["download", "train", "evaluate", "export", "serve"]
     assert all(seconds > 0 for seconds in summary["steps"].values())
     assert set(summary["prediction"]) >= {"label", "probability", "true_label"}
     report = run / Path(summary["report"]).name
     assert "<html" in report.read_text()
     assert (run / "prediction.png").read_bytes().startswith(b"\x89PNG")
+    sent = json.loads((run / "request.json").read_text())["instances"]
+    answer = predict(summary["endpoint"], sent)[0]
+    assert answer == pytest.approx(list(summary["prediction"]["probabilities"].values()))  # the image that was shown
     for told in (
         summary["endpoint"],
         summary["page"],
@@ -206,7 +223,7 @@ def test_the_whole_pipeline_ends_in_a_live_endpoint_and_a_summary(first_run):
 
 
 def predict(endpoint, images):
-    body = json.dumps({"instances": images.tolist()}).encode()
+    body = json.dumps({"instances": images}).encode()
     with urllib.request.urlopen(urllib.request.Request(endpoint, body), timeout=30) as answer:
         return json.load(answer)["predictions"]
 
@@ -219,7 +236,7 @@ def test_the_endpoint_answers_as_often_right_as_the_report_says(first_run):
     _, run, _ = first_run
     summary = json.loads((run / "summary.json").read_text())
     split = open_dataset(run / "download" / "dataset").read("test")
-    answers = np.array(predict(summary["endpoint"], split.images)).argmax(1)
+    answers = np.array(predict(summary["endpoint"], split.images.tolist())).argmax(1)
     assert (answers == split.labels).mean() == pytest.approx(summary["accuracy"], abs=1e-9)
 
 
@@ -227,12 +244,12 @@ def test_a_second_run_goes_on_from_the_published_model_and_takes_its_place_behin
     _, run, _ = first_run
     folder, environment = home
     first = json.loads((run / "summary.json").read_text())
-    chosen = ("--epochs", 2, "--batch-size", 32, "--base-model", "s3://models/mnist/")
+    chosen = ("--epochs", 2, "--batch-size", 32, "--base-model", "s3://models/digits/")
     done = pipeline("run", "--data", digits, *chosen, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "going on with all weights of s3://models/mnist/1/" in done.stderr
+    assert "going on with all weights of s3://models/digits/1/" in done.stderr
     second = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
-    assert second["model_uri"] == "s3://models/mnist/2/"
+    assert second["model_uri"] == "s3://models/digits/2/"
     assert second["endpoint"] == first["endpoint"]
     with urllib.request.urlopen(second["endpoint"].removesuffix(":predict"), timeout=30) as answer:
         states = json.load(answer)["model_version_status"]
@@ -250,6 +267,63 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
     assert list(summary["steps"]) == ["download", "train", "evaluate", "export"]
     with urllib.request.urlopen(before["endpoint"].removesuffix(":predict"), timeout=30) as answer:
         assert answer.status == 200
+    sent = make("predict", cwd=folder)
+    assert sent.returncode == 0, sent.stderr
+    assert sent.stderr == f"the latest run has no endpoint; this is that of runs/{before['run']}\n"
+    assert "true label" in sent.stdout
+    assert "test image 7\n" in make("predict", "INDEX=7", cwd=folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("/home/me/My Photos.tar.gz", "my-photos"),
+        ("s3://datasets/2024/cats+dogs/", "cats-dogs"),
+        ("https://example.com:8080/CIFAR-10.zip?expires=1&by=/me", "cifar-10"),
+        ("tfds://fashion_mnist:3.0.1", "fashion-mnist"),
+        ("file:///data/2024.npz", "data-2024"),
+        ("/data/猫.tgz", "data"),
+        ("/data/" + 9 * "numbers-", "numbers-numbers-numbers-numbers-numbers"),
+    ],
+)
+def test_a_model_is_named_after_its_data_set(data, name):
+    assert model_name(data) == name
+    check_place(name)
+    check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--model-name", "Mein/Modell"),
+        ("--bucket", "My_Bucket"),
+        ("--version", "0"),
+        ("--min-accuracy", "97"),
+        ("--thresholds", '{"accuracy": "high"}'),
+        ("--change-thresholds", '{"accuracy": 0}'),
+        ("--epochs", "0"),
+        ("--seed", "-5"),
+        ("--architecture", "transformer"),
+        ("--canary-percent", "200"),
+        ("--port", "99999"),
+    ],
+)
+def test_what_a_step_would_refuse_is_refused_before_the_first_one_runs(tmp_path, digits, option, value):
+    done = pipeline("run", "--data", digits, option, value, cwd=tmp_path, env={"TRAINYARD_HOME": str(tmp_path)})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{option}: expected ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--model-name", "2024"), ("--deployment-mode", "Raw"), ("--learning-rate", "-1")]
+)
+def test_nor_is_it_sent_to_a_cluster(kfp_api, option, value):
+    done = pipeline("submit", "--host", kfp_api.url, "--source", "s3://data/x.npz", option, value)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{option}: expected ")
+    assert not kfp_api.asked
 
 
 @pytest.mark.parametrize(
@@ -258,6 +332,9 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
         (["--data", "nowhere.tar.gz"], "--data: expected a file, a folder or a URI, received 'nowhere.tar.gz'"),
         (["--data", "s3://nowhere/at/all.npz"], "step download failed"),
         (["--epochs", "none"], "Invalid value for '--epochs'"),
+        (["--learning-rate", "nan"], "--learning-rate: expected a number above 0, received nan"),
+        (["--min-accuracy", "nan"], "--min-accuracy: expected a number from 0 to 1, received nan"),
+        (["--thresholds", '{"loss": NaN}'], "--thresholds: expected a number"),
     ],
 )
 def test_a_run_that_cannot_be_ends_with_one_plain_line(home, options, words):
@@ -266,3 +343,22 @@ def test_a_run_that_cannot_be_ends_with_one_plain_line(home, options, words):
     assert done.returncode == 2
     assert words in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("goals", "said"),
+    [
+        (["bench"], "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz"),
+        (
+            [".venv/bin/python", "PYTHON=python3.99"],
+            "PYTHON: expected 3.11 to 3.13, received python3.99, which is not here; make PYTHON=python3.12",
+        ),
+    ],
+)
+def test_make_says_in_one_plain_line_what_it_lacks(tmp_path, goals, said):
+    done = make(*goals, cwd=tmp_path)
+    assert done.returncode == 2
+    first, last = done.stderr.splitlines()
+    assert first == said
+    assert last.startswith("make: ***")
+    assert not list(tmp_path.iterdir())

@@ -73,6 +73,18 @@ def test_an_image_of_the_data_set_is_sent_shown_and_saved(predict, endpoint, dat
     assert np.array_equal(left[10::20, 10::20], image)
 
 
+def test_without_an_index_any_test_image_is_sent_and_its_index_told(predict, endpoint, dataset, tmp_path):
+    seen = []
+    for number in range(3):
+        result = tmp_path / f"{number}.json"
+        done = predict(endpoint, "--data", dataset, "--result", result)
+        assert done.returncode == 0, done.stderr
+        seen.append(json.loads(result.read_text()))
+        assert f"test image {seen[-1]['index']}\n" in done.stdout
+        assert seen[-1]["true_label"] == str(open_dataset(dataset).labels("test")[seen[-1]["index"]])
+    assert len({one["index"] for one in seen}) > 1  # of 360, all three alike once in 130,000 times
+
+
 def test_an_index_that_evaluate_tells_is_of_the_same_image_though_damaged_ones_were_left_out(
     step, predict, endpoint, dataset, model, tmp_path
 ):
@@ -279,6 +291,23 @@ def test_classes_without_names_are_numbered(predict, digit, tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())["probabilities"] == {"0": 0.1, "1": 0.2, "2": 0.7}
 
 
+@pytest.mark.parametrize("channels", [2, 4, 10])
+@pytest.mark.parametrize("width", [20, 80])  # as it is, and made smaller for a terminal
+def test_an_image_of_many_channels_is_shown_by_its_first_ones(predict, tmp_path, channels, width):
+    images = np.random.default_rng(1).integers(0, 256, (2, 20, width, channels), dtype=np.uint8)
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "bands.npz", x_train=images, y_train=[0, 1], x_test=images, y_test=[0, 1])
+    with served(signature(-1, 20, width, channels), [[0.25, 0.75]]) as url:
+        done = predict(url, "--data", tmp_path / "data", "--index", "1", "--picture", tmp_path / "seen.png")
+    assert done.returncode == 0, done.stderr
+    shown = images[1, :, :, :3] if channels > 2 else images[1, :, :, :1].repeat(3, axis=2)
+    scale, height = 560 // width, 560 * 20 // width
+    with Image.open(tmp_path / "seen.png") as drawn:
+        top = 48 + (560 - height) // 2
+        seen = np.asarray(drawn)[top : top + height, 48:608]
+    assert np.array_equal(seen[scale // 2 :: scale, scale // 2 :: scale], shown)
+
+
 def test_the_data_set_names_the_classes_of_an_endpoint_without_metadata(predict, dataset, tmp_path):
     with served(None, [[0.0] * 9 + [1.0]]) as url:
         done = predict(url, "--data", dataset, "--index", "0", "--result", tmp_path / "result.json")
@@ -307,14 +336,18 @@ def test_an_endpoint_that_cannot_be_used_is_told_in_one_plain_line(predict, endp
 
 def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_path):
     (tmp_path / "text.png").write_text("no image")
+    for label in "ab":
+        (tmp_path / "untested" / "train" / label).mkdir(parents=True)
+        Image.new("L", (28, 28)).save(tmp_path / "untested" / "train" / label / "1.png")
     (tmp_path / "two.json").write_text(json.dumps({"instances": [[[[0]]], [[[0]]]]}))
     for url, options, text in [
         (endpoint, ["--data", dataset, "--index", "360"], "--index: expected 0 to 359"),
         (endpoint, ["--data", dataset, "--index", "-1"], "--index: expected 0 to 359"),
-        (endpoint, ["--data", dataset], "expected one of --image, --json"),
+        (endpoint, ["--image", "x.png", "--index", "0"], "--index: expected --data with it"),
         (endpoint, [], "expected one of --image, --json"),
         (endpoint, ["--image", "x.png", "--data", dataset, "--index", "0"], "expected one of --image, --json"),
         (endpoint, ["--data", tmp_path, "--index", "0"], "expected"),
+        (endpoint, ["--data", tmp_path / "untested"], "--data: expected a data set with test images, received none"),
         (endpoint, ["--image", "x.png", "--json", "x.json"], "expected one of --image, --json"),
         (endpoint, ["--json", tmp_path / "text.png"], '--json: expected {"instances": [image]}'),
         (endpoint, ["--json", tmp_path / "two.json"], '--json: expected {"instances": [image]}'),

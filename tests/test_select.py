@@ -144,6 +144,7 @@ def test_models_that_answered_other_images_are_not_compared(step, candidates, di
         (["--architectures", "dense, dense,"], "expected at least two networks, received 'dense, dense,'"),
         (["--runner", "docker", "--images", "five.json"], "expected an image of select as well"),
         (["--runner", "docker", "--images", "none.json"], "make build writes it"),
+        (["--architectures", "dense,perceptron"], "received 'perceptron'"),
         (["--metric", "beauty"], "'beauty' is not one of 'accuracy', 'macro_f1', 'loss'"),
     ],
 )
@@ -197,15 +198,22 @@ def test_several_networks_are_compared_and_only_the_best_is_served(folders_of_im
     with urllib.request.urlopen(f"{endpoint.removesuffix(':predict')}/metadata", timeout=30) as answer:
         card = json.load(answer)["metadata"]["card"]
     assert card["architecture"] == winner
+    assert [line.split()[0] for line in done.stdout.splitlines() if line] == [
+        *("NETWORK", winner, *({"dense", "cnn"} - {winner})),
+        *("best", "model", "endpoint", "end"),
+    ]
+    assert "s3://models/figures/1/" in done.stdout
+    assert endpoint in done.stdout
     assert card["classes"] == ["figure-0", "figure-3", "figure-7"]
 
 
-def test_the_exit_handler_tells_of_a_run_that_failed(folders_of_images, home, tmp_path):
-    options = ("--data", folders_of_images, "--architectures", "dense,perceptron", "--epochs", 1)
+def test_the_exit_handler_tells_of_a_run_that_failed(home, tmp_path):
+    (tmp_path / "broken.npz").write_text("no numbers")
+    options = ("--data", tmp_path / "broken.npz", "--architectures", "dense,cnn", "--epochs", 1)
     done = compare("run", *options, environment=home, cwd=tmp_path)
     assert done.returncode == 2
     assert "run ended: FAILED" in done.stderr
-    assert "received 'perceptron'" in done.stderr.splitlines()[-1]
+    assert "expected an .npz archive" in done.stderr.splitlines()[-1]
 
 
 def test_it_compiles_for_a_cluster_with_a_branch_for_each_network(tmp_path):

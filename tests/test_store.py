@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from components.common import s3
+from components.common.cli import BadInput
 from launch import store as launch_store
 from launch.store import environment, start_store, stop_store
 from launch.store_folder import StoreFolder
@@ -128,6 +129,13 @@ def test_a_store_that_cannot_start_says_why(home):
     (home / "store").mkdir()
     (home / "store" / "data").write_text("a file where the folder of the objects should be")
     with pytest.raises(RuntimeError, match=r"did not start: .*data.*its log is"):
+        start_store(home)
+
+
+def test_a_profile_that_is_not_configured_is_what_the_message_is_about(home, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "no-config"))
+    with pytest.raises(BadInput, match=r"AWS_PROFILE: expected a configured profile.*\(work\)"):
         start_store(home)
 
 

@@ -97,6 +97,7 @@ def test_colour_images_of_any_size_and_named_classes_train_a_convolutional_netwo
     data = npz(tmp_path / "data", images, labels)
     done = step("train", "--dataset", data, "--model", tmp_path / "model", "--architecture", "cnn", "--epochs", 8)
     assert done.returncode == 0, done.stderr
+    assert " images of 13 x 17 x 3, 3 classes; cnn, 8 epochs\n" in done.stderr
     assert read_card(tmp_path / "model")["input"]["shape"] == [13, 17, 3]
     assert accuracy(tmp_path / "model", open_dataset(data).read("test")) > 0.9
 
@@ -106,6 +107,7 @@ def test_a_second_run_replaces_the_first_and_never_a_folder_of_somebody_else(ste
     (tmp_path / "model" / "leftover").write_text("of the run before")
     done = step("train", "--dataset", dataset, "--model", tmp_path / "model", "--epochs", 1)
     assert done.returncode == 0, done.stderr
+    assert "; dense, 1 epoch\n" in done.stderr
     assert not (tmp_path / "model" / "leftover").exists()
     assert read_card(tmp_path / "model")["hyperparameters"]["epochs"] == 1
     (tmp_path / "home").mkdir()

@@ -14,6 +14,8 @@ STAMP_POINTS = 80
 """Points of a curve drawn the size of a stamp."""
 SHADES = 8
 """Shades of a heat map too large for numbers."""
+NAMED = 20
+"""Most of its classes whose names stand beside it."""
 
 
 def epoch_chart(
@@ -140,12 +142,13 @@ def calibration_chart(calibration: Calibration) -> str:
     )
 
 
-def heat_map(confusion: np.ndarray, shade: np.ndarray, label: str) -> str:
+def heat_map(confusion: np.ndarray, shade: np.ndarray, classes: Sequence[str], label: str) -> str:
     """A confusion matrix of many classes: a shaded square per pair that occurred, without numbers.
 
     Args:
         confusion: Counts, shape (classes, classes).
         shade: How strong the colour of each is, 0 to 1, of the same shape.
+        classes: Their names; as many stand at the rows and columns as there is room for.
         label: What a screen reader says.
     """
     size = len(confusion)
@@ -158,10 +161,27 @@ def heat_map(confusion: np.ndarray, shade: np.ndarray, label: str) -> str:
             if cells:  # one path per shade: ten thousand squares stay small
                 path = "".join(f"M{column} {row}h1v1h-1z" for row, column in cells)
                 squares.append(f'<path class="{kind}" fill-opacity="{step / SHADES:.3g}" d="{path}"/>')
-    return (
-        f'<svg class="chart heat" viewBox="0 0 {size} {size}" role="img" aria-label="{escape(label)}">'
-        f'<path class="frame" d="M0 0H{size}V{size}H0z"/>{"".join(squares)}</svg>'
+    named = {index: _shortened(classes[index]) for index in range(0, size, math.ceil(size / NAMED))}
+    corner = max(64, 12 + 7 * max(map(len, named.values())))
+    square = (356 - corner) / size
+    names = "".join(
+        f'<text x="{corner - 5:g}" y="{(middle := corner + square * (index + 0.5)) + 3.5:.1f}" text-anchor="end">'
+        f'{escape(name)}</text><text transform="translate({middle + 3.5:.1f} {corner - 5:g}) rotate(-90)">'
+        f"{escape(name)}</text>"
+        for index, name in named.items()
     )
+    return (
+        f'<svg class="chart heat" viewBox="0 0 360 360" role="img" aria-label="{escape(label)}">'
+        f'<text x="{corner - 5:g}" y="{corner - 24:g}" text-anchor="end">answer →</text>'
+        f'<text x="{corner - 5:g}" y="{corner - 9:g}" text-anchor="end">truth ↓</text>{names}'
+        f'<g transform="translate({corner:g} {corner:g}) scale({square:.4f})">'
+        f'<path class="frame" d="M0 0H{size}V{size}H0z"/>{"".join(squares)}</g></svg>'
+    )
+
+
+def _shortened(name: str) -> str:
+    """A name with its middle left out if it is long: names that begin alike often differ in the end."""
+    return name if len(name) <= 12 else f"{name[:5].rstrip()}…{name[-6:].lstrip()}"
 
 
 def ticks(low: float, high: float, whole: bool = False, about: int = 4) -> list[float]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from components.common.progress import counted
 from components.evaluate.baseline import Baseline
 from components.evaluate.charts import calibration_chart, epoch_chart, heat_map, precision_recall_chart, roc_chart
 from components.evaluate.gate import Rule, Verdict, sentence, word
@@ -85,6 +86,8 @@ def render(
 
 
 def _verdict(verdict: Verdict) -> str:
+    if not verdict.rules:
+        return '<p class="verdict unset"><strong>No threshold set</strong><span>any accuracy passes</span></p>'
     kind, outcome = ("passed", "✓ Passed") if verdict.passed else ("failed", "✗ Not passed")
     if len(verdict.rules) <= RULES_ABOVE:
         told = [in_print(sentence(rule)) for rule in verdict.rules]
@@ -125,20 +128,21 @@ def _gate(scored: Scored, verdict: Verdict, baseline: Baseline | None) -> str:
         finding = escape(in_print(rule.finding))
         return f'<tr><th scope="row">{finding}</th><td class="{kind}">{mark} {word(rule)}</td></tr>'
 
-    rules = (
-        '<table class="gate"><caption>Rules</caption><thead><tr><th scope="col">Rule</th>'
-        f'<th scope="col">Verdict</th></tr></thead><tbody>{"".join(map(line, verdict.rules))}</tbody></table>'
-    )
+    about, rules = "No threshold is set.", ""
+    if verdict.rules:
+        about = "A model passes when it keeps every rule."
+        rules = (
+            '<div><table class="gate"><caption>Rules</caption><thead><tr><th scope="col">Rule</th>'
+            f'<th scope="col">Verdict</th></tr></thead><tbody>{"".join(map(line, verdict.rules))}</tbody></table></div>'
+        )
     if not baseline:
-        return _section("Gate", "A model passes when it keeps every rule.", rules)
-    if before is None or baseline.test is None:
-        about = f"A model passes when it keeps every rule. No version is published at {baseline.name} yet."
         return _section("Gate", about, rules)
+    if before is None or baseline.test is None:
+        return _section("Gate", f"{about} No version is published at {baseline.name} yet.", rules)
     return _section(
         "Gate and baseline",
-        f"A model passes when it keeps every rule. It is compared with {baseline.name} on the same test images: "
-        f"{baseline.test.words}.",
-        f'<div class="beside"><div>{rules}</div><div>{_against(scored.metrics.overall(), before)}</div></div>',
+        f"{about} The model is compared with {baseline.name} on the same test images: {baseline.test.words}.",
+        f'<div class="beside">{rules}<div>{_against(scored.metrics.overall(), before)}</div></div>',
     )
 
 
@@ -193,7 +197,7 @@ def _confusion_matrix(scored: Scored) -> str:
             f"Confusion matrix of {len(classes)} classes: {metrics.confusion.trace():,} of {metrics.examples:,} "
             "test examples lie on the diagonal"
         )
-        matrix = f"<figure>{heat_map(metrics.confusion, shade, label)}</figure>"
+        matrix = f"<figure>{heat_map(metrics.confusion, shade, classes, label)}</figure>"
     return _section(
         "Confusion matrix",
         "A row for each true class, a column for each answer. Blue are right answers, orange are mistakes; the "
@@ -544,8 +548,3 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,8 @@ def predict_json(endpoint: Endpoint, path: Path) -> Seen:
     return Seen(image, probabilities, _class_names(_metadata_if_any(endpoint), len(probabilities)))
 
 
-def predict_example(endpoint: Endpoint, folder: Path, index: int) -> Seen:
-    """Send an image of the test split of a data set.
+def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) -> Seen:
+    """Send an image of the test split of a data set: the one at that place, or any.
 
     Raises:
         BadInput: there is no such data set, or no such image in it.
@@ -108,6 +109,10 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int) -> Seen:
     size = _input_shape(endpoint.url, told)[:2] if _resizes(told) else None
     dataset = open_dataset(folder, size)
     count = dataset.counts.get("test", 0)
+    if not count:
+        raise BadInput(f"--data: expected a data set with test images, received none in {dataset.name}; pass another")
+    if index is None:
+        index = random.randrange(count)
     if not 0 <= index < count:
         raise BadInput(
             f"--index: expected 0 to {count - 1} ({dataset.name} has {count} test images), received {index}; "

@@ -9,14 +9,17 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 export class Pad {
   strokes = [];
   #canvas;
+  #shape; // of the model's images, and so of the sheet
   #changed;
-  #picture = null; // [pixels, shape], shown in place of a drawing
+  #picture = null; // pixels, shown in place of a drawing
   #drawing = false; // a pointer is down
   #pen = null; // where the keyboard's pen is, and whether it touches the sheet
 
   /** `changed(done)` is called while a stroke grows, and with `done` when it has ended. */
-  constructor(canvas, changed) {
+  constructor(canvas, shape, changed) {
     this.#canvas = canvas;
+    this.#shape = shape;
+    canvas.parentElement.style.setProperty("--ratio", shape[1] / shape[0]);
     this.#changed = changed;
     new ResizeObserver(() => this.#redraw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
@@ -32,9 +35,9 @@ export class Pad {
     canvas.addEventListener("blur", () => this.#lift());
   }
 
-  show(pixels, shape) {
+  show(pixels) {
     this.strokes = [];
-    this.#picture = [pixels, shape];
+    this.#picture = pixels;
     this.#redraw();
   }
 
@@ -130,20 +133,23 @@ export class Pad {
   #redraw() {
     const canvas = this.#canvas;
     if (this.#picture) {
-      paint(canvas, ...this.#picture);
+      paint(canvas, this.#picture, this.#shape);
       return;
     }
     canvas.classList.remove("pixels");
-    canvas.width = canvas.height = Math.round(canvas.clientWidth * devicePixelRatio);
+    const tall = this.#shape[0] / this.#shape[1];
+    canvas.width = Math.round(canvas.clientWidth * devicePixelRatio);
+    canvas.height = Math.round(canvas.width * tall);
     const context = canvas.getContext("2d");
     context.scale(canvas.width, canvas.width);
     context.strokeStyle = getComputedStyle(canvas).color;
-    trace(context, this.strokes, PEN, (x, y) => [x, y]);
+    trace(context, this.strokes, PEN, (x, y) => [x, y * tall]);
     if (!this.#pen) return;
     context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
     context.beginPath();
     context.lineWidth = this.#pen.touches ? .02 : .008;
-    context.arc(...this.#pen.at, PEN * .75, 0, 2 * Math.PI);
+    const [x, y] = this.#pen.at;
+    context.arc(x, y * tall, PEN * .75, 0, 2 * Math.PI);
     context.stroke();
   }
 }

@@ -26,7 +26,7 @@ class Page {
   constructor(model) {
     this.#model = model;
     this.#shape = model.card.input.shape;
-    this.#pad = new Pad(at("pad"), done => this.#drawn(done));
+    this.#pad = new Pad(at("pad"), this.#shape, done => this.#drawn(done));
     this.#describe();
     this.#layBars();
     this.#offerDrawing();
@@ -63,7 +63,7 @@ class Page {
       : versions.map(one => `version ${one.version} answers ${one.percent} %`).join(", ");
     const facts = {
       "Network": [card.architecture, card.parameters && `${number(card.parameters)} parameters`],
-      "Takes": [`${width} × ${height} ${channels === 1 ? "grey" : "colour"} images`],
+      "Takes": [`${height} × ${width} ${channels === 1 ? "grey" : "colour"} images`],
       "Tells apart": [`${card.classes.length} classes`],
       "Learned from": [dataset.name, dataset.train_examples && `${number(dataset.train_examples)} images`, dataset.source],
       "Accuracy": [accuracy !== null && `${(100 * accuracy).toFixed(2)} % of ${number(this.#model.test_examples)} test images`],
@@ -165,7 +165,7 @@ class Page {
   }
 
   #show(pixels, label = null) {
-    this.#pad.show(pixels, this.#shape);
+    this.#pad.show(pixels);
     at("invitation").hidden = true;
     at("clear").disabled = false;
     at("undo").disabled = true;
@@ -255,7 +255,7 @@ class Page {
   }
 
   #fill(row, share, name = null, chosen = false) {
-    if (name !== null) row.querySelector(".name").textContent = row.querySelector(".name").title = name;
+    if (name !== null) row.querySelector(".name").textContent = name;
     row.classList.toggle("chosen", chosen);
     row.querySelector(".fill").style.width = `${100 * (share ?? 0)}%`;
     row.querySelector(".share").textContent = share === null ? "" : percent(share);
