@@ -9,7 +9,9 @@ import zlib
 from collections import Counter
 from contextlib import contextmanager
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from components.common import s3
 from components.common.s3_series import Series
@@ -180,6 +182,25 @@ def test_only_a_whole_and_sound_answer_counts(answer, content):
         series = Series(client, "GetObject", "bucket")
         client.get_object(Bucket="bucket", Key="first")["Body"].read()
         assert series.get("second", len(CONTENT)) == content
+
+
+def test_with_a_proxy_in_between_boto3_makes_all_requests():
+    answer = (200, {}, CONTENT)
+    with scripted(answer) as proxy, scripted(answer) as store:
+        config = Config(proxies={"http": proxy.meta.endpoint_url})
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=store.meta.endpoint_url, config=config, **keys)
+        series = Series(client, "GetObject", "bucket")
+        assert client.get_object(Bucket="bucket", Key="first")["Body"].read() == CONTENT
+        assert series.get("second", len(CONTENT)) is None
+
+
+def test_a_connection_that_the_store_has_closed_is_opened_anew():
+    closing = (200, {"Connection": "close"}, CONTENT)
+    with scripted(*[closing] * 4) as client:
+        series = Series(client, "GetObject", "bucket")
+        client.get_object(Bucket="bucket", Key="first")["Body"].read()
+        assert [series.get(key, len(CONTENT)) for key in "abc"] == [CONTENT] * 3
 
 
 def test_a_session_token_goes_along_and_each_request_is_signed(monkeypatch):
