@@ -26,7 +26,7 @@ _EXPIRED = (PermissionError, "the credentials have expired; renew AWS_SESSION_TO
 _CLOCK = (PermissionError, "this machine's clock and the store's are too far apart; set the clock")
 _EXISTS = (FileExistsError, "there is an object of this name already")
 _CHANGED = (OSError, "the content changed while it was sent; run again")
-_BUSY = (ConnectionError, "the store is overloaded or out of order; try again later")
+_BUSY = (ConnectionError, "the store is overloaded, out of order or its disk is full; look at it, or try again later")
 
 EXCEPTIONS: dict[str, tuple[type[OSError], str]] = {
     "NoSuchKey": _NOT_FOUND,
