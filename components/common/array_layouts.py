@@ -141,9 +141,10 @@ class NpzDataset(ArrayDataset):
             splits = ["train", "test", *(["validation"] if any(role.endswith("_validation") for role in named) else [])]
             expected = [f"{letter}_{split}" for split in splits for letter in "xy"]
             if missing := [role for role in expected if role not in named]:
-                todo = f"add {', '.join(missing)}" if named else "rename them, and keep some images apart for the test"
+                add, rename = f"add {', '.join(missing)}", "rename them, and keep some images apart for the test"
                 raise BadInput(
-                    f"{path}: expected {', '.join(expected)}, received {', '.join(keys) or 'no arrays'}; {todo}"
+                    f"{path}: expected {', '.join(expected)}, received {', '.join(keys) or 'no arrays'}; "
+                    f"{add if named else rename}"
                 )
             arrays = {split: (path, *_stored(archive, named[f"x_{split}"], path)) for split in splits}
             labels = {split: _plain_labels(_array(archive, named[f"y_{split}"], path), path) for split in splits}
