@@ -254,7 +254,7 @@ class FoldersDataset(EncodedDataset):
 
     layout = "folders"
     METADATA: ClassVar[str] = "metadata.csv"
-    _places: dict[str, Path]
+    _folders: dict[str, Path]
     _files: dict[str, list[str]]
     _class_of: dict[str, np.ndarray]
 
@@ -299,7 +299,7 @@ class FoldersDataset(EncodedDataset):
         files = {split: [name for label in classes for name in by.get(label, [])] for split, by in images.items()}
         counts = {split: len(listed) for split, listed in files.items() if listed}
         dataset = cls(path, name_of(path), classes, counts, (0, 0, 0), options)
-        dataset._places, dataset._files = places, files
+        dataset._folders, dataset._files = places, files
         dataset._class_of = {
             split: np.repeat(np.arange(len(classes)), [len(by.get(label, [])) for label in classes])
             for split, by in images.items()
@@ -318,7 +318,7 @@ class FoldersDataset(EncodedDataset):
 
     def _examples(self, split: str, places: np.ndarray) -> Iterator[Example]:
         files, labels = self._files[split], self._class_of[split].tolist()
-        folder = str(self._places[split])
+        folder = str(self._folders[split])
         for position, place in enumerate(places.tolist()):
             with FileIO(
                 f"{folder}/{files[place]}"
@@ -326,7 +326,7 @@ class FoldersDataset(EncodedDataset):
                 yield position, file.readall(), labels[place]
 
     def _name_of(self, split: str, place: int) -> str:
-        folder = self._places[split]
+        folder = self._folders[split]
         return self._files[split][place] if folder == self.folder else f"{folder.name}/{self._files[split][place]}"
 
     def _columns(self, split: str) -> list[str]:
@@ -338,7 +338,7 @@ class FoldersDataset(EncodedDataset):
 
     def _metadata(self, split: str) -> tuple[list[str], list[dict[str, str]]]:
         """Names of the columns of metadata.csv and its rows, as Hugging Face's imagefolder has them."""
-        path = self._places[split] / self.METADATA
+        path = self._folders[split] / self.METADATA
         if not path.is_file():
             return [], []
         with path.open(encoding="utf-8-sig", newline="") as file:
