@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from components.common.archives import without_suffix
 from components.common.cli import BadInput
+from components.common.progress import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,8 +168,7 @@ class ImageDataset(ABC):
         """How many damaged images were left out, and which, in a line; empty where none was."""
         if not self.skipped:
             return ""
-        plural = "" if len(self.skipped) == 1 else "s"
-        return f"{len(self.skipped)} damaged image{plural} left out: {some_of(self.skipped)}"
+        return f"{counted(len(self.skipped), 'damaged image')} left out: {some_of(self.skipped)}"
 
     def places(self, split: str) -> np.ndarray:
         """Where each example stands among all of the split, those that are left out counted: int64, shape (examples,).
