@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from components.common.archives import without_suffix
 from components.common.cli import BadInput, say
+from components.common.datasets import name_from
 from components.common.files import sha256_of_file, sha256_of_folder
 from components.common.s3 import client, ensure_bucket, s3_errors
 from launch.processes import step_environment
@@ -62,8 +62,7 @@ def model_name(data: str) -> str:
     Args:
         data: A URI, or an absolute path.
     """
-    path = re.sub(r"[?#].*|:[\d.]+$", "", data) if "://" in data else data  # a query, or a version of TFDS
-    stem = without_suffix(path.rstrip("/").split("/")[-1].lower()).removesuffix(".npz")
+    stem = re.sub(r"\.npz$|:[\d.]+$", "", name_from(data).lower())  # an array file, or a version of TFDS
     name = re.sub("[^a-z0-9]+", "-", stem).strip("-")
     return (name if name[:1].isalpha() else f"data-{name}")[:LONGEST_NAME].strip("-")
 

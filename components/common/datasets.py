@@ -288,11 +288,15 @@ def source_of(folder: Path) -> str:
 
 def name_of(folder: Path) -> str:
     """Name of a data set that has none of its own, for people: that of its source or its folder."""
-    source = download_of(folder).get("source", "")
+    return name_from(download_of(folder).get("source", "")) or folder.resolve().name
+
+
+def name_from(source: str) -> str:
+    """The name that ends a path or URI, without what tells an archive; empty where there is none."""
     if "://" in source:
         address = urlsplit(source)
         source = unquote(address.path).strip("/") or address.netloc
-    return without_suffix(PurePosixPath(source).name) or folder.resolve().name
+    return without_suffix(PurePosixPath(source).name)
 
 
 def is_clutter(name: str) -> bool:
