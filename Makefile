@@ -22,17 +22,17 @@ help:  ## Print this help
 	@awk -F ' *[?]= *| *# *' '/^[A-Z]+ [?]=/ {printf "  %-15s %s%s\n", $$1, $$3, ($$2 == "" ? "" : "  [" $$2 "]")}' Makefile
 
 run: .venv/run  ## Run the pipeline here, from a data set to a live endpoint
-	@$(RUN) pipeline.py run --data "$(strip $(DATA))" $(ARGS)
+	@$(RUN) -m trainyard run --data "$(strip $(DATA))" $(ARGS)
 
 predict: .venv/run  ## Send another test image to the endpoint of the latest run that has one
 	@endpoint=$$(ls -t runs/*/serve/endpoint 2>/dev/null | head -n 1); run=$${endpoint%/serve/endpoint}; \
 	test "$$run" || { echo "no endpoint yet: make run starts one" >&2; exit 2; }; \
 	test -f runs/latest/serve/endpoint || echo "the latest run has no endpoint; this is that of $$run" >&2; \
-	$(RUN) -m components.serve predict --endpoint "$$(cat "$$endpoint")" \
+	$(RUN) -m trainyard.components.serve predict --endpoint "$$(cat "$$endpoint")" \
 		--data "$$run/download/dataset" $(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
 
 stop:  ## End the endpoints and the object store that run here
-	@test ! -x $(RUN) || { $(RUN) -m components.serve stop; $(RUN) -m launch.store stop; }
+	@test ! -x $(RUN) || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }
 
 test: .venv/test  ## Run the tests
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
@@ -56,28 +56,28 @@ data-named:
 		{ echo "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz" >&2; exit 2; }
 
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
-	@$(RUN) pipeline.py compile $(ARGS) dist/pipeline.yaml
+	@$(RUN) -m trainyard compile $(ARGS) dist/pipeline.yaml
 
 IMAGES := $(if $(strip $(REGISTRY)),--registry $(strip $(REGISTRY))) --version $(strip $(VERSION))
 CHOICE := $(if $(strip $(STEP)),--step $(strip $(STEP))) $(if $(strip $(GPU)),--gpu)
 
 build: .venv/run  ## Build the images of the steps, or that of one STEP
-	@$(RUN) -m launch.images build $(CHOICE) $(IMAGES) $(if $(strip $(BASE)),--base $(strip $(BASE)))
+	@$(RUN) -m trainyard.launch.images build $(CHOICE) $(IMAGES) $(if $(strip $(BASE)),--base $(strip $(BASE)))
 
 push: .venv/run  ## Push the images to REGISTRY; dist/components/ then names them by digest
-	@$(RUN) -m launch.images push $(CHOICE) $(IMAGES)
+	@$(RUN) -m trainyard.launch.images push $(CHOICE) $(IMAGES)
 
 sizes: .venv/run  ## Print how large the images are, and what they share
-	@$(RUN) -m launch.images sizes $(IMAGES)
+	@$(RUN) -m trainyard.launch.images sizes $(IMAGES)
 
 bundle: .venv/run  ## Put the pushed images, components and pipeline into one archive, dist/trainyard-VERSION.tar
-	@$(RUN) -m launch.bundle pack --version $(strip $(VERSION)) dist/trainyard-$(strip $(VERSION)).tar
+	@$(RUN) -m trainyard.launch.bundle pack --version $(strip $(VERSION)) dist/trainyard-$(strip $(VERSION)).tar
 
 load-bundle: .venv/run  ## Push such an archive, BUNDLE, into REGISTRY; no network is needed
-	@$(RUN) -m launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"
+	@$(RUN) -m trainyard.launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"
 
 lock: .venv/test  ## Pin what the images install, with hashes, in components/*/requirements*.lock
-	@$(RUN) -m launch.lock $(ARGS)
+	@$(RUN) -m trainyard.launch.lock $(ARGS)
 
 clean: stop  ## Remove .venv, the runs, and the store with all it holds
 	rm -rf .venv .venv-bench .venv-bench-gpu .trainyard runs dist
@@ -91,15 +91,17 @@ REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
 	@echo "setting up .venv: some 700 MB to fetch, once; a minute or more"
 	@$(PYTHON) -m venv .venv
 
-.venv/run: .venv/bin/python $(REQUIREMENTS)
+.venv/run: .venv/bin/python $(REQUIREMENTS) pyproject.toml setup.py
 	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 .venv-bench/run: WHAT := requirements.txt
 .venv-bench-gpu/run: WHAT := components/train/requirements-gpu.in
-.venv-bench/run .venv-bench-gpu/run: $(REQUIREMENTS)
+.venv-bench/run .venv-bench-gpu/run: $(REQUIREMENTS) pyproject.toml setup.py
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(WHAT)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 .venv/test: .venv/run requirements-dev.txt

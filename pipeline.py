@@ -3,14 +3,7 @@
 Run here with processes (`run`), compile for a cluster (`compile`), or send it to one (`submit`).
 """
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
-
-from components.common.cli import say, step_group
-from launch.options import CLUSTER_ONLY, COMPONENTS, STEPS, parameter_options
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -32,6 +25,8 @@ def build(
     """
     from kfp import dsl, kubernetes
     from kfp.components import load_component_from_file
+
+    from .launch.options import COMPONENTS, STEPS
 
     download, train, evaluate, export, serve = (
         load_component_from_file(str(COMPONENTS / name / "component.yaml")) for name in STEPS
@@ -193,138 +188,14 @@ def build(
             if images and name in images:
                 task.set_container_image(images[name])
         if gpus:
-            from launch.cluster import ask_for_gpus
+            from .launch.cluster import ask_for_gpus
 
             ask_for_gpus(trained, gpus, gpu_node)
 
     return trainyard
 
 
-images_option = click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Images of the steps, as make build and make push write them into dist/images.json.",
-)
-runner_option = click.option(
-    "--runner",
-    type=click.Choice(["process", "docker"]),
-    default="process",
-    help="What the steps are: processes, or containers of the images in --images.",
-)
-gpus_option = click.option("--gpus", type=click.IntRange(min=0), default=0, help="NVIDIA GPUs for train.")
-gpu_node_option = click.option("--gpu-node", default="", metavar="KEY=VALUE", help="Label of the nodes that have them.")
-s3_secret_option = click.option(
-    "--s3-secret", default="s3-credentials", help="Kubernetes secret with the object store's AWS_* keys."
-)
-
-
-@step_group
-def main() -> None:
-    """From a data set to a live prediction endpoint: download, train, evaluate, export, serve.
-
-    \b
-    Examples:
-      python pipeline.py run
-      python pipeline.py run --data my-images.tar.gz --architecture cnn
-      python pipeline.py compile dist/pipeline.yaml
-      python pipeline.py submit --host http://localhost:8080 --source s3://datasets/mnist.tar.gz --wait
-    """
-    context = click.get_current_context()
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-
-
-@main.command()
-@click.option(
-    "--data",
-    default="",
-    help="Data set, a path or a URI.  [default: MNIST through TFDS; without a network the digits in examples/data]",
-)
-@runner_option
-@images_option
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
-@parameter_options("source", "target", *CLUSTER_ONLY)
-def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: Any) -> None:
-    """Run the pipeline on this machine, each step as a process or a container, and leave a live endpoint.
-
-    The object store is the one in AWS_ENDPOINT_URL, or a small one that is started here. The summary is written to
-    FOLDER/<run>/summary.json; FOLDER/latest is the newest run. `make stop` ends the endpoint and the store.
-    """
-    from launch.laptop import run_here
-
-    chosen = _images(images or Path("dist/images.json")) if runner == "docker" else None
-    run_here(build(images=chosen), data, _given(parameters), runs, chosen)
-
-
-@main.command(name="compile")
-@click.argument("output", type=click.Path(path_type=Path), default="dist/pipeline.yaml")
-@images_option
-@gpus_option
-@gpu_node_option
-@s3_secret_option
-def compile_(output: Path, images: Path | None, gpus: int, gpu_node: str, s3_secret: str) -> None:
-    """Compile the pipeline for Kubeflow Pipelines into the file OUTPUT (dist/pipeline.yaml)."""
-    from kfp.compiler import Compiler
-
-    from components.common.files import atomic_file
-
-    with tempfile.TemporaryDirectory() as scratch, atomic_file(output) as partial:
-        compiled = Path(scratch) / "pipeline.yaml"  # the compiler insists on this ending
-        Compiler().compile(build(s3_secret, _images(images), gpus, gpu_node), str(compiled))
-        partial.write_text(compiled.read_text())
-    say("compile", str(output))
-
-
-@main.command()
-@click.option("--host", required=True, help="URL of the Kubeflow Pipelines API.")
-@click.option("--experiment", default="trainyard", help="Experiment that the run belongs to.")
-@click.option("--wait", is_flag=True, help="Wait until the run ends; its failure is this command's failure.")
-@images_option
-@gpus_option
-@gpu_node_option
-@s3_secret_option
-@parameter_options("target", "port", "server_image")
-def submit(
-    host: str,
-    experiment: str,
-    wait: bool,
-    images: Path | None,
-    gpus: int,
-    gpu_node: str,
-    s3_secret: str,
-    **parameters: Any,
-) -> None:
-    """Start a run on a Kubeflow Pipelines cluster and print its URL.
-
-    A login that the cluster asks for is kfp's own: see KF_PIPELINES_* in its documentation.
-    """
-    from components.serve.service_spec import check_name
-    from launch.cluster import submit_run
-    from launch.seeding import model_name
-
-    given = {"model_name": model_name(parameters["source"]), **_given(parameters)}
-    check_name(given["model_name"])
-    submit_run(build(s3_secret, _images(images), gpus, gpu_node), given, host, experiment, wait)
-
-
-def _images(path: Path | None) -> dict[str, str] | None:
-    """The images of the steps in such a file."""
-    if path is None:
-        return None
-    from launch.images import read_images
-
-    return read_images(path)
-
-
-def _given(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that were given, looked at; the pipeline's own defaults hold for the others."""
-    from launch.checks import check
-
-    given = {name: value for name, value in parameters.items() if value is not None}
-    check(given)
-    return given
-
-
 if __name__ == "__main__":
+    from trainyard.launch.commands import main
+
     main()

@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.load import first_answer, images_body
 from benchmarks.measure import ROOT, memory, process
-from components.common.datasets import Split, open_dataset
-from launch.store import start_store, stop_store
+from trainyard.components.common.datasets.dataset import Split, open_dataset
+from trainyard.launch.store import start_store, stop_store
 
 PYTHON = sys.executable
 
@@ -71,7 +71,7 @@ class Bench:
 
     def ours(self, step: str, *options: str | Path, environment: dict[str, str] | None = None) -> dict[str, float]:
         """One of our steps as a process."""
-        return asdict(process([PYTHON, "-m", f"components.{step}", *options], environment))
+        return asdict(process([PYTHON, "-m", f"trainyard.components.{step}", *options], environment))
 
     def plain(self, step: str, *options: str | Path, environment: dict[str, str] | None = None) -> dict[str, float]:
         """The plain variant of a step as a process."""
@@ -114,7 +114,7 @@ class Bench:
         """A model folder behind our server."""
         port, home = free_port(), self.fresh("server-home")
         environment = {**os.environ, "TRAINYARD_HOME": str(home)}
-        serve = [PYTHON, "-m", "components.serve"]
+        serve = [PYTHON, "-m", "trainyard.components.serve"]
         options = ["--target", "process", "--model-uri", str(model), "--port", str(port)]
         url = f"http://127.0.0.1:{port}/v1/models/mnist:predict"
         started = time.perf_counter()
@@ -129,7 +129,7 @@ class Bench:
 
     def stop_servers(self) -> None:
         """Stop the model servers that whole runs left behind."""
-        _run([PYTHON, "-m", "components.serve", "stop"], {**os.environ, "TRAINYARD_HOME": str(self.home)})
+        _run([PYTHON, "-m", "trainyard.components.serve", "stop"], {**os.environ, "TRAINYARD_HOME": str(self.home)})
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.load import images_body, seconds_to_answer
 from benchmarks.measure import tell
-from components.common.models import CARD
+from trainyard.components.common.artifacts.model import CARD
 
 IMAGES = (6_000, 60_000, 600_000)
 UNITS = (128, 1280, 12_800)

@@ -23,8 +23,8 @@ from benchmarks.distance import away
 from benchmarks.growth import growth
 from benchmarks.load import first_answer, images_body, requests_a_second
 from benchmarks.measure import ROOT, in_turns, memory, process
-from components.common import s3
-from components.common.parallel import in_parallel
+from trainyard.components.common.parallel import in_parallel
+from trainyard.components.common.store import s3
 
 MB = 10**6
 BUCKET = "trainyard-bench"

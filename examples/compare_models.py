@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components.common.cli import BadInput, step_group
-from launch.options import COMPONENTS, STEPS
-from pipeline import STORE_KEYS, images_option, runner_option, s3_secret_option
+from trainyard.components.common.cli import BadInput, step_group
+from trainyard.launch.options import COMPONENTS, STEPS
+from trainyard.pipeline import STORE_KEYS, images_option, runner_option, s3_secret_option
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -154,8 +154,8 @@ def compile_(architectures: str, images: Path | None, s3_secret: str, output: Pa
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
 def run(architectures: str, data: str, epochs: int, metric: str, runner: str, images: Path | None, runs: Path) -> None:
     """Run on this machine, each step as a process or a container, and leave the best model served."""
-    from launch.checks import check
-    from launch.laptop import run_pipeline
+    from trainyard.launch.checks import check
+    from trainyard.launch.laptop import run_pipeline
 
     networks = _networks(architectures)
     for network in networks:
@@ -169,8 +169,8 @@ def run(architectures: str, data: str, epochs: int, metric: str, runner: str, im
 
 def _tell(folder: Path, comparison: dict[str, Any]) -> str:
     """What was compared, the best first, and where it is served."""
-    from components.serve.actions import columns
-    from launch.laptop import table
+    from trainyard.components.serve.orders import columns
+    from trainyard.launch.laptop import table
 
     compared = comparison["candidates"]
     rows = [
@@ -205,7 +205,7 @@ def _images(path: Path | None) -> dict[str, str] | None:
     """The images of the steps in such a file."""
     if path is None:
         return None
-    from launch.images import read_images
+    from trainyard.launch.images import read_images
 
     images = read_images(path)
     missing = [name for name in (*STEPS, "select") if name not in images]

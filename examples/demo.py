@@ -7,7 +7,7 @@ from typing import Any
 import click
 from kfp import dsl
 
-from components.common.cli import step_group
+from trainyard.components.common.cli import step_group
 
 PYTHON = "python:3.11-slim"
 """The image of steps that are a few lines of Python."""
@@ -58,9 +58,9 @@ def command_line(build: Callable[[str], Any], result: str) -> click.Group:
     @click.option("--runs", type=click.Path(path_type=Path), default="runs/examples", help="Folder for the runs.")
     def run(image: str, runner: str, runs: Path) -> None:
         """Run on this machine and print the result."""
-        from launch.containers import steps_as_containers
-        from launch.laptop import run_steps
-        from launch.processes import steps_as_processes
+        from trainyard.launch.containers import steps_as_containers
+        from trainyard.launch.laptop import run_steps
+        from trainyard.launch.processes import steps_as_processes
 
         steps = steps_as_containers(runs, {"steps": image}) if runner == "docker" else steps_as_processes(runs)
         done = run_steps(build(image), {}, steps, runs)

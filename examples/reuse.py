@@ -68,8 +68,8 @@ def compile_(download: str, train: str, output: str) -> None:
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", help="Folder for the runs.")
 def run(download: str, train: str, source: str, runner: str, runs: Path) -> None:
     """Run on this machine; the store is the one in AWS_ENDPOINT_URL."""
-    from launch.containers import steps_as_containers
-    from launch.processes import steps_as_processes
+    from trainyard.launch.containers import steps_as_containers
+    from trainyard.launch.processes import steps_as_processes
 
     steps = {
         "download": load_component_from_file(download),

@@ -1,4 +1,4 @@
-"""Carry a release to a site without a network: `python -m launch.bundle`.
+"""Carry a release to a site without a network: `python -m trainyard.launch.bundle`.
 
 A bundle is one tar archive: the images as the registry has them, byte for byte, each layer once; the component.yaml
 files; the compiled pipeline; and bundle.json, which names them. skopeo takes the images out of one registry and puts
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import BadInput, say, step_group
-from components.common.files import atomic_file
-from launch.engine import failure
-from launch.images import PROJECT, pin, read_images
+from ..components.common.cli import BadInput, say, step_group
+from ..components.common.files import atomic_file
+from .engine import failure
+from .images import PROJECT, pin, read_images
 
 
 def pack(images: dict[str, str], version: str, archive: Path) -> None:

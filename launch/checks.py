@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from components.evaluate.gate import check_gate
-from components.export.place import check_place
-from components.serve.actions import Order
-from components.serve.process import Kind
-from components.serve.service_spec import Service
-from components.train.hyperparameters import Hyperparameters
+from ..components.evaluate.gate import check_gate
+from ..components.export.address import check_place
+from ..components.serve.here.target import Kind
+from ..components.serve.kserve.specification import Service
+from ..components.serve.orders import Order
+from ..components.train.hyperparameters import Hyperparameters
 
 
 def check(parameters: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components.common.cli import BadInput, say
+from ..components.common.cli import BadInput, say
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent

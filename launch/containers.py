@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.common.cli import BadInput
-from launch.processes import PipelineRun, StepRun, pass_on
+from ..components.common.cli import BadInput
+from .processes import PipelineRun, StepRun, pass_on
 
 if TYPE_CHECKING:
     from docker import DockerClient

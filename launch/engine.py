@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import BadInput
+from ..components.common.cli import BadInput
 
 
 def client() -> str:

@@ -1,4 +1,4 @@
-"""Build, push and pin the images of the components: `python -m launch.images`."""
+"""Build, push and pin the images of the components: `python -m trainyard.launch.images`."""
 
 import contextlib
 import json
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import BadInput, say, step_group
-from components.common.files import atomic_file
-from launch.engine import client, engine
-from launch.options import STEPS
+from ..components.common.cli import BadInput, say, step_group
+from ..components.common.files import atomic_file
+from .engine import client, engine
+from .options import STEPS
 
 Command = Callable[..., None]
 PROJECT = Path(__file__).parent.parent
@@ -240,8 +240,8 @@ def main() -> None:
 
     \b
     Examples:
-      python -m launch.images build --step train
-      python -m launch.images push --registry ghcr.io/me --version 1.2.0
+      python -m trainyard.launch.images build --step train
+      python -m trainyard.launch.images push --registry ghcr.io/me --version 1.2.0
     """
     if click.get_current_context().invoked_subcommand is None:
         click.echo(click.get_current_context().get_help())

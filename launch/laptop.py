@@ -16,13 +16,13 @@ from urllib.parse import urljoin
 
 import click
 
-from components.common.cli import BadInput
-from components.common.files import atomic_file
-from launch import store
-from launch.containers import steps_as_containers
-from launch.options import STEPS
-from launch.processes import PipelineRun, step_environment, steps_as_processes
-from launch.seeding import seed
+from ..components.common.cli import BadInput
+from ..components.common.files import atomic_file
+from . import store
+from .containers import steps_as_containers
+from .options import STEPS
+from .processes import PipelineRun, step_environment, steps_as_processes
+from .seeding import seed
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -167,7 +167,16 @@ def _steps(run: PipelineRun) -> dict[str, Any]:
 def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
     """Send a test image and return what the model saw; the step draws the picture in the terminal."""
     result = folder / "prediction.json"
-    command = [sys.executable, "-m", "components.serve", "predict", "--endpoint", endpoint, "--index", str(index)]
+    command = [
+        sys.executable,
+        "-m",
+        "trainyard.components.serve",
+        "predict",
+        "--endpoint",
+        endpoint,
+        "--index",
+        str(index),
+    ]
     command += ["--data", str(folder / "download/dataset"), "--picture", str(folder / "prediction.png")]
     click.echo(err=True)
     sys.stdout.flush()

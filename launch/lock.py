@@ -1,4 +1,4 @@
-"""Pin what the images install: `python -m launch.lock` writes a lock beside each components/*/requirements*.in.
+"""Pin what the images install: `make lock` writes a lock beside each components/*/requirements*.in.
 
 Every lock names each package with its hashes. All agree with one resolution of the whole, requirements.lock, so that
 what is tested in .venv is what runs in the images. Pins stay as they are until `--upgrade`.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import say, step
+from ..components.common.cli import say, step
 
 PROJECT = Path(__file__).parent.parent
 WHOLE = PROJECT / "requirements.txt"

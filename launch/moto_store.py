@@ -2,7 +2,7 @@
 
 It speaks the same protocol, but takes any secret and forgets everything when it stops.
 
-Started by launch.store as `python -m launch.moto_store FOLDER`.
+Started by launch.store as `python -m trainyard.launch.moto_store FOLDER`.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from launch.store_folder import StoreFolder
+from .store_folder import StoreFolder
 
 
 def main() -> None:

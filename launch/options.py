@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from components.common.cli import JsonObject
+from ..components.common.cli import JsonObject
 
 COMPONENTS = Path(__file__).parent.parent / "components"
 STEPS = ("download", "train", "evaluate", "export", "serve")

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from components.common.cli import BadInput, say
-from components.common.datasets import name_from
-from components.common.files import sha256_of_file, sha256_of_folder
-from components.common.s3 import client, ensure_bucket, s3_errors
-from launch.processes import step_environment
+from ..components.common.cli import BadInput, say
+from ..components.common.datasets.dataset import name_from
+from ..components.common.files import sha256_of_file, sha256_of_folder
+from ..components.common.store.s3 import client, ensure_bucket, s3_errors
+from .processes import step_environment
 
 BUCKET = "datasets"
 LONGEST_NAME = 40
@@ -71,7 +71,15 @@ def _default(home: Path) -> Seeded:
     mnist = home / "datasets" / "mnist"
     if not mnist.is_dir():
         say("run", "fetching MNIST through TFDS")
-        command = [sys.executable, "-m", "components.download", "--source", "tfds://mnist", "--dataset", str(mnist)]
+        command = [
+            sys.executable,
+            "-m",
+            "trainyard.components.download",
+            "--source",
+            "tfds://mnist",
+            "--dataset",
+            str(mnist),
+        ]
         fetched = subprocess.run(command, env=step_environment(), stderr=subprocess.PIPE, text=True, check=False)
         if fetched.returncode:
             say(

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import say, step_group
-from launch.store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
+from ..components.common.cli import say, step_group
+from .store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
 
 SECONDS_TO_START = 30.0
 SECONDS_TO_STOP = 10.0
@@ -94,9 +94,9 @@ def stop_store(home: Path) -> bool:
 def _launch(folder: StoreFolder) -> subprocess.Popen[bytes]:
     """Start a server process of its own session, so that it outlives this one and its terminal."""
     folder.forget()
-    module = "launch.swift_store"
+    module = "trainyard.launch.swift_store"
     if importlib.util.find_spec("swift") is None:
-        module = "launch.moto_store"
+        module = "trainyard.launch.moto_store"
         say(
             "store",
             f"no OpenStack Swift for this platform ({sys.platform}): moto's imitation of S3 instead, in memory; "
@@ -115,7 +115,7 @@ def _launch(folder: StoreFolder) -> subprocess.Popen[bytes]:
 
 def _wait_until_it_answers(folder: StoreFolder, server: subprocess.Popen[bytes] | None) -> Store:
     """Wait for a signed answer to a real S3 request."""
-    from components.common import s3
+    from ..components.common.store import s3
 
     def started() -> bool:
         return folder.running() is not None or (server is not None and server.poll() is not None)
@@ -138,7 +138,7 @@ def _wait_until_it_answers(folder: StoreFolder, server: subprocess.Popen[bytes] 
     except ConnectionError as error:
         raise RuntimeError(
             f"the object store (process {running.pid}) runs but does not answer at {running.url}; "
-            "stop it with `python -m launch.store stop` and start again"
+            "stop it with `trainyard store stop` and start again"
         ) from error
     return store
 

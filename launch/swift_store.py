@@ -4,7 +4,7 @@ Swift's proxy, account, container and object servers run as four WSGI applicatio
 user, without memcached and without /etc/swift. Listens on the loopback interface only. The S3 port checks signatures;
 the three inner ports have no authentication, so every user of this machine can reach them.
 
-Started by launch.store as `python -m launch.swift_store FOLDER`.
+Started by launch.store as `python -m trainyard.launch.swift_store FOLDER`.
 """
 
 import json
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from launch.store_folder import ACCESS_KEY, REGION, StoreFolder
+from .store_folder import ACCESS_KEY, REGION, StoreFolder
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

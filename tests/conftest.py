@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from components.common import s3
-from launch.store import start_store, stop_store
 from tests.kserve_models import kserve_package
 from tests.kubernetes_api import kubernetes_api
+from trainyard.components.common.store import s3
+from trainyard.launch.store import start_store, stop_store
 
 PROJECT = Path(__file__).parent.parent
 
@@ -48,7 +48,7 @@ def start_step(store):
 
     def start(*args, env=None):
         return subprocess.Popen(
-            [sys.executable, "-m", f"components.{args[0]}", *map(str, args[1:])],
+            [sys.executable, "-m", f"trainyard.components.{args[0]}", *map(str, args[1:])],
             cwd=PROJECT,
             env=outside_aws() | store.environment | (env or {}),
             stdout=subprocess.PIPE,
@@ -104,7 +104,7 @@ def dataset(digits, tmp_path_factory):
 def model(dataset, tmp_path_factory):
     """A model folder that the real train step wrote; about 97 % accurate."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    command = [sys.executable, "-m", "components.train", "--dataset", dataset, "--model", folder]
+    command = [sys.executable, "-m", "trainyard.components.train", "--dataset", dataset, "--model", folder]
     subprocess.run([*command, "--epochs", "20", "--batch-size", "32"], cwd=PROJECT, check=True, capture_output=True)
     return folder
 

@@ -47,7 +47,7 @@ def ask(url: str, body: object = None, raw: bytes | None = None) -> tuple[int, d
 
 def answers_of(model: Path, images: np.ndarray) -> np.ndarray:
     """The probabilities that a model folder gives by itself."""
-    from components.common.models import load_classifier
+    from trainyard.components.common.artifacts.model import load_classifier
 
     return load_classifier(model).predict(images)
 

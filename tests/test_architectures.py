@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from components.common.models import load_classifier, read_card
 from tests.training import npz, train_here
+from trainyard.components.common.artifacts.model import load_classifier, read_card
 
 
 @pytest.mark.parametrize("architecture", ["dense", "cnn", "squeezenet", "resnet18", "resnet34"])

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from components.common.datasets import open_dataset
 from tests.serving import answers_of, ask, publish, seal, wait_until
+from trainyard.components.common.datasets.dataset import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 
@@ -32,7 +32,17 @@ def images(dataset):
 def other(dataset, tmp_path_factory):
     """A model whose answers differ."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    command = [sys.executable, "-m", "components.train", "--dataset", dataset, "--model", folder, "--seed", "9"]
+    command = [
+        sys.executable,
+        "-m",
+        "trainyard.components.train",
+        "--dataset",
+        dataset,
+        "--model",
+        folder,
+        "--seed",
+        "9",
+    ]
     subprocess.run([*command, "--epochs", "1"], cwd=PROJECT, check=True, capture_output=True)
     return folder
 

@@ -26,7 +26,7 @@ def component(step_name: str) -> dict:
 
 
 def options(step_name: str) -> dict[str, click.Option]:
-    command = importlib.import_module(f"components.{step_name}.__main__").main
+    command = importlib.import_module(f"trainyard.components.{step_name}.__main__").main
     ours = ("help", "debug", "no_ui")  # the last a short form of --ui false
     return {p.name: p for p in command.params if isinstance(p, click.Option) and p.name not in ours}
 
@@ -59,7 +59,7 @@ def test_component_keeps_to_the_subset_that_every_backend_understands(step_name)
     described = component(step_name)
     text = (ROOT / "components" / step_name / "component.yaml").read_text()
     container = described["implementation"]["container"]
-    assert container["command"] == ["python3", "-m", f"components.{step_name}"]
+    assert container["command"] == ["python3", "-m", f"trainyard.components.{step_name}"]
     kinds = {next(iter(argument)) for argument in container["args"] if isinstance(argument, dict)}
     assert kinds <= {"inputValue", "inputPath", "outputPath", "executorInput"}
     assert not re.search(r"\b(if|concat):", text)
@@ -130,7 +130,7 @@ for path in sys.argv[1:]:
     assert len(done.stdout.splitlines()) == len(STEPS)
 
 
-@pytest.mark.parametrize("module", [*(f"components.{name}" for name in STEPS), "pipeline"])
+@pytest.mark.parametrize("module", [*(f"trainyard.components.{name}" for name in STEPS), "pipeline"])
 def test_help_is_answered_without_heavy_imports(module):
     """TensorFlow, boto3, kubernetes, kfp, matplotlib and numpy wait until there is work for them."""
     program = f"""

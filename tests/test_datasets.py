@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.common.cli import BadInput
-from components.common.datasets import open_dataset
-from components.common.images import decode_images
-from components.common.png import decode_pngs
-from components.common.tfrecord import example_class
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets.decoding import decode_images
+from trainyard.components.common.datasets.png import decode_pngs
+from trainyard.components.common.datasets.tfrecord import example_class
 
 
 def pictures(count, height=12, width=9, channels=3, classes=3, seed=0):
@@ -409,7 +409,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np, PIL.Image
-from components.common.datasets import open_dataset
+from trainyard.components.common.datasets.dataset import open_dataset
 
 def megabytes(name):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))

@@ -25,9 +25,9 @@ from pathlib import Path
 
 import pytest
 
-from components.common.archives import extract
-from components.common.cli import BadInput
-from components.common.files import sha256_of_folder
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.files import sha256_of_folder
+from trainyard.components.download.archives import extract
 
 PROJECT = Path(__file__).parent.parent
 LONG = "deep/" * 30 + "name.bin"
@@ -565,7 +565,7 @@ def test_memory_stays_flat(tmp_path, output):
             archive.addfile(member, Repeated(piece))
     measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
     measure += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    command = ["-m", "components.download", "--source", tmp_path / "data.tar.gz", "--dataset", output]
+    command = ["-m", "trainyard.components.download", "--source", tmp_path / "data.tar.gz", "--dataset", output]
     command = [sys.executable, "-c", measure, sys.executable, *command]
     said = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     assert (output / "2.bin").stat().st_size == 100 << 20
@@ -599,7 +599,15 @@ def test_a_full_disk_is_said_plainly_and_left_clean(step, tmp_path, small_disk, 
 def test_ended_by_a_signal_it_leaves_nothing(web, output, number):
     web.cut = 100_000
     pack(web.folder / "data.tar.gz")
-    command = [sys.executable, "-m", "components.download", "--source", f"{web.url}/data.tar.gz", "--dataset", output]
+    command = [
+        sys.executable,
+        "-m",
+        "trainyard.components.download",
+        "--source",
+        f"{web.url}/data.tar.gz",
+        "--dataset",
+        output,
+    ]
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
     process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     while not web.requests:
@@ -614,7 +622,15 @@ def test_ended_by_a_signal_it_leaves_nothing(web, output, number):
 
 def test_killed_at_any_moment_it_shows_no_output(step, web, output):
     archive = pack(web.folder / "data.tar.gz", FILES | {f"{number}": b"x" * 2000 for number in range(2000)})
-    command = [sys.executable, "-m", "components.download", "--source", f"{web.url}/data.tar.gz", "--dataset", output]
+    command = [
+        sys.executable,
+        "-m",
+        "trainyard.components.download",
+        "--source",
+        f"{web.url}/data.tar.gz",
+        "--dataset",
+        output,
+    ]
     moments = random.Random(7)
     for _ in range(8):
         process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL)

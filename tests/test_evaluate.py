@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.common.cli import BadInput
-from components.common.datasets import open_dataset
-from components.common.files import sha256_of_folder
-from components.common.models import load_classifier
-from components.evaluate.gate import Threshold, Verdict, sentence
-from components.evaluate.kfp_views import classification, v1_views
-from components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve, wilson_interval
-from components.evaluate.scoring import check_answers
-from components.evaluate.slices import by_name, measure_slices
+from trainyard.components.common.artifacts.model import load_classifier
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.files import sha256_of_folder
+from trainyard.components.evaluate.gate import Threshold, Verdict, sentence
+from trainyard.components.evaluate.kfp_views import classification, v1_views
+from trainyard.components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve, wilson_interval
+from trainyard.components.evaluate.scoring import check_answers
+from trainyard.components.evaluate.slices import by_name, measure_slices
 
 PROJECT = Path(__file__).parent.parent
 OUTPUTS = (
@@ -51,7 +51,7 @@ SCALARS = {
 def evaluate(dataset, model, folder, *more):
     """Run the step as a process, with all of its outputs below `folder`."""
     outputs = [f"--{name.replace('_', '-')}={folder / name}" for name in OUTPUTS]
-    command = [sys.executable, "-m", "components.evaluate", "--dataset", dataset, "--model", model]
+    command = [sys.executable, "-m", "trainyard.components.evaluate", "--dataset", dataset, "--model", model]
     return subprocess.run(
         [*map(str, command), "--evaluation", str(folder / "evaluation"), *outputs, *map(str, more)],
         cwd=PROJECT,
@@ -423,7 +423,7 @@ def test_tensorflow_and_scikit_learn_are_not_imported(dataset, model, tmp_path):
 import runpy, sys
 sys.argv = ["evaluate", "--dataset", {str(dataset)!r}, "--model", {str(model)!r}, "--evaluation", {str(tmp_path)!r}]
 try:
-    runpy.run_module("components.evaluate", run_name="__main__")
+    runpy.run_module("trainyard.components.evaluate", run_name="__main__")
 except SystemExit as end:
     assert not end.code
 assert not {{"tensorflow", "sklearn", "scipy", "matplotlib", "kfp"}} & set(sys.modules)
@@ -539,7 +539,7 @@ def photos(tmp_path_factory):
         "--epochs",
         "60",
     ]
-    command = [sys.executable, "-m", "components.train", *map(str, options)]
+    command = [sys.executable, "-m", "trainyard.components.train", *map(str, options)]
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
     return folder
 
@@ -583,7 +583,7 @@ def test_damaged_images_are_left_out_and_told_when_that_is_asked_for(photos, tmp
 
 
 def test_a_split_that_is_read_in_parts_gets_the_same_answers_to_the_last_digit(dataset, model, monkeypatch):
-    from components.evaluate import scoring
+    from trainyard.components.evaluate import scoring
 
     data = open_dataset(dataset)
     whole = scoring.score(model, scoring.Examples(data))
@@ -610,7 +610,7 @@ def test_a_test_split_may_be_larger_than_memory(photos, tmp_path):
     program = """
 import sys
 from pathlib import Path
-from components.evaluate.__main__ import main
+from trainyard.components.evaluate.__main__ import main
 
 def megabytes(name):
     return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(name)) / 1024

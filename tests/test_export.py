@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from components.common.files import files_below, sha256_of_folder
+from trainyard.components.common.files import files_below, sha256_of_folder
 
 
 def make_model(folder, seed, files=12):
@@ -209,8 +209,8 @@ def test_a_begun_version_of_other_content_is_passed_over(step, store, bucket, fa
 
 def test_an_object_of_somebody_else_in_a_version_is_refused(step, store, bucket, fake_model):
     """It was put there between our first look and our upload."""
-    from components.common import s3
-    from components.export import publish
+    from trainyard.components.common.store import s3
+    from trainyard.components.export import publish
 
     entries = publish.collect(fake_model, None)
     publication = publish._Publication(s3.client(store.environment), bucket, "mnist", 3, entries)

@@ -8,16 +8,26 @@ import sys
 import numpy as np
 import pytest
 
-from components.evaluate.baseline import McNemar
-from components.evaluate.gate import Change, Threshold, sentence
 from tests.conftest import PROJECT
+from trainyard.components.evaluate.baseline import McNemar
+from trainyard.components.evaluate.gate import Change, Threshold, sentence
 
 
 @pytest.fixture(scope="module")
 def poor(dataset, tmp_path_factory):
     """A model that learned for one epoch."""
     folder = tmp_path_factory.mktemp("poor") / "model"
-    command = [sys.executable, "-m", "components.train", "--dataset", dataset, "--model", folder, "--epochs", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "trainyard.components.train",
+        "--dataset",
+        dataset,
+        "--model",
+        folder,
+        "--epochs",
+        "1",
+    ]
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
     return folder
 

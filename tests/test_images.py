@@ -24,12 +24,12 @@ import numpy as np
 import pytest
 import yaml
 
-from components.common.cli import BadInput
-from launch.engine import engine, failure
 from tests.conftest import PROJECT, outside_aws
 from tests.kubernetes_api import kubernetes_api
 from tests.serving import answers_of, ask, publish, wait_until
 from tests.test_kserve import FIRST
+from trainyard.components.common.cli import BadInput
+from trainyard.launch.engine import engine, failure
 
 STEPS = ("download", "train", "evaluate", "export", "serve")
 UID = 65532
@@ -117,7 +117,9 @@ def strictly(names, store, closed_network, tmp_path):
         command = ["run", "--rm", *STRICT, "--tmpfs", "/tmp", "--network", network, "-v", f"{outputs}:/outputs"]
         command += [part for path in reads for part in ("-v", f"{path}:{path}:ro")]
         command += [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
-        return docker(*command, image or names[step], "python3", "-m", f"components.{step}", *map(str, options))
+        return docker(
+            *command, image or names[step], "python3", "-m", f"trainyard.components.{step}", *map(str, options)
+        )
 
     run.outputs = outputs
     yield run
@@ -132,7 +134,7 @@ def docker(*arguments):
 
 def images(*arguments, env=None):
     return subprocess.run(
-        [sys.executable, "-m", "launch.images", *map(str, arguments)],
+        [sys.executable, "-m", "trainyard.launch.images", *map(str, arguments)],
         cwd=PROJECT,
         env={**os.environ, **(env or {})},
         capture_output=True,
@@ -216,7 +218,7 @@ def test_the_whole_pipeline_runs_in_containers(built, names, digits, tmp_path):
         assert summary["accuracy"] > 0.9
         assert list(summary["steps"]) == list(STEPS)
     finally:
-        for module in ("components.serve", "launch.store"):
+        for module in ("trainyard.components.serve", "trainyard.launch.store"):
             subprocess.run([sys.executable, "-m", module, "stop"], cwd=PROJECT, env=environment, check=True)
 
 
@@ -240,7 +242,7 @@ def test_networks_are_compared_in_containers_and_the_best_is_served(built, names
         with urllib.request.urlopen(endpoint.removesuffix(":predict"), timeout=30) as answer:
             assert json.load(answer)["model_version_status"][0]["state"] == "AVAILABLE"
     finally:
-        for module in ("components.serve", "launch.store"):
+        for module in ("trainyard.components.serve", "trainyard.launch.store"):
             subprocess.run([sys.executable, "-m", module, "stop"], cwd=PROJECT, env=environment, check=True)
 
 
@@ -270,7 +272,9 @@ def test_a_failed_step_in_a_container_is_told_in_its_own_words(built, names, tmp
         assert done.returncode == 2
         assert last_line(done).startswith("step train failed (exit code 2): "), done.stderr
     finally:
-        subprocess.run([sys.executable, "-m", "launch.store", "stop"], cwd=PROJECT, env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "trainyard.launch.store", "stop"], cwd=PROJECT, env=environment, check=True
+        )
 
 
 def test_every_step_does_its_job_as_a_strict_cluster_runs_it(strictly, closed_network, store, bucket, digits, tmp_path):
@@ -324,7 +328,7 @@ def test_the_model_server_is_a_custom_runtime_for_kserve(names, model):
     image = np.zeros((1, 28, 28, 1)).tolist()
     port = free_port()
     command = ["run", "--detach", *STRICT, "--tmpfs", "/tmp", "--network", "host", "-v", f"{model}:/mnt/models:ro"]
-    serve = ["python3", "-m", "components.serve.predictor", "--model-name", "digits", "--port", str(port)]
+    serve = ["python3", "-m", "trainyard.components.serve.predictor", "--model-name", "digits", "--port", str(port)]
     container = engine(*command, names["predictor"], *serve)
     try:
         url = f"http://127.0.0.1:{port}/v1/models/digits"
@@ -564,7 +568,7 @@ def entries_of(lock):
 @pytest.mark.parametrize("name", ["export", "select"])
 def test_a_commit_built_twice_gives_the_same_digest(built, name, tmp_path):
     subprocess.run(["buildah", "pull", "-q", "docker-daemon:python:3.11-slim"], check=True, capture_output=True)
-    from launch.images import pip_secrets
+    from trainyard.launch.images import pip_secrets
 
     copy = sources(tmp_path)
 
@@ -638,7 +642,7 @@ def test_a_pinned_component_can_be_had_by_its_digest_alone(pushed):
     name = json.loads((pushed / "images.json").read_text())["download"]
     engine("rmi", "--force", name)
     engine("pull", "--quiet", name)
-    assert "--source" in engine("run", "--rm", name, "python3", "-m", "components.download", "--help")
+    assert "--source" in engine("run", "--rm", name, "python3", "-m", "trainyard.components.download", "--help")
 
 
 def test_the_pipeline_compiles_pinned_to_digests(pushed, tmp_path):
@@ -690,7 +694,7 @@ def test_a_bundle_brings_a_release_to_another_registry_with_the_same_digests(pus
     archive, dist = tmp_path / "release.tar", tmp_path / "dist"
 
     def bundle(*arguments):
-        command = [sys.executable, "-m", "launch.bundle", *map(str, arguments)]
+        command = [sys.executable, "-m", "trainyard.launch.bundle", *map(str, arguments)]
         return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
 
     done = bundle("pack", "--images", pushed / "images.json", "--version", "1.0", archive)

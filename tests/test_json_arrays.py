@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from components.serve.json_arrays import parse
+from trainyard.components.serve.server.protocols.json_arrays import parse
 
 RANDOM = np.random.default_rng(0)
 IMAGES = [

@@ -2,8 +2,6 @@
 
 import pytest
 
-from components.serve import reach
-from components.serve.rollout import Before, Patience, Phase, Verdict, Want, classify
 from tests.kserve_status import (
     FIRST,
     LATE,
@@ -21,6 +19,8 @@ from tests.kserve_status import (
     standard,
 )
 from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
+from trainyard.components.serve.kserve import routes as reach
+from trainyard.components.serve.kserve.rollout import Before, Patience, Phase, Verdict, Want, classify
 
 
 @pytest.mark.parametrize(

@@ -419,7 +419,7 @@ def test_a_roll_back_that_the_cluster_refuses_is_told_with_the_failure(serve_on_
 def test_a_step_that_is_told_to_end_takes_its_rollout_back(api, store, in_standard, tmp_path):
     api.script = [Frame(standard(False), deployment(updated=0))]
     environment = outside_aws() | store.environment | {"KUBECONFIG": str(tmp_path / "kubeconfig")}
-    command = [sys.executable, "-m", "components.serve", "--model-uri", URI]
+    command = [sys.executable, "-m", "trainyard.components.serve", "--model-uri", URI]
     with subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True) as step:
         for line in step.stderr:
             if "Updating" in line:

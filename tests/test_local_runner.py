@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from components.common.cli import BadInput
-from launch.laptop import run_steps
-from launch.processes import run_process, steps_as_processes
+from trainyard.components.common.cli import BadInput
+from trainyard.launch.laptop import run_steps
+from trainyard.launch.processes import run_process, steps_as_processes
 
 MODULE = """
 import argparse, json, os, pathlib, sys
@@ -150,7 +150,7 @@ def test_on_a_terminal_a_step_gets_a_terminal_too(tmp_path):
     program = f"""
 import os, sys
 sys.path.insert(0, {str(root)!r})
-from launch.processes import run_process
+from trainyard.launch.processes import run_process
 code, line = run_process([sys.executable, "-c", {inner!r}], dict(os.environ))
 open(sys.argv[1], "w").write(line)
 """

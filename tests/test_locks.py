@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.layer import drop_symbols
 from tests.conftest import PROJECT
+from trainyard.launch.layer import drop_symbols
 
 SOURCES = sorted(PROJECT.glob("components/*/requirements*.in"))
 DOCKERFILES = sorted(PROJECT.glob("components/*/Dockerfile"))

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from components.common.cli import BadInput
-from components.common.files import sha256_of_folder
-from components.common.models import read_card
 from tests.training import npz, train_here
+from trainyard.components.common.artifacts.model import read_card
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.files import sha256_of_folder
 
 HOSTILE = "<script>alert(1)</script> *bold* [link](javascript:alert(1)) `code` | cell & more\n\n# heading"
 
@@ -52,7 +52,7 @@ def rendered(text):
 @pytest.fixture(scope="module")
 def told(dataset, tmp_path_factory):
     """A model whose owners said what there is to say, in a folder with its event files."""
-    from components.train.card import About
+    from trainyard.components.train.model_card import About
 
     folder = tmp_path_factory.mktemp("told")
     about = About(intended_use="Read digits that people wrote.", owner=HOSTILE)
@@ -89,7 +89,7 @@ def test_what_people_write_into_the_card_stands_there_as_text(told):
 
 
 def test_names_of_classes_cannot_break_the_tables():
-    from components.train.card import plain
+    from trainyard.components.train.model_card import plain
 
     for name in ("a|b", "- 1", "1. x", "*", "_x_", "~~y~~", "<i>", "`", "=", "\\|", "a\nb", "&amp;", "![](x)"):
         page = rendered(f"| a | b |\n| --- | --- |\n| {plain(name)} | 2 |\n\n{plain(name)}\n")
@@ -101,7 +101,7 @@ def test_names_of_classes_cannot_break_the_tables():
 
 
 def test_long_histories_and_many_classes_are_thinned():
-    from components.train.card import CLASSES, EPOCHS, markdown
+    from trainyard.components.train.model_card import CLASSES, EPOCHS, markdown
 
     history = [{"epoch": at, "loss": 1 / at, "accuracy": 0.5} for at in range(1, 301)]
     card = {

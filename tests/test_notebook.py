@@ -30,7 +30,7 @@ def executed(tmp_path, monkeypatch):
         yield notebook
     finally:
         environment = {**os.environ, "TRAINYARD_HOME": str(folder / ".trainyard")}
-        for module in ("components.serve", "launch.store"):
+        for module in ("trainyard.components.serve", "trainyard.launch.store"):
             subprocess.run([sys.executable, "-m", module, "stop"], cwd=copy, env=environment, check=True)
 
 

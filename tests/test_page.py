@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from components.common.datasets import open_dataset
 from tests.browser import Browser
 from tests.serving import answers_of, ask, publish
+from trainyard.components.common.datasets.dataset import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 PHONE, DESKTOP = (360, 740), (1180, 900)
@@ -88,7 +88,7 @@ class Server:
         self._environment = {**os.environ, "TRAINYARD_HOME": str(home)}
 
     def command(self, *arguments):
-        command = [sys.executable, "-m", "components.serve", *map(str, arguments)]
+        command = [sys.executable, "-m", "trainyard.components.serve", *map(str, arguments)]
         return subprocess.run(command, cwd=PROJECT, env=self._environment, check=True, capture_output=True, text=True)
 
     def serve(self, uri, *options):
@@ -99,7 +99,7 @@ class Server:
 @pytest.fixture(scope="module")
 def evaluation(model, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
-    command = [sys.executable, "-m", "components.evaluate", "--dataset", dataset, "--model", model]
+    command = [sys.executable, "-m", "trainyard.components.evaluate", "--dataset", dataset, "--model", model]
     subprocess.run([*command, "--evaluation", folder], cwd=PROJECT, check=True, capture_output=True)
     return folder
 
@@ -408,8 +408,8 @@ def colours(tmp_path_factory):
     step = [sys.executable, "-m"]
     data = ["--dataset", folder / "dataset", "--model", folder / "model"]
     options = ["--epochs", "8", "--batch-size", "8", "--image-size", "24x32"]
-    subprocess.run([*step, "components.train", *data, *options], **run)
-    subprocess.run([*step, "components.evaluate", *data, "--evaluation", folder / "evaluation"], **run)
+    subprocess.run([*step, "trainyard.components.train", *data, *options], **run)
+    subprocess.run([*step, "trainyard.components.evaluate", *data, "--evaluation", folder / "evaluation"], **run)
     return publish(folder / "model", folder / "published", 1, folder / "evaluation")
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.export.place import check_place
-from components.serve.service_spec import check_name
-from launch.seeding import model_name
 from tests.conftest import PROJECT, outside_aws
+from trainyard.components.export.address import check_place
+from trainyard.components.serve.kserve.specification import check_name
+from trainyard.launch.seeding import model_name
 
 GOLDEN = Path(__file__).parent / "golden" / "pipeline.yaml"
 
@@ -174,7 +174,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("laptop")
     environment = {"TRAINYARD_HOME": str(folder / "state"), "PYTHONPATH": ""}
     yield folder, environment
-    for module in (["components.serve"], ["launch.store"]):
+    for module in (["trainyard.components.serve"], ["trainyard.launch.store"]):
         stopped = subprocess.run(
             [sys.executable, "-m", *module, "stop"], cwd=PROJECT, env=outside_aws() | environment, capture_output=True
         )
@@ -233,7 +233,7 @@ def predict(endpoint, images):
 def test_the_endpoint_answers_as_often_right_as_the_report_says(first_run):
     import numpy as np
 
-    from components.common.datasets import open_dataset
+    from trainyard.components.common.datasets.dataset import open_dataset
 
     _, run, _ = first_run
     summary = json.loads((run / "summary.json").read_text())

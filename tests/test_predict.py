@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from components.common.datasets import open_dataset
 from tests.serving import answers_of
+from trainyard.components.common.datasets.dataset import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 INDEX = 17
@@ -26,7 +26,7 @@ INDEX = 17
 def endpoint(model, tmp_path_factory):
     """Predict URL of a served model."""
     home = tmp_path_factory.mktemp("home")
-    command = [sys.executable, "-m", "components.serve"]
+    command = [sys.executable, "-m", "trainyard.components.serve"]
     run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
     arguments = ["--target", "process", "--model-uri", model]
     yield subprocess.run([*command, *arguments], text=True, **run).stdout.strip()
@@ -128,7 +128,7 @@ def test_plain_characters_are_drawn_where_there_is_no_terminal(predict, endpoint
     [({"COLORTERM": "truecolor"}, "\033[38;2;"), ({"COLORTERM": ""}, "\033[38;5;"), ({"NO_COLOR": "1"}, None)],
 )
 def test_a_terminal_gets_the_colours_it_knows(endpoint, dataset, settings, code):
-    command = [sys.executable, "-m", "components.serve", "predict", "--endpoint", endpoint, "--data", dataset]
+    command = [sys.executable, "-m", "trainyard.components.serve", "predict", "--endpoint", endpoint, "--data", dataset]
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | settings
     process = subprocess.Popen([*command, "--index", "3"], cwd=PROJECT, env=environment, stdout=theirs, stderr=theirs)
@@ -210,7 +210,7 @@ def test_an_endpoint_behind_an_ingress_is_asked_for_by_its_name(predict, dataset
 
 def test_proportions_and_colours_are_kept(tmp_path):
     """A red square on a wide white sheet stays square and red in a model of 32 x 32 colour images."""
-    from components.serve.predict import _read_image
+    from trainyard.components.serve.predict import _read_image
 
     sheet = Image.new("RGB", (400, 200), "white")
     sheet.paste("red", (150, 50, 250, 150))

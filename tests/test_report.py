@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.common.datasets import ImageDataset, Options
-from components.evaluate.baseline import Baseline, McNemar
-from components.evaluate.gate import Change, Threshold, Verdict
-from components.evaluate.metrics import measure
-from components.evaluate.report import render
-from components.evaluate.scoring import Examples, Scored
-from components.evaluate.slices import measure_slices
+from trainyard.components.common.datasets.dataset import ImageDataset, Options
+from trainyard.components.evaluate.baseline import Baseline, McNemar
+from trainyard.components.evaluate.gate import Change, Threshold, Verdict
+from trainyard.components.evaluate.metrics import measure
+from trainyard.components.evaluate.report import render
+from trainyard.components.evaluate.scoring import Examples, Scored
+from trainyard.components.evaluate.slices import measure_slices
 
 PROJECT = Path(__file__).parent.parent
 HOSTILE = ["</script><script>document.title='owned'</script>", 'a "quoted" & <b>bold</b> name', "<img src=//evil/x>"]
@@ -88,7 +88,7 @@ def report(
 def evaluation(dataset, model, tmp_path_factory):
     """Evaluation folder of the digits."""
     folder = tmp_path_factory.mktemp("evaluation") / "evaluation"
-    command = [sys.executable, "-m", "components.evaluate", "--dataset", dataset, "--model", model]
+    command = [sys.executable, "-m", "trainyard.components.evaluate", "--dataset", dataset, "--model", model]
     subprocess.run([*command, "--min-accuracy=0.9", "--evaluation", folder], cwd=PROJECT, check=True)
     return folder
 

@@ -13,8 +13,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from components.common import s3
-from components.common.s3_series import Series
+from trainyard.components.common.store import s3
+from trainyard.components.common.store.small_objects import Series
 
 KEYS = ["a", "in/folders/a.png", "with space/ü+%~'()*!$&=@,;:?#.txt", "双/🐦", "a//b", "-"]
 CONTENT = b"content"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from components.common import s3
 from tests.conftest import RunningStore
 from tests.test_download import (  # noqa: F401  they are collected here too, with the store below
     folder,
@@ -47,6 +46,7 @@ from tests.test_s3_series import (  # noqa: F401
     test_what_is_not_there_or_has_changed_is_left_to_boto3,
 )
 from tests.test_store import test_of_many_create_only_writers_of_one_object_one_wins  # noqa: F401
+from trainyard.components.common.store import s3
 
 SERVERS = ("master", "volume", "filer", "s3", "admin")
 WEED = Path(sys.executable).with_name("weed")

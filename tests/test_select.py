@@ -10,9 +10,9 @@ import urllib.request
 import numpy as np
 import pytest
 
-from components.common.models import read_card
 from tests.conftest import PROJECT, outside_aws
 from tests.test_contract import STEPS
+from trainyard.components.common.artifacts.model import read_card
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def candidates(dataset, model, tmp_path_factory):
 
 
 def run(step, *options):
-    command = [sys.executable, "-m", f"components.{step}", *map(str, options)]
+    command = [sys.executable, "-m", f"trainyard.components.{step}", *map(str, options)]
     return subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True)
 
 
@@ -161,7 +161,7 @@ def home(tmp_path):
     """Variables of a user whose store and endpoints are ended afterwards."""
     environment = outside_aws() | {"TRAINYARD_HOME": str(tmp_path / "state"), "PYTHONPATH": str(PROJECT)}
     yield environment
-    for module in ("components.serve", "launch.store"):
+    for module in ("trainyard.components.serve", "trainyard.launch.store"):
         subprocess.run([sys.executable, "-m", module, "stop"], cwd=tmp_path, env=environment, check=True)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.common.datasets import open_dataset
 from tests.serving import answers_of, ask, publish, seal, wait_until
+from trainyard.components.common.datasets.dataset import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 
@@ -30,7 +30,17 @@ def images(dataset):
 def other_model(dataset, tmp_path_factory):
     """A model whose answers differ."""
     folder = tmp_path_factory.mktemp("trained") / "other"
-    command = [sys.executable, "-m", "components.train", "--dataset", dataset, "--model", folder, "--seed", "9"]
+    command = [
+        sys.executable,
+        "-m",
+        "trainyard.components.train",
+        "--dataset",
+        dataset,
+        "--model",
+        folder,
+        "--seed",
+        "9",
+    ]
     subprocess.run([*command, "--epochs", "2"], cwd=PROJECT, check=True, capture_output=True)
     return folder
 
@@ -38,7 +48,7 @@ def other_model(dataset, tmp_path_factory):
 @pytest.fixture(scope="session")
 def evaluation(model, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
-    command = [sys.executable, "-m", "components.evaluate", "--dataset", dataset, "--model", model]
+    command = [sys.executable, "-m", "trainyard.components.evaluate", "--dataset", dataset, "--model", model]
     subprocess.run([*command, "--evaluation", folder], cwd=PROJECT, check=True, capture_output=True)
     return folder
 
@@ -232,7 +242,7 @@ def slow(model, tmp_path):
 def rolling_out(machine, three, slow):
     """A step in the middle of replacing version 3 by one that takes seconds to load."""
     machine.serve(three)
-    command = [sys.executable, "-m", "components.serve", "--target", "process", "--model-uri", slow]
+    command = [sys.executable, "-m", "trainyard.components.serve", "--target", "process", "--model-uri", slow]
     process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **machine.environment}, stderr=subprocess.PIPE)
     wait_until(lambda: len(machine.state()["versions"]) == 2)
     return process
@@ -363,7 +373,8 @@ def test_a_server_ends_when_its_folder_is_gone(machine, three):
 
 def test_two_steps_at_once_end_with_one_server(machine, three, four):
     commands = [
-        [sys.executable, "-m", "components.serve", "--target", "process", "--model-uri", uri] for uri in (three, four)
+        [sys.executable, "-m", "trainyard.components.serve", "--target", "process", "--model-uri", uri]
+        for uri in (three, four)
     ]
     environment = {**os.environ, **machine.environment}
     running = [subprocess.Popen(one, cwd=PROJECT, env=environment, stdout=subprocess.PIPE) for one in commands]
@@ -396,7 +407,7 @@ def test_bad_input_is_refused_in_one_plain_line(machine, options, reason):
 def endpoint(model, tmp_path_factory):
     """A served model that the protocol's tests share; its predict URL."""
     home = tmp_path_factory.mktemp("home")
-    command = [sys.executable, "-m", "components.serve"]
+    command = [sys.executable, "-m", "trainyard.components.serve"]
     run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
     arguments = ["--target", "process", "--model-uri", model]
     yield subprocess.run([*command, *arguments], text=True, **run).stdout.strip()

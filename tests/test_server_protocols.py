@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.common import versions
-from components.common.datasets import open_dataset
-from components.serve.limits import MOST_PREDICTIONS
-from components.serve.service import Service, Wanted
 from tests.serving import answers_of, ask, wait_until
+from trainyard.components.common.artifacts import published
+from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.serve.here.service import Service, Wanted
+from trainyard.components.serve.server.limits import MOST_PREDICTIONS
 
 PROJECT = Path(__file__).parent.parent
 
@@ -32,7 +32,7 @@ def images(dataset):
 def base(model, tmp_path_factory):
     """Address of a server of the digits, as version 1 of `mnist`."""
     home = tmp_path_factory.mktemp("home")
-    command = [sys.executable, "-m", "components.serve"]
+    command = [sys.executable, "-m", "trainyard.components.serve"]
     run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
     done = subprocess.run([*command, "--target", "process", "--model-uri", model, "--no-ui"], text=True, **run)
     yield done.stdout.partition("/v1")[0]
@@ -219,11 +219,11 @@ def server(base):
 def impatient(model, tmp_path):
     """A server that gives its clients a second to send a request."""
     service = Service(tmp_path / "mnist")
-    version = versions.find(str(model))
+    version = published.find(str(model))
     service.versions.mkdir(parents=True)
-    versions.fetch(version, service.versions / version.folder_name)
+    published.fetch(version, service.versions / version.folder_name)
     service.want([Wanted(1, "", version.folder_name, 100)])
-    command = [sys.executable, "-m", "components.serve.server", service.folder, "--patience", "1"]
+    command = [sys.executable, "-m", "trainyard.components.serve.server", service.folder, "--patience", "1"]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL):
         wait_until(lambda: service.state() and service.state().versions[0].state == "AVAILABLE")
         yield Server(service.state().url)

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
-from components.common import s3
-from components.common.cli import BadInput
-from launch import store as launch_store
-from launch.store import environment, start_store, stop_store
-from launch.store_folder import StoreFolder
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.store import s3
+from trainyard.launch import store as launch_store
+from trainyard.launch.store import environment, start_store, stop_store
+from trainyard.launch.store_folder import StoreFolder
 
 
 @pytest.fixture
@@ -63,10 +63,11 @@ def test_two_who_start_a_store_together_share_it(home):
 
 
 def test_the_store_outlives_its_starter_and_a_shell_can_use_it(home):
-    command = [sys.executable, "-m", "launch.store"]
+    command = [sys.executable, "-m", "trainyard.launch.store"]
     variables = os.environ | {"TRAINYARD_HOME": str(home)}
     subprocess.run([*command, "start"], env=variables, check=True, capture_output=True)
-    script = f". {home}/env && {sys.executable} -c 'from components.common import s3; s3.client().list_buckets()'"
+    program = "from trainyard.components.common.store import s3; s3.client().list_buckets()"
+    script = f". {home}/env && {sys.executable} -c '{program}'"
     subprocess.run(["sh", "-c", script], check=True)
     stopped = subprocess.run([*command, "stop"], env=variables, check=True, capture_output=True, text=True)
     assert "stopped" in stopped.stderr

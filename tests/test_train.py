@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from components.common.datasets import Split, open_dataset
-from components.common.models import load_classifier, read_card
 from tests.training import npz, train_here, weights
+from trainyard.components.common.artifacts.model import load_classifier, read_card
+from trainyard.components.common.datasets.dataset import Split, open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,10 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
     """The compiled epoch against Model.fit: same start, same order of images, a last batch that is smaller."""
     import keras
 
-    from components.train import architectures, training
-    from components.train.feed import Examples
-    from components.train.hyperparameters import Hyperparameters
+    from trainyard.components.train import architectures
+    from trainyard.components.train import fitting as training
+    from trainyard.components.train.feed import Examples
+    from trainyard.components.train.hyperparameters import Hyperparameters
 
     split = open_dataset(dataset).read("train")
     split = Split(split.images[:333], split.labels[:333])
@@ -190,7 +191,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(step, dataset, small
 def train_until(words, sign, *options):
     """Start a training and send it a signal when a line with these words came; its exit code and its last line."""
     with subprocess.Popen(
-        [sys.executable, "-m", "components.train", *map(str, options)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "trainyard.components.train", *map(str, options)], stderr=subprocess.PIPE, text=True
     ) as process:
         for line in process.stderr:
             if words in line:
@@ -256,8 +257,8 @@ def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, 
     assert len(history) == best + 1 + 3 < 300
     assert f"keeping the weights of epoch {best + 1}" in lines
 
-    from components.train.feed import Examples
-    from components.train.training import hold_out
+    from trainyard.components.train.feed import Examples
+    from trainyard.components.train.fitting import hold_out
 
     _, held = hold_out(Examples.in_memory(open_dataset(dataset).read("train")), 0.2, 0)
     validation = Split(held.held, held.labels)
@@ -284,8 +285,8 @@ def test_class_weights_find_the_rare_one(tmp_path):
 
 
 def test_a_cosine_schedule_with_warmup_rises_and_falls(dataset):
-    from components.train.hyperparameters import Hyperparameters
-    from components.train.training import _optimizer
+    from trainyard.components.train.fitting import _optimizer
+    from trainyard.components.train.hyperparameters import Hyperparameters
 
     chosen = Hyperparameters(epochs=10, learning_rate=0.01, schedule="cosine", warmup=0.2)
     rates = [float(_optimizer(chosen, 10)._learning_rate(step)) for step in range(101)]

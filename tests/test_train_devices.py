@@ -10,17 +10,17 @@ import sys
 import numpy as np
 import pytest
 
-from components.common.models import read_card
 from tests.training import train_here, weights
+from trainyard.components.common.artifacts.model import read_card
 
 OPTIONS = ("--epochs", "2", "--batch-size", "100")  # 1,437 images: the last batch is not full
 TWO_DEVICES = """
 import sys, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from components.train import devices
+from trainyard.components.train import devices
 devices.strategy = lambda cluster: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-from components.train.__main__ import main
+from trainyard.components.train.__main__ import main
 main()
 """
 
@@ -42,7 +42,7 @@ def start_workers():
         addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
         for index, options in enumerate(options_of_each):
             config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            command = [sys.executable, "-m", "components.train", *map(str, options)]
+            command = [sys.executable, "-m", "trainyard.components.train", *map(str, options)]
             environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
             running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
         return running

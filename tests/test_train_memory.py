@@ -11,7 +11,7 @@ from tests.training import npz, train_here, weights
 PEAK = """
 import os
 from benchmarks.measure import memory
-from components.train.__main__ import main
+from trainyard.components.train.__main__ import main
 try:
     main()
 finally:
@@ -56,7 +56,7 @@ def test_reading_from_disk_changes_nothing_whatever_is_trained(dataset, tmp_path
 
 
 def test_a_step_takes_each_image_once_and_fills_the_last_batch_with_others():
-    from components.train.training import _order
+    from trainyard.components.train.fitting import _order
 
     order = _order(np.random.default_rng(0).permutation(23), batch=5, replicas=2)
     assert order.shape == (5, 6)
@@ -78,7 +78,7 @@ def test_a_negative_budget_is_refused(step, dataset, tmp_path):
 )
 def test_what_a_container_may_take_counts_and_files_in_its_cache_do_not(tmp_path, limit, available):
     """As a kernel with cgroup v2 tells it, which not every machine of ours has."""
-    from components.train.feed import _available_memory
+    from trainyard.components.train.feed import _available_memory
 
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n")

@@ -135,17 +135,17 @@ class StepGroup(_PlainFailures, click.Group):
     command_class = StepCommand
 
 
-_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
 
 
 def step(function: Callable[..., None]) -> StepCommand:
     """Make a function the command line of a step."""
-    return click.command(cls=StepCommand, context_settings=_SETTINGS)(function)
+    return click.command(cls=StepCommand, context_settings=SETTINGS)(function)
 
 
 def step_group(function: Callable[..., None]) -> StepGroup:
     """Make a function the command line of a step that has further actions as subcommands."""
-    return click.group(cls=StepGroup, invoke_without_command=True, context_settings=_SETTINGS)(function)
+    return click.group(cls=StepGroup, invoke_without_command=True, context_settings=SETTINGS)(function)
 
 
 executor_input = click.option(

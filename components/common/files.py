@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.common.cli import BadInput
+from .cli import BadInput
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
+"""What the names of archives that are unpacked end in."""
 
 
 @contextmanager
@@ -70,6 +73,11 @@ def write_text(path: Path | None, text: str) -> None:
 def _beside(path: Path) -> Path:
     path = path.resolve()  # `..` and `.` have no name of their own
     return path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def without_suffix(name: str) -> str:
+    """The name of an archive without what tells its kind; any other name as it is."""
+    return next((name[: -len(suffix)] for suffix in ARCHIVES if name.lower().endswith(suffix)), name)
 
 
 def files_below(folder: Path) -> list[Path]:

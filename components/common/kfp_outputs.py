@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.common.files import atomic_file
+from .files import atomic_file
 
 
 def write_parameter(path: Path | None, value: str | int | float | bool) -> None:

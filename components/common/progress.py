@@ -9,7 +9,7 @@ from typing import Protocol
 
 import click
 
-from components.common.cli import say
+from .cli import say
 
 SECONDS_BETWEEN_LINES = 5.0
 BAR = 24

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import BadInput, executor_input, say, step
+from ..common.cli import BadInput, executor_input, say, step
 
 
 @step
@@ -39,16 +39,16 @@ def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
 
     \b
     Example:
-      python -m components.download --source s3://datasets/digits.npz --dataset my-data
+      trainyard download --source s3://datasets/digits.npz --dataset my-data
     """
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise BadInput(f"--sha256: expected 64 hexadecimal digits, received {sha256!r}")
     import json
 
-    from components.common.files import atomic_folder
-    from components.common.kfp_outputs import record_artifacts
-    from components.common.progress import counted, readable_size
-    from components.download.fetch import fetch
+    from ..common.files import atomic_folder
+    from ..common.kfp_outputs import record_artifacts
+    from ..common.progress import counted, readable_size
+    from .fetch import fetch
 
     with atomic_folder(dataset, marker="download.json") as folder:
         fetched = fetch(source, folder, sha256.lower())

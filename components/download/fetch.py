@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from components.common.archives import OTHERS, SUFFIXES, extract, is_archive, stays_inside
-from components.common.cli import BadInput
-from components.common.files import files_below, sha256_of_folder, sha256_of_listing
-from components.common.parallel import in_parallel
-from components.common.progress import Advance, transfer
-from components.download.streams import CHUNK, ListedFile, Measured, OpenFile, ReadAhead
+from ..common.cli import BadInput
+from ..common.files import ARCHIVES, files_below, sha256_of_folder, sha256_of_listing
+from ..common.parallel import in_parallel
+from ..common.progress import Advance, transfer
+from .archives import OTHERS, extract, is_archive, stays_inside
+from .streams import CHUNK, ListedFile, Measured, OpenFile, ReadAhead
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def fetch(source: str, folder: Path, expected_sha256: str = "") -> Fetched:
 
 
 def _fetch_path(source: str, folder: Path) -> Fetched:
-    from components.download.paths import list_folder, open_path
+    from .paths import list_folder, open_path
 
     path = Path(unquote(urlsplit(source).path) if source.startswith("file://") else source)
     if path.is_dir():
@@ -76,14 +76,14 @@ def _fetch_path(source: str, folder: Path) -> Fetched:
 
 
 def _fetch_url(source: str, folder: Path) -> Fetched:
-    from components.download.web import open_url, without_secrets
+    from .web import open_url, without_secrets
 
     return _fetch_file(without_secrets(source), open_url(source), folder)
 
 
 def _fetch_object(source: str, folder: Path) -> Fetched:
-    from components.common.s3 import parse_uri
-    from components.download.objects import list_objects, open_object
+    from ..common.store.s3 import parse_uri
+    from .objects import list_objects, open_object
 
     _, key = parse_uri(source)
     if not key or key.endswith("/"):
@@ -92,7 +92,7 @@ def _fetch_object(source: str, folder: Path) -> Fetched:
 
 
 def _fetch_tfds(source: str, folder: Path) -> Fetched:
-    from components.download.tfds import prepare
+    from .tfds import prepare
 
     return Fetched(source, prepare(source, folder), sha256_of_folder(folder), len(files_below(folder)))
 
@@ -109,7 +109,7 @@ _FETCHERS: dict[str, Callable[[str, Path], Fetched]] = {
 
 def _fetch_file(source: str, file: OpenFile, folder: Path) -> Fetched:
     if file.name.lower().endswith(OTHERS):
-        raise BadInput(f"--source: expected an archive of {', '.join(SUFFIXES)}, received {file.name!r}; pack it anew")
+        raise BadInput(f"--source: expected an archive of {', '.join(ARCHIVES)}, received {file.name!r}; pack it anew")
     with transfer("download", file.size) as advance:
         measured = Measured(file.stream, advance)
         with ReadAhead(measured) as stream:

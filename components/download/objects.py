@@ -4,11 +4,11 @@ import io
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from components.common import s3
-from components.common.archives import Readable
-from components.common.cli import BadInput
-from components.common.s3_series import SMALL, Series
-from components.download.streams import ListedFile, OpenFile, Resuming
+from ..common.cli import BadInput
+from ..common.store import s3
+from ..common.store.small_objects import SMALL, Series
+from .archives import Readable
+from .streams import ListedFile, OpenFile, Resuming
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

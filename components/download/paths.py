@@ -3,9 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-from components.common.cli import BadInput
-from components.common.files import files_below
-from components.download.streams import ListedFile, OpenFile
+from ..common.cli import BadInput
+from ..common.files import files_below
+from .streams import ListedFile, OpenFile
 
 
 def open_path(path: Path) -> OpenFile:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-from components.common.archives import Readable
-from components.common.progress import Advance
+from ..common.progress import Advance
+from .archives import Readable
 
 CHUNK = 1 << 17  # larger ones cost more in page faults than they save in calls
 _DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between five attempts

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from components.common.cli import BadInput, say
-from components.common.native_logs import muted_native_logs
-from components.common.progress import readable_size
+from ..common.cli import BadInput, say
+from ..common.native_logs import muted_native_logs
+from ..common.progress import readable_size
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from components.common.cli import JsonObject, say, step
+from ..common.cli import JsonObject, say, step
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path)
@@ -114,11 +114,11 @@ def main(
 
     \b
     Examples:
-      python -m components.evaluate --dataset data --model model --min-accuracy 0.97 --evaluation evaluation
-      python -m components.evaluate --dataset data --model model --evaluation evaluation \\
+      trainyard evaluate --dataset data --model model --min-accuracy 0.97 --evaluation evaluation
+      trainyard evaluate --dataset data --model model --evaluation evaluation \\
         --baseline s3://models/mnist/ --change-thresholds '{"accuracy": 0.005}'
     """
-    from components.evaluate.gate import (
+    from .gate import (
         Threshold,
         Verdict,
         change_rules,
@@ -129,13 +129,13 @@ def main(
     )
 
     check_gate(min_accuracy, thresholds, baseline, change_thresholds)
-    from components.common.kfp_outputs import record_artifacts, write_parameter
-    from components.evaluate import kfp_views
-    from components.evaluate.baseline import compare
-    from components.evaluate.output import write_evaluation, write_json, write_predictions, write_text
-    from components.evaluate.report import render
-    from components.evaluate.scoring import SPLIT, Examples, open_data, score
-    from components.evaluate.slices import by_name, measure_slices, read_columns
+    from ..common.kfp_outputs import record_artifacts, write_parameter
+    from . import kfp_views
+    from .baseline import compare
+    from .output import write_evaluation, write_json, write_predictions, write_text
+    from .report import render
+    from .scoring import SPLIT, Examples, open_data, score
+    from .slices import by_name, measure_slices, read_columns
 
     data = open_data(dataset, model, on_corrupt)
     for note in data.notes:

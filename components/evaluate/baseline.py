@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.common.cli import BadInput, say
-from components.evaluate.opening import trained_card
-from components.evaluate.scoring import Scored, differing_classes, score, size
+from ..common.cli import BadInput, say
+from .models import trained_card
+from .scoring import Scored, differing_classes, score, size
 
 FEW = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""
@@ -93,15 +93,15 @@ def compare(uri: str, model: Path, new: Scored) -> Baseline:
     """
     if not uri.startswith("s3://"):
         return _compared(uri, Path(uri), model, new)
-    from components.common import versions
+    from ..common.artifacts import published
 
-    version = versions.choose(uri, "--baseline")
+    version = published.choose(uri, "--baseline")
     if version is None:
         say("evaluate", f"{uri}: no version is published there yet, nothing to compare with")
         return Baseline(uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "baseline"
-        versions.fetch(version, folder)
+        published.fetch(version, folder)
         try:
             return _compared(version.source.uri, folder, model, new)
         except BadInput as error:  # told of the place that the caller knows

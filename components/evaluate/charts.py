@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from components.evaluate.metrics import Calibration, PrecisionRecall, Roc
+from .metrics import Calibration, PrecisionRecall, Roc
 
 STAMP_POINTS = 80
 """Points of a curve drawn the size of a stamp."""

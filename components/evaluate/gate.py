@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from components.common.cli import BadInput
+from ..common.cli import BadInput
 
 LESS_IS_BETTER = frozenset({"loss", "calibration_error"})
 HAIR = 1e-12

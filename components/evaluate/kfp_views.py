@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from components.evaluate.metrics import Metrics
+from .metrics import Metrics
 
 SCALARS = {
     "accuracy": "PERCENTAGE",

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from components.common.files import atomic_file, atomic_folder, write_text
-from components.evaluate.baseline import Baseline
-from components.evaluate.gate import Verdict
-from components.evaluate.metrics import CLASS_METRICS
-from components.evaluate.scoring import Scored
-from components.evaluate.slices import SLICE_METRICS, Slice
+from ..common.files import atomic_file, atomic_folder, write_text
+from .baseline import Baseline
+from .gate import Verdict
+from .metrics import CLASS_METRICS
+from .scoring import Scored
+from .slices import SLICE_METRICS, Slice
 
 MARKER = "evaluation.json"
 EXAMPLES = 5

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from components.common.progress import counted
-from components.evaluate.baseline import Baseline
-from components.evaluate.charts import calibration_chart, epoch_chart, heat_map, precision_recall_chart, roc_chart
-from components.evaluate.gate import Rule, Verdict, sentence, word
-from components.evaluate.metrics import Metrics, PrecisionRecall, Roc
-from components.evaluate.scoring import Scored
-from components.evaluate.slices import FEW, Slice
+from ..common.progress import counted
+from .baseline import Baseline
+from .charts import calibration_chart, epoch_chart, heat_map, precision_recall_chart, roc_chart
+from .gate import Rule, Verdict, sentence, word
+from .metrics import Metrics, PrecisionRecall, Roc
+from .scoring import Scored
+from .slices import FEW, Slice
 
 STYLE = Path(__file__).with_name("report.css")
 NO_NETWORK = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

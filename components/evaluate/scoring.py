@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, Split, open_dataset
-from components.common.files import sha256_of_file, sha256_of_folder
-from components.common.models import CARD, load_classifier
-from components.evaluate.metrics import Metrics, measure
-from components.evaluate.opening import card_of, trained_card
+from ..common.artifacts.model import CARD, load_classifier
+from ..common.cli import BadInput
+from ..common.datasets.dataset import ImageDataset, Split, open_dataset
+from ..common.files import sha256_of_file, sha256_of_folder
+from .metrics import Metrics, measure
+from .models import card_of, trained_card
 
 SPLIT = "test"
 PART = 64 * 2**20

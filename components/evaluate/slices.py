@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.common.cli import BadInput
-from components.common.datasets import ImageDataset
-from components.evaluate.metrics import confusion_matrix, cross_entropy, wilson_interval
+from ..common.cli import BadInput
+from ..common.datasets.dataset import ImageDataset
+from .metrics import confusion_matrix, cross_entropy, wilson_interval
 
 SLICE_METRICS = ("accuracy", "loss", "macro_f1")
 """What can be named in rules: `accuracy[lighting=dark]`."""

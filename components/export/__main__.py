@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import say, step
+from ..common.cli import say, step
 
 
 @step
@@ -49,13 +49,13 @@ def main(
 
     \b
     Example:
-      python -m components.export --model my-model --evaluation my-evaluation --bucket models --model-name digits
+      trainyard export --model my-model --evaluation my-evaluation --bucket models --model-name digits
     """
-    from components.common.kfp_outputs import write_parameter
-    from components.common.progress import counted, readable_size
-    from components.export.evaluated import check_evaluation
-    from components.export.place import check_place
-    from components.export.publish import publish
+    from ..common.kfp_outputs import write_parameter
+    from ..common.progress import counted, readable_size
+    from .address import check_place
+    from .publish import publish
+    from .verdict import check_evaluation
 
     check_place(model_name, bucket, version)
     if evaluation:

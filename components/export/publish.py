@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from components.common import s3
-from components.common.cli import BadInput
-from components.common.files import files_below, sha256_of_file
-from components.common.models import CARD, read_card
-from components.common.parallel import in_parallel
-from components.common.progress import Advance, transfer
-from components.common.s3_series import SMALL, Series
+from ..common.artifacts.model import CARD, read_card
+from ..common.cli import BadInput
+from ..common.files import files_below, sha256_of_file
+from ..common.parallel import in_parallel
+from ..common.progress import Advance, transfer
+from ..common.store import s3
+from ..common.store.small_objects import SMALL, Series
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

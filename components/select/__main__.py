@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import executor_input, say, step
+from ..common.cli import executor_input, say, step
 
 FOLDER = click.Path(path_type=Path)
 
@@ -70,13 +70,13 @@ def main(
 
     \b
     Example:
-      python -m components.select --model-a dense --evaluation-a dense-eval --model-b cnn --evaluation-b cnn-eval \\
+      trainyard select --model-a dense --evaluation-a dense-eval --model-b cnn --evaluation-b cnn-eval \\
           --model best --evaluation best-eval
     """
-    from components.common.files import atomic_file, atomic_folder
-    from components.common.kfp_outputs import record_artifacts, write_parameter
-    from components.common.models import CARD
-    from components.select import choosing
+    from ..common.artifacts.model import CARD
+    from ..common.files import atomic_file, atomic_folder
+    from ..common.kfp_outputs import record_artifacts, write_parameter
+    from . import choosing
 
     compared_a = choosing.candidates(model_a, evaluation_a)
     compared_b = choosing.candidates(model_b, evaluation_b)

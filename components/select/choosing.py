@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components.common.cli import BadInput
-from components.common.evaluations import read_evaluation
-from components.common.models import read_card
+from ..common.artifacts.evaluation import read_evaluation
+from ..common.artifacts.model import read_card
+from ..common.cli import BadInput
 
 COMPARISON = "comparison.json"
 BETTER = {"accuracy": max, "macro_f1": max, "loss": min}

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from components.common.cli import BadInput, StepCommand, say, section, step_group
-from components.serve.options import service_options
+from ..common.cli import BadInput, StepCommand, say, section, step_group
+from .options import service_options
 
 what, here, outputs = section("What to do"), section("This machine"), section("Outputs")
 FILE = click.Path(path_type=Path)
@@ -111,37 +111,38 @@ def main(
 
     \b
     Examples:
-      python -m components.serve --target process --model-uri s3://models/mnist/3/
-      python -m components.serve --target process --model-uri runs/latest/model --port 8501
-      python -m components.serve --target docker --server-image tensorflow/serving:2.19.1 --model-uri s3://models/mnist/3/
-      python -m components.serve --model-uri s3://models/mnist/3/ --namespace vision --service-account models
-      python -m components.serve --model-uri s3://models/mnist/4/ --namespace vision --canary-percent 10
-      python -m components.serve --action promote --namespace vision
-      python -m components.serve predict --endpoint http://127.0.0.1:8501/v1/models/mnist:predict --image digit.png
-      python -m components.serve status
+      trainyard serve --target process --model-uri s3://models/mnist/3/
+      trainyard serve --target process --model-uri runs/latest/model --port 8501
+      trainyard serve --target docker --server-image tensorflow/serving:2.19.1 --model-uri s3://models/mnist/3/
+      trainyard serve --model-uri s3://models/mnist/3/ --namespace vision --service-account models
+      trainyard serve --model-uri s3://models/mnist/4/ --namespace vision --canary-percent 10
+      trainyard serve --action promote --namespace vision
+      trainyard serve predict --endpoint http://127.0.0.1:8501/v1/models/mnist:predict --image digit.png
+      trainyard serve status
     """
     if ctx.invoked_subcommand:
         return
     if server_image and target != "docker":
         raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
-    from components.serve.actions import Order, name_in
+    from .orders import Order, name_in
 
     name = model_name or name_in(model_uri)
     order = Order(action, name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
     if target in ("process", "docker"):
-        from components.serve import docker, process
+        from .here import containers as docker
+        from .here import target as process
 
         image = (service["image"] or docker.PREDICTOR) if target == "docker" else ""
         kind = process.Kind(port, ui and not no_ui, image, server_image)
         outcome = process.act(order, kind, _tell)
     elif target == "kserve":
-        from components.serve import kserve
-        from components.serve.service_spec import Service
+        from .kserve import target as kserve
+        from .kserve.specification import Service
 
         outcome = kserve.act(order, Service(**service), _tell)
     else:
         raise BadInput(f"--target: expected kserve, process or docker, received {target!r}; choose one of these")
-    from components.common.kfp_outputs import record_artifacts, write_parameter
+    from ..common.kfp_outputs import record_artifacts, write_parameter
 
     write_parameter(endpoint, outcome.endpoint)
     write_parameter(revision, outcome.revision)
@@ -186,17 +187,17 @@ def predict(
 
     \b
     Examples:
-      python -m components.serve predict --endpoint URL --image digit.png --invert
-      python -m components.serve predict --endpoint URL --json input.json --host-header mnist-vision.example.com
-      python -m components.serve predict --endpoint URL --data runs/latest/download/dataset --picture seen.png
+      trainyard serve predict --endpoint URL --image digit.png --invert
+      trainyard serve predict --endpoint URL --json input.json --host-header mnist-vision.example.com
+      trainyard serve predict --endpoint URL --data runs/latest/download/dataset --picture seen.png
     """
     if sum(source is not None for source in (image, request, data)) != 1:
         raise BadInput("expected one of --image, --json and --data, received none or several; pass one of the three")
     if index is not None and data is None:
         raise BadInput("--index: expected --data with it, received none; pass the data set, or leave --index out")
-    from components.serve import picture as drawing
-    from components.serve import predict as asking
-    from components.serve.client import Endpoint
+    from . import picture as drawing
+    from . import predict as asking
+    from .client import Endpoint
 
     asked = Endpoint(endpoint, host=host_header)
     if image:
@@ -220,9 +221,9 @@ def stop(model_name: str) -> None:
 
     \b
     Example:
-      python -m components.serve stop --model-name mnist
+      trainyard serve stop --model-name mnist
     """
-    from components.serve import process
+    from .here import target as process
 
     process.stop(model_name, _tell)
 
@@ -233,15 +234,15 @@ def status_here() -> None:
 
     \b
     Example:
-      python -m components.serve status
+      trainyard serve status
     """
-    from components.serve import process
+    from .here import target as process
 
     rows = process.status()
     if not rows:
         click.echo("nothing is served here")
         return
-    from components.serve.actions import columns
+    from .orders import columns
 
     click.echo(columns([("MODEL", "VERSION", "SHARE", "STATE", "ENDPOINT", "FROM"), *rows]))
 

@@ -7,7 +7,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from components.common.cli import BadInput
+from ..common.cli import BadInput
 
 _VERB = ":predict"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.common.models import read_card
+from ..common.artifacts.model import read_card
 
 EXAMPLES = Path("evaluation", "examples.json")
 MOST_DIFFERENCE = 0.01
@@ -57,7 +57,7 @@ def published(uri: str) -> Known | None:
     """
     if not uri.startswith("s3://"):
         return None
-    from components.common.versions import StorePrefix
+    from ..common.artifacts.published import StorePrefix
 
     store = StorePrefix(uri)
     with tempfile.TemporaryDirectory() as scratch:

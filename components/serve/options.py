@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from components.common.cli import JsonObject, section
+from ..common.cli import JsonObject, section
 
 cluster = section("Cluster")
 model_server = section("Model server (KServe)")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.common.files import atomic_file
-from components.serve.predict import Seen
+from ..common.files import atomic_file
+from .predict import Seen
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from components.common.cli import BadInput
-from components.common.files import atomic_file
-from components.serve.client import Endpoint, EndpointError
+from ..common.cli import BadInput
+from ..common.files import atomic_file
+from .client import Endpoint, EndpointError
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) 
         BadInput: there is no such data set, or no such image in it.
         EndpointError: the endpoint does not answer, or takes other images.
     """
-    from components.common.datasets import open_dataset
+    from ..common.datasets.dataset import open_dataset
 
     told = _metadata_if_any(endpoint)
     size = _input_shape(endpoint.url, told)[:2] if _resizes(told) else None

@@ -1,6 +1,6 @@
 """The model server of one model that is there already: KServe's custom runtime, or a container by hand.
 
-`python -m components.serve.predictor` serves what lies in /mnt/models, where KServe puts it.
+`python -m trainyard.components.serve.predictor` serves what lies in /mnt/models, where KServe puts it.
 """
 
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from components.common.cli import step
-from components.common.models import read_card
-from components.common.versions import MANIFEST
-from components.serve.server import bind, run
-from components.serve.service import Service, Wanted
+from ..common.artifacts.model import read_card
+from ..common.artifacts.published import MANIFEST
+from ..common.cli import step
+from .here.service import Service, Wanted
+from .server.main import bind, run
 
 
 @step
@@ -36,7 +36,7 @@ def main(model: Path, model_name: str, host: str, port: int, patience: float) ->
     \b
     Examples:
       docker run -v "$PWD/runs/latest/train/model:/mnt/models:ro" -p 8080:8080 trainyard-predictor:dev
-      python -m components.serve.predictor --model runs/latest/train/model --model-name mnist
+      python -m trainyard.components.serve.predictor --model runs/latest/train/model --model-name mnist
     """
     read_card(model)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")

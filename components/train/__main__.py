@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from components.common.cli import executor_input, leave_at_once, say, section, step
+from ..common.cli import executor_input, leave_at_once, say, section, step
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path)
@@ -152,17 +152,17 @@ def main(
 
     \b
     Examples:
-      python -m components.train --dataset runs/latest/download/dataset --architecture cnn --model my-model
-      python -m components.train --dataset my-images --image-size 64 --validation-split 0.1 --early-stopping 3 \\
+      trainyard train --dataset runs/latest/download/dataset --architecture cnn --model my-model
+      trainyard train --dataset my-images --image-size 64 --validation-split 0.1 --early-stopping 3 \\
         --epochs 50 --architecture resnet18 --augmentation shift,flip --tensorboard logs --model my-model
-      python -m components.train --dataset new-images --base-model s3://models/mnist/ --learning-rate 0.0002 \\
+      trainyard train --dataset new-images --base-model s3://models/mnist/ --learning-rate 0.0002 \\
         --model better-model
-      python -m components.train --dataset my-images --model-config my-network.json --model my-model
+      trainyard train --dataset my-images --model-config my-network.json --model my-model
     """
-    from components.common.progress import Meter
-    from components.train.card import README, About
-    from components.train.hyperparameters import Hyperparameters
-    from components.train.run import train
+    from ..common.progress import Meter
+    from .hyperparameters import Hyperparameters
+    from .model_card import README, About
+    from .run import train
 
     hyperparameters = Hyperparameters(**chosen)
     meter = Meter("train", SECONDS_BETWEEN_LINES)
@@ -186,9 +186,9 @@ def main(
     )
     if card is None:
         return  # the chief of several workers writes
-    from components.common.files import write_text
-    from components.common.kfp_outputs import artifact_uri, record_artifacts
-    from components.train.kfp_views import views
+    from ..common.files import write_text
+    from ..common.kfp_outputs import artifact_uri, record_artifacts
+    from .kfp_views import views
 
     text = (model / README).read_text(encoding="utf-8")
     write_text(model_card, text)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.common.files import atomic_file
+from ..common.files import atomic_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.common.cli import BadInput
-from components.train.architectures import every_layer
+from ..common.cli import BadInput
+from .architectures import every_layer
 
 if TYPE_CHECKING:
     import keras

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.common.cli import BadInput
-from components.train.devices import columns_here, on_each_device
+from ..common.cli import BadInput
+from .devices import columns_here, on_each_device
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from components.common.datasets import ImageDataset, Split
+    from ..common.datasets.dataset import ImageDataset, Split
 
 MEGABYTE = 1_000_000
 COPIES = 2

@@ -5,9 +5,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from components.common.cli import BadInput
-from components.common.datasets import ON_CORRUPT
-from components.train.architectures import ARCHITECTURES
+from ..common.cli import BadInput
+from ..common.datasets.dataset import ON_CORRUPT
+from .architectures import ARCHITECTURES
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine")

@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from components.common.cli import BadInput
-from components.common.files import sha256_of_file
-from components.common.models import CARD, KERAS_MODEL
-from components.train import architectures
+from ..common.artifacts.model import CARD, KERAS_MODEL
+from ..common.cli import BadInput
+from ..common.files import sha256_of_file
+from . import architectures
 
 if TYPE_CHECKING:
     import keras
 
-    from components.common.versions import Version
-    from components.train.hyperparameters import Hyperparameters
+    from ..common.artifacts.published import Version
+    from .hyperparameters import Hyperparameters
 
 Shape = tuple[int, int, int]
 
@@ -144,7 +144,7 @@ def _own_network(given: str) -> OwnNetwork:
     if given.lstrip().startswith("{"):
         content = given.encode()
     elif given.startswith("s3://"):
-        from components.common import s3
+        from ..common.store import s3
 
         bucket, key = s3.parse_uri(given)
         try:
@@ -179,13 +179,13 @@ def _own_network(given: str) -> OwnNetwork:
 
 def _base_model(uri: str) -> BaseModel:
     """A published version, a model folder or a `.keras` file; only what training needs of it is fetched."""
-    from components.common import versions
+    from ..common.artifacts import published
 
     file = Path(uri.removeprefix("file://"))
     if file.is_file():
         digest = sha256_of_file(file)
         return BaseModel(uri, _base(uri, digest), lambda folder: (folder / KERAS_MODEL).symlink_to(file.resolve()))
-    version = versions.choose(uri, "--base-model")
+    version = published.choose(uri, "--base-model")
     if version is None:
         raise BadInput(f"--base-model: expected a published version, received none below {uri}; publish one first")
     weights = next((file for file in version.files if file.path == KERAS_MODEL), None)
@@ -200,10 +200,10 @@ def _base(source: str, sha256: str) -> dict[str, str]:
 
 
 def _fetcher(version: Version) -> Callable[[Path], None]:
-    from components.common import versions
+    from ..common.artifacts import published
 
     needed = replace(version, files=[file for file in version.files if file.path in (CARD, KERAS_MODEL)])
-    return lambda folder: versions.fetch(needed, folder)
+    return lambda folder: published.fetch(needed, folder)
 
 
 def _classifier(option: str, network: keras.Model, image_shape: Shape, classes: int) -> keras.Model:

@@ -6,26 +6,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.common.cli import BadInput
-from components.common.datasets import ImageDataset, download_of, open_dataset
-from components.common.files import atomic_folder, check_output
-from components.common.importing import import_tensorflow
-from components.common.models import CARD
-from components.common.native_logs import muted_native_logs
-from components.common.progress import counted, readable_size
-from components.train.card import README, About, markdown
-from components.train.checkpoint import Checkpoint
-from components.train.devices import Cluster
-from components.train.event_files import EventFiles
-from components.train.feed import Examples, budget_in_bytes, bytes_in_memory
-from components.train.hyperparameters import Hyperparameters
-from components.train.origin import origin_of
-from components.train.start import read_ahead
+from ..common.artifacts.model import CARD
+from ..common.cli import BadInput
+from ..common.datasets.dataset import ImageDataset, download_of, open_dataset
+from ..common.files import atomic_folder, check_output
+from ..common.native_logs import muted_native_logs
+from ..common.progress import counted, readable_size
+from ..common.tensorflow import import_tensorflow
+from .checkpoint import Checkpoint
+from .devices import Cluster
+from .event_files import EventFiles
+from .feed import Examples, budget_in_bytes, bytes_in_memory
+from .hyperparameters import Hyperparameters
+from .model_card import README, About, markdown
+from .origin import origin_of
+from .read_ahead import read_ahead
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from components.train.training import Epoch, Progress
+    from .fitting import Epoch, Progress
 
 
 def train(
@@ -85,7 +85,7 @@ def train(
     import keras
     import tensorflow as tf
 
-    from components.train import devices, saving, training
+    from . import devices, fitting, saving
 
     with muted_native_logs():
         spread = devices.strategy(cluster)
@@ -104,14 +104,14 @@ def train(
         output, cluster.chief, chosen=hyperparameters, dataset=described, classes=dataset.class_names
     )
     learn, validation = _validation(dataset, examples, chosen, budget)
-    weights = training.class_weights(chosen, dataset.class_names, learn.labels)
-    data = training.TrainingData(learn, validation, weights)
+    weights = fitting.class_weights(chosen, dataset.class_names, learn.labels)
+    data = fitting.TrainingData(learn, validation, weights)
     if dataset.skipped:
         say(dataset.told_skipped())
     keras.utils.set_random_seed(chosen.seed)
     with spread.scope():
         model = origin.build(dataset.image_shape, dataset.class_names, say)
-    before = [training.Epoch(**epoch) for epoch in checkpoint.earlier.history] if checkpoint.earlier else []
+    before = [fitting.Epoch(**epoch) for epoch in checkpoint.earlier.history] if checkpoint.earlier else []
     if before:
         say(f"going on after epoch {len(before)}, which an earlier run reached")
     events = EventFiles(tensorboard, before) if tensorboard and cluster.chief else None
@@ -122,7 +122,7 @@ def train(
             events.add(epoch)
 
     try:
-        history = training.fit(model, data, chosen, checkpoint, on_epoch, on_progress)
+        history = fitting.fit(model, data, chosen, checkpoint, on_epoch, on_progress)
     except tf.errors.OpError as error:
         if cluster.workers == 1:
             raise
@@ -131,7 +131,7 @@ def train(
             "of them again, and training goes on after its last whole epoch"
         ) from error
     if chosen.early_stopping:
-        kept = training.best_epoch(history)
+        kept = fitting.best_epoch(history)
         say(f"keeping the weights of epoch {kept.epoch}, with validation loss {kept.validation_loss:.4f}")
     learned = model.get_weights()  # by all workers: some variables are means over them
     if not cluster.chief:
@@ -180,7 +180,7 @@ def _validation(
     dataset: ImageDataset, examples: Examples, chosen: Hyperparameters, budget: int
 ) -> tuple[Examples, Examples | None]:
     """What to learn from and what to validate on: a share of the training split, or the data set's own `validation`."""
-    from components.train.training import hold_out
+    from .fitting import hold_out
 
     if not chosen.validation_split and dataset.counts.get("validation"):
         if examples.held is None:

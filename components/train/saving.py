@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.common.models import CARD, KERAS_MODEL, LITERT_MODEL, SAVED_MODEL, LiteRTClassifier
+from ..common.artifacts.model import CARD, KERAS_MODEL, LITERT_MODEL, SAVED_MODEL, LiteRTClassifier
 
 if TYPE_CHECKING:
     import keras

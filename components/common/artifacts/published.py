@@ -1,0 +1,235 @@
+"""Bring a published version to this machine, whole and unchanged or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from ..cli import BadInput
+from ..files import atomic_folder, files_below, sha256_of_file, sha256_of_folder
+from ..parallel import in_parallel
+
+MANIFEST = "manifest.json"
+PARALLEL_DOWNLOADS = 8
+
+
+class Source(Protocol):
+    """Where a version's files are."""
+
+    uri: str
+
+    def manifest(self) -> bytes:
+        """The content of manifest.json.
+
+        Raises:
+            BadInput: there is no such version.
+        """
+
+    def fetch(self, path: str, target: Path) -> None:
+        """Copy one file to `target`."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a version; its sha256 is checked when it is there."""
+
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that can be fetched.
+
+    Attributes:
+        number: 1 or more.
+        digest: 12 hexadecimal digits that tell its content from any other.
+    """
+
+    source: Source
+    number: int
+    digest: str
+    files: list[File]
+
+    @property
+    def folder_name(self) -> str:
+        """Name for its folder: equal names mean equal content."""
+        return f"{self.number}-{self.digest}"
+
+
+def find(uri: str) -> Version:
+    """Look a version up, without fetching it.
+
+    Args:
+        uri: `s3://bucket/name/version/` as export prints it, or (by hand) a folder of this machine as a path or file://
+            URL: a published version with its manifest, or a model folder as train writes it, which counts as version 1.
+
+    Raises:
+        BadInput: there is no version at that place, or its manifest is none.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme == "s3":
+        return _published(StorePrefix(uri))
+    if scheme not in ("", "file"):
+        raise BadInput(
+            f"expected s3://bucket/name/version/ or a folder of this machine, received {uri!r}; "
+            "pass the URI that export printed"
+        )
+    folder = Path(unquote(urlsplit(uri).path)) if scheme == "file" else Path(uri)
+    if folder.is_dir() and not (folder / MANIFEST).is_file():
+        from .model import read_card
+
+        read_card(folder)  # BadInput if it is no model folder
+        files = [File(path.as_posix()) for path in files_below(folder)]
+        return Version(LocalFolder(folder), 1, sha256_of_folder(folder)[:12], files)
+    return _published(LocalFolder(folder))
+
+
+def choose(uri: str, option: str) -> Version | None:
+    """Look up the version that a person means, without fetching it; None: none is published there yet.
+
+    Args:
+        uri: `s3://bucket/name/` for the newest version, `s3://bucket/name/version/`, or what else `find` takes.
+        option: Which option named it, for messages.
+
+    Raises:
+        BadInput: there is no version at that place.
+    """
+    if not uri.startswith("s3://"):
+        return find(uri)
+    from ..store import s3
+
+    *name, last = s3.parse_uri(uri)[1].rstrip("/").split("/")
+    if not (name or last):
+        raise BadInput(f"{option}: expected s3://bucket/name/ or s3://bucket/name/version/, received {uri!r}")
+    return find(uri) if name and last.isdigit() else newest(uri)
+
+
+def newest(uri: str) -> Version | None:
+    """The newest published version of a model, without fetching it; None: there is none yet.
+
+    Args:
+        uri: `s3://bucket/name/`.
+    """
+    from ..store import s3
+
+    bucket, key = s3.parse_uri(uri)
+    prefix = key.rstrip("/") + "/"
+    store = s3.client()
+    try:
+        with s3.s3_errors(uri):
+            pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+            folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+    except FileNotFoundError:  # not even the bucket
+        return None
+    names = [folder.removeprefix(prefix).rstrip("/") for folder in folders]
+    for number in sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True):
+        source = StorePrefix(f"s3://{bucket}/{prefix}{number}/")
+        if source.is_published():
+            return _published(source)
+    return None
+
+
+def _published(source: Source) -> Version:
+    content = source.manifest()
+    try:
+        manifest = json.loads(content)
+        files = [File(_inside(file["path"]), file["sha256"]) for file in manifest["files"]]
+        return Version(source, int(manifest["version"]), hashlib.sha256(content).hexdigest()[:12], files)
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"{source.uri}: expected a {MANIFEST} as export writes it, received something else; publish the model again"
+        ) from None
+
+
+def _inside(path: str) -> str:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError(path)
+    return path
+
+
+def fetch(version: Version, folder: Path) -> None:
+    """Fetch all files of a version into a new folder, several at a time.
+
+    Raises:
+        RuntimeError: a file is not what the manifest says.
+    """
+    with atomic_folder(folder, marker="model.json") as partial:
+        in_parallel(
+            lambda file: _fetch_file(version.source, file, partial / file.path), version.files, PARALLEL_DOWNLOADS
+        )
+
+
+def _fetch_file(source: Source, file: File, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.fetch(file.path, target)
+    received = sha256_of_file(target)
+    if file.sha256 and received != file.sha256:
+        raise RuntimeError(
+            f"{source.uri}{file.path}: expected sha256 {file.sha256} as in {MANIFEST}, received {received}; "
+            "the published version is damaged, publish the model again"
+        )
+
+
+class LocalFolder:
+    """A version in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.uri = f"{folder.resolve()}/"
+        self._folder = folder
+
+    def manifest(self) -> bytes:
+        """See `Source.manifest`."""
+        try:
+            return (self._folder / MANIFEST).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise BadInput(
+                f"{self._folder}: expected a model folder, received nothing there; pass the folder of a model"
+            ) from None
+
+    def fetch(self, path: str, target: Path) -> None:
+        """See `Source.fetch`."""
+        shutil.copyfile(self._folder / path, target)
+
+
+class StorePrefix:
+    """A version in an object store."""
+
+    def __init__(self, uri: str) -> None:
+        from ..store import s3
+
+        self.uri = uri.rstrip("/") + "/"
+        self._bucket, self._prefix = s3.parse_uri(self.uri)
+        self._client: Any = s3.client()
+        self._errors: Callable[[str], Any] = s3.s3_errors
+
+    def manifest(self) -> bytes:
+        """See `Source.manifest`."""
+        try:
+            with self._errors(self.uri):
+                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)["Body"].read()
+        except FileNotFoundError:
+            raise BadInput(
+                f"{self.uri}: expected a published version, received no {MANIFEST} there; "
+                "pass the URI that export printed, s3://bucket/name/version/"
+            ) from None
+
+    def is_published(self) -> bool:
+        """Whether the version is whole: without its manifest it was begun and never finished."""
+        try:
+            with self._errors(self.uri):
+                self._client.head_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def fetch(self, path: str, target: Path) -> None:
+        """See `Source.fetch`."""
+        with self._errors(self.uri + path):
+            self._client.download_file(self._bucket, self._prefix + path, str(target))

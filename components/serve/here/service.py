@@ -1,0 +1,247 @@
+"""A service on this machine as files: what is to be served, and what is served.
+
+The folder of a service, `$TRAINYARD_HOME/serving/<model name>/`, holds
+
+- `service.json`: the versions that are to be loaded, each one's share of the requests, and whether the page is shown,
+  written by the step;
+- `state.json`: where the server answers and how far each version is, written by the server;
+- `server.lock`: locked by the server as long as it lives;
+- `versions/<version>-<digest>/`: the downloaded versions;
+
+and beside it lies `<model name>.log`, what the server says. The step writes what it wants and waits until the state
+shows it; the server follows, and ends when `service.json` is gone. No other word passes between them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ...common.cli import BadInput
+from ...common.files import atomic_file
+
+LOADING, AVAILABLE, UNLOADING, END = "LOADING", "AVAILABLE", "UNLOADING", "END"
+"""States of a version, in TensorFlow Serving's words; END with an error is a version that could not be loaded."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A version that is to be loaded.
+
+    Attributes:
+        version: Its number, 1 or more.
+        uri: Where it came from.
+        folder: Name of its folder below `versions/`; different content, or another server, has a different name.
+        percent: Its share of the requests that name no version, 0 to 100.
+        since: When it was asked for, ISO 8601 in UTC.
+        on_trial: It has yet to prove itself, and goes unless it does.
+        url: Predict URL of another server that holds its model; empty: ours loads it.
+    """
+
+    version: int
+    uri: str
+    folder: str
+    percent: int
+    since: str = ""
+    on_trial: bool = False
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """How far the server is with one version.
+
+    Attributes:
+        percent: The share of the requests it gets now, 0 to 100.
+        state: LOADING, AVAILABLE, UNLOADING or END.
+        backend: `LiteRT`, `TensorFlow` or `TensorFlow Serving`, once loaded.
+        error: Why it could not be loaded.
+    """
+
+    version: int
+    uri: str
+    folder: str
+    percent: int
+    state: str
+    backend: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a running server tells of itself."""
+
+    pid: int
+    url: str
+    versions: tuple[VersionState, ...]
+    page: bool = False
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def of(self, folder: str) -> VersionState | None:
+        """The version loaded from that folder."""
+        return next((version for version in self.versions if version.folder == folder), None)
+
+
+class Service:
+    """One service's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self.versions = folder / "versions"
+        self.log = folder.with_name(f"{folder.name}.log")
+        self.wanted_file = folder / "service.json"
+        self._state_file = folder / "state.json"
+        self._lock_file = folder / "server.lock"
+
+    @classmethod
+    def named(cls, name: str) -> Service:
+        """The service of that name, there or not.
+
+        Raises:
+            BadInput: the name cannot stand in a URL and be a folder.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise BadInput(
+                f"--model-name: expected letters, digits, '.', '_' and '-', received {name!r}; choose another"
+            )
+        return cls(_home() / name)
+
+    @classmethod
+    def all(cls) -> list[Service]:
+        """Every service of this TRAINYARD_HOME, by name."""
+        return [cls(path.parent) for path in sorted(_home().glob("*/service.json"))]
+
+    def url(self, base: str, version: int | None = None) -> str:
+        """The predict URL of the service, or of one version of it."""
+        return f"{base}/v1/models/{self.name}{f'/versions/{version}' if version else ''}:predict"
+
+    def wanted(self) -> list[Wanted]:
+        """The versions that are to be loaded."""
+        return [Wanted(**version) for version in _read(self.wanted_file).get("versions", [])]
+
+    def shows_page(self) -> bool:
+        """Whether the server is to show its page."""
+        return _read(self.wanted_file).get("page", False)
+
+    def want(self, versions: list[Wanted], page: bool | None = None) -> None:
+        """Change what is to be loaded and, if told, whether the page is shown; a running server follows at once."""
+        page = self.shows_page() if page is None else page
+        listed = [asdict(version) for version in versions]
+        _write(self.wanted_file, {**_read(self.wanted_file), "page": page, "versions": listed})
+
+    def image(self) -> str:
+        """Image that the server is a container of; empty: it is a process."""
+        return _read(self.wanted_file).get("image", "")
+
+    def run_as(self, image: str) -> None:
+        """Say what the server is to be when it is started next, see `image`."""
+        _write(self.wanted_file, {**_read(self.wanted_file), "image": image})
+
+    def want_none(self) -> None:
+        """Let the server end."""
+        self.wanted_file.unlink(missing_ok=True)
+
+    def state(self) -> State | None:
+        """What the running server tells; None when none runs or it has not told yet."""
+        if not self.runs():
+            return None
+        told = _read(self._state_file)
+        if not told:
+            return None
+        return State(**{**told, "versions": tuple(VersionState(**version) for version in told["versions"])})
+
+    def tell(self, state: State) -> None:
+        """Write the state (the server's part)."""
+        _write(self._state_file, asdict(state))
+
+    def forget_state(self) -> None:
+        """Remove what an ended server left, before a new one starts: a state beside a held lock is then its own."""
+        self._state_file.unlink(missing_ok=True)
+
+    def runs(self) -> bool:
+        """Whether a server lives: the kernel frees its lock however it ends, so no recycled process id misleads."""
+        try:
+            with self._lock_file.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def hold(self) -> TextIO:
+        """Take the server's lock; it lasts as long as the returned file is open.
+
+        Raises:
+            RuntimeError: another server has it.
+        """
+        file = self._lock_file.open("a")
+        if not _locked_before(file, time.monotonic() + 2):
+            raise RuntimeError(f"{self.name}: another model server runs in {self.folder}; stop it first")
+        return file
+
+    @contextmanager
+    def alone(self, deadline: float) -> Iterator[None]:
+        """One step at a time changes a service.
+
+        Args:
+            deadline: Until when to wait for another step, in `time.monotonic()` seconds.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with self.folder.with_name(f".{self.name}.lock").open("a") as file:
+            if not _locked_before(file, deadline):
+                raise RuntimeError(
+                    f"{self.name}: another step is still changing this service; try again when it is done"
+                )
+            yield
+
+    def tidy(self) -> None:
+        """Remove the folders of versions that are no longer wanted."""
+        kept = {version.folder for version in self.wanted()}
+        for folder in self.versions.glob("*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove everything of a service whose server has ended."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _home() -> Path:
+    return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard").resolve() / "serving"
+
+
+def _locked_before(file: TextIO, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Serve on a cluster, as an InferenceService of KServe."""

@@ -1,0 +1,227 @@
+"""The Kubernetes API as the serve step needs it: a few verbs on two kinds, and failures in plain words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...common.cli import BadInput
+
+Object = dict[str, Any]
+
+SERVICE = ("serving.kserve.io", "v1beta1", "inferenceservices")
+DEPLOYMENT = ("apps", "v1", "deployments")
+SECONDS_PER_CALL = (5, 30)
+"""To connect, and to answer."""
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class Conflict(Exception):
+    """Somebody else changed the object in between: read it again."""
+
+
+class Cluster:
+    """One namespace of a cluster.
+
+    The pod's service account is used in a cluster, elsewhere the kubeconfig.
+
+    Attributes:
+        namespace: The namespace.
+        inside: Whether this process runs in the cluster.
+    """
+
+    def __init__(self, namespace: str, context: str = "") -> None:
+        """Args:
+            namespace: Empty: the pod's own, or the context's.
+            context: Of the kubeconfig; empty: the pod's own cluster, or the current context.
+
+        Raises:
+            RuntimeError: neither a service account nor a kubeconfig is there, or it has no such context.
+        """
+        import urllib3
+        from kubernetes import client, config
+
+        settings = client.Configuration()
+        # Safe for every verb: what was done by a lost attempt shows as a conflict, and is read again.
+        settings.retries = urllib3.Retry(
+            total=4,
+            connect=2,
+            backoff_factor=0.3,
+            status_forcelist=(429, 500, 502, 503, 504),
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        self.inside = False
+        try:
+            if context:
+                raise config.ConfigException(f"no context {context}")
+            config.load_incluster_config(client_configuration=settings)
+            own, self.inside = _POD_NAMESPACE.read_text().strip(), True
+        except config.ConfigException:
+            try:
+                config.load_kube_config(context=context or None, client_configuration=settings)
+                contexts, current = config.list_kube_config_contexts()
+            except config.ConfigException as error:
+                raise RuntimeError(
+                    f"no cluster: expected a pod's service account or a kubeconfig, received neither ({error}); "
+                    "set KUBECONFIG, or serve on this machine with --target process"
+                ) from None
+            named = [one for one in contexts if one["name"] == context]
+            own = (named[0] if named else current)["context"].get("namespace", "default")
+        self.namespace = namespace or own
+        self._host = settings.host
+        self._client = client.ApiClient(settings)
+        self._api = client.CustomObjectsApi(self._client)
+
+    def get(self, kind: tuple[str, str, str], name: str) -> Object | None:
+        """An object as it is, or None.
+
+        Raises:
+            PermissionError: the cluster does not allow it.
+            ConnectionError: it does not answer, or is out of order, even after some attempts.
+        """
+        group, version, plural = kind
+        with self._plain_errors("get", kind):
+            try:
+                return self._api.get_namespaced_custom_object(
+                    group, version, self.namespace, plural, name, _request_timeout=SECONDS_PER_CALL
+                )
+            except Exception as error:
+                if getattr(error, "status", None) == 404:
+                    return None
+                raise
+
+    def create(self, kind: tuple[str, str, str], body: Object) -> Object:
+        """Create an object; a field that the cluster does not know is refused, not dropped.
+
+        Raises:
+            BadInput: the cluster refuses it as it is.
+            Conflict: it is there already.
+        """
+        group, version, plural = kind
+        with self._plain_errors("create", kind):
+            return self._api.create_namespaced_custom_object(
+                group,
+                version,
+                self.namespace,
+                plural,
+                body,
+                field_validation="Strict",
+                _request_timeout=SECONDS_PER_CALL,
+            )
+
+    def patch(self, kind: tuple[str, str, str], name: str, body: Object, dry_run: bool = False) -> Object:
+        """Merge a patch into an object; with `metadata.resourceVersion` in it only if nobody else changed the object.
+
+        Args:
+            dry_run: Only ask what would come of it. The answer lacks the fields that the cluster does not know; else
+                such a field is refused.
+
+        Raises:
+            BadInput: the cluster refuses it as it is.
+            Conflict: somebody else changed the object.
+        """
+        group, version, plural = kind
+        settings = {"dry_run": "All", "field_validation": "Ignore"} if dry_run else {"field_validation": "Strict"}
+        with self._plain_errors("patch", kind):
+            return self._api.patch_namespaced_custom_object(
+                group, version, self.namespace, plural, name, body, **settings, _request_timeout=SECONDS_PER_CALL
+            )
+
+    def delete(self, kind: tuple[str, str, str], name: str) -> None:
+        """Let an object be deleted; one that is gone already is no failure.
+
+        Raises:
+            PermissionError, ConnectionError: as for `get`.
+        """
+        group, version, plural = kind
+        with self._plain_errors("delete", kind):
+            try:
+                self._api.delete_namespaced_custom_object(
+                    group, version, self.namespace, plural, name, _request_timeout=SECONDS_PER_CALL
+                )
+            except Exception as error:
+                if getattr(error, "status", None) != 404:
+                    raise
+
+    def ask_service(self, service: str, path: str, body: Object) -> Any:
+        """POST JSON to a service of the namespace through the API, which passes it on; the answer's JSON.
+
+        Raises:
+            PermissionError: the cluster does not allow it.
+            ConnectionError: the cluster or the service does not answer.
+        """
+        with self._plain_errors("create", ("", "v1", "services/proxy")):
+            return self._call("POST", f"services/{service}:80/proxy{path}", body=body)
+
+    def pods(self, labels: str) -> list[Object]:
+        """The pods with these labels, `key=value`.
+
+        Raises:
+            PermissionError, ConnectionError: as for `get`.
+        """
+        with self._plain_errors("list", ("", "v1", "pods")):
+            return self._call("GET", "pods", query_params=[("labelSelector", labels)])["items"]
+
+    def _call(self, verb: str, path: str, **settings: Any) -> Any:
+        """Ask for something of the core API in this namespace, as plain JSON."""
+        return self._client.call_api(
+            f"/api/v1/namespaces/{self.namespace}/{path}",
+            verb,
+            header_params={"Content-Type": "application/json", "Accept": "application/json"},
+            response_type="object",
+            auth_settings=["BearerToken"],
+            _return_http_data_only=True,
+            _request_timeout=SECONDS_PER_CALL,
+            **settings,
+        )
+
+    @contextmanager
+    def _plain_errors(self, verb: str, kind: tuple[str, str, str]) -> Iterator[None]:
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        resource = f"{kind[2]}.{kind[0]}".rstrip(".")
+        try:
+            yield
+        except HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            raise ConnectionError(
+                f"the cluster at {self._host} does not answer ({reason}); check the kubeconfig's context"
+            ) from error
+        except ApiException as error:
+            text = _message(error)
+            if error.status == 401:
+                raise PermissionError(
+                    f"the cluster at {self._host} does not accept the credentials ({text}); log in again"
+                ) from error
+            if error.status == 403 and "cannot" in text:
+                raise PermissionError(
+                    f"not allowed to {verb} {resource} in namespace {self.namespace} ({text}); "
+                    "bind a role with this verb to the step's service account"
+                ) from error
+            if error.status == 404:
+                raise RuntimeError(
+                    f"the cluster knows no {resource} or no namespace {self.namespace} ({text}); "
+                    "install KServe, or pass another --namespace"
+                ) from error
+            if error.status == 409:
+                raise Conflict(text) from error
+            if error.status in (400, 422):
+                raise BadInput(f"the cluster refuses the {kind[2]}: {text}") from error
+            if error.status == 429 or error.status >= 500:
+                raise ConnectionError(
+                    f"the cluster at {self._host} is out of order ({text}); try again later"
+                ) from error
+            raise RuntimeError(f"the cluster answers {error.status} to {verb} {resource}: {text}") from error
+
+
+def _message(error: Any) -> str:
+    """The API's own text of an error."""
+    try:
+        return json.loads(error.body)["message"]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(str(error.body or error.reason).split())[:500]

@@ -1,0 +1,371 @@
+"""An InferenceService as the options describe it: pure functions on what is there and what is wanted."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...common.cli import BadInput
+from ..orders import Order
+
+Object = dict[str, Any]
+
+DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
+TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
+STORAGE_SECRET = "serving.kserve.io/storageSecretName"
+SIDECAR = "sidecar.istio.io/inject"
+MODES = {"Standard": "Standard", "Knative": "Knative", "RawDeployment": "Standard", "Serverless": "Knative"}
+"""The deployment modes, by their present and their older names."""
+FORMAT, FORMAT_VERSION = "tensorflow", "2.19.1"
+"""What a new service gets when no option says otherwise. KServe's own TensorFlow Serving is too old for Keras 3."""
+FORMAT_FIELDS = (
+    "sklearn",
+    "xgboost",
+    "tensorflow",
+    "pytorch",
+    "triton",
+    "onnx",
+    "huggingface",
+    "pmml",
+    "lightgbm",
+    "paddle",
+)
+"""How a predictor named its format before there was `model`."""
+SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
+LONGEST_NAME = 63
+NO_MODEL = "--model-uri: expected the URI of a published model, received none; pass what export printed"
+
+
+@dataclass(frozen=True)
+class Service:
+    """The options that only a cluster knows; empty, 0 and -1 mean: as it is, or as KServe has it by itself."""
+
+    namespace: str = ""
+    context: str = ""
+    deployment_mode: str = ""
+    route: str = ""
+    inference_service: str = ""
+    model_format: str = ""
+    runtime_version: str = ""
+    runtime: str = ""
+    image: str = ""
+    service_account: str = ""
+    storage_secret: str = ""
+    request_timeout: int = 0
+    min_replicas: int = -1
+    max_replicas: int = 0
+    scale_metric: str = ""
+    scale_target: int = 0
+    cpu_request: str = ""
+    cpu_limit: str = ""
+    memory_request: str = ""
+    memory_limit: str = ""
+    predictor_gpus: int = 0
+    node_selector: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    sidecar_injection: str = ""
+
+    def __post_init__(self) -> None:
+        if self.deployment_mode and self.deployment_mode not in MODES:
+            raise BadInput(
+                f"--deployment-mode: expected Standard or Knative, received {self.deployment_mode!r}; choose one"
+            )
+        if self.image and (self.model_format or self.runtime or self.runtime_version):
+            raise BadInput(
+                "--image: expected no --model-format, --runtime or --runtime-version beside it, received both; "
+                "an image of your own takes the place of KServe's model servers"
+            )
+        if self.sidecar_injection not in ("", "true", "false"):
+            raise BadInput(
+                f"--sidecar-injection: expected true or false, received {self.sidecar_injection!r}; choose one"
+            )
+        if self.route not in ("", "url", "cluster", "api") and not urlsplit(self.route).hostname:
+            raise BadInput(
+                f"--route: expected url, cluster, api or the URL of an ingress, received {self.route!r}; choose one"
+            )
+        for name in ("node_selector", "labels", "annotations"):
+            for key, value in getattr(self, name).items():
+                if not isinstance(value, str):
+                    raise BadInput(
+                        f"--{name.replace('_', '-')}: expected text for {key}, received {value!r}; put it in quotes"
+                    )
+
+
+def check_name(name: str) -> None:
+    """Raises BadInput when Kubernetes does not take it."""
+    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?", name):
+        raise BadInput(
+            f"--model-name: expected at most 53 lower-case letters, digits and '-', beginning with a letter, received "
+            f"{name!r}; Kubernetes takes no other name"
+        )
+
+
+def check_model(order: Order, options: Service) -> None:
+    """Raises BadInput when the options name no model, or one that no cluster can read."""
+    if order.model_uri:
+        storage_uri(order.model_uri)
+    elif not (options.inference_service or options.image):
+        raise BadInput(NO_MODEL)
+
+
+def storage_uri(model_uri: str) -> str:
+    """The URI as KServe is to have it. It ends in '/': KServe fetches by prefix, and `mnist/1` would bring `mnist/10`.
+
+    Raises:
+        BadInput: no cluster can read it.
+    """
+    if "://" not in model_uri or model_uri.startswith("file:"):
+        raise BadInput(
+            f"--model-uri: expected s3://bucket/name/version/, received {model_uri!r}; a cluster cannot read "
+            "this machine's files, so export the model first, or serve it here with --target process"
+        )
+    return model_uri.rstrip("/") + "/" if model_uri.startswith("s3://") else model_uri
+
+
+def wanted(order: Order, options: Service, there: Object | None) -> Object:
+    """The InferenceService that an apply is to end in, a canary apart.
+
+    Args:
+        order: What is to be served.
+        options: How.
+        there: The InferenceService as it is; None when there is none. What no option speaks of stays as it is.
+
+    Raises:
+        BadInput: the options contradict each other or what is there, or name no model.
+    """
+    given = _given(options.inference_service, order.model_name, options.namespace)
+    mode = mode_of(there) if there else ""
+    chosen = MODES.get(options.deployment_mode) or mode_of(given) or mode or "Standard"
+    if mode and chosen != mode:
+        raise BadInput(
+            f"--deployment-mode: {order.model_name} runs in {mode} mode and KServe does not change that, received "
+            f"{chosen}; delete the service first (--action delete)"
+        )
+    if chosen == "Standard" and options.min_replicas == 0:
+        raise BadInput("--min-replicas: expected at least 1 in Standard mode, received 0; only Knative scales to zero")
+
+    metadata = (there or {}).get("metadata", {})
+    annotations = {
+        **(metadata.get("annotations") or {}),
+        **((given.get("metadata") or {}).get("annotations") or {}),
+        **options.annotations,
+        DEPLOYMENT_MODE: options.deployment_mode or _in_the_clusters_words(there, chosen),
+        **_present({STORAGE_SECRET: options.storage_secret, SIDECAR: options.sidecar_injection}),
+    }
+    labels = {
+        **(metadata.get("labels") or {}),
+        **((given.get("metadata") or {}).get("labels") or {}),
+        **options.labels,
+    }
+    spec = copy.deepcopy(given.get("spec") or (there or {}).get("spec") or {"predictor": {}})
+    spec["predictor"] = _predictor(spec.get("predictor") or {}, order, options)
+    spec["predictor"].pop("canaryTrafficPercent", None)
+    spec.pop("canary", None)
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": order.model_name, "annotations": annotations, **({"labels": labels} if labels else {})},
+        "spec": spec,
+    }
+
+
+def mode_of(service: Mapping[str, Any]) -> str:
+    """`Standard`, `Knative` or another mode of KServe; empty as long as none is chosen. Older names are translated.
+
+    KServe goes by the status first: once it has chosen, the annotation changes nothing.
+    """
+    status, metadata = service.get("status") or {}, service.get("metadata") or {}
+    mode = status.get("deploymentMode") or (metadata.get("annotations") or {}).get(DEPLOYMENT_MODE, "")
+    return MODES.get(mode, mode)
+
+
+def _in_the_clusters_words(service: Mapping[str, Any] | None, mode: str) -> str:
+    """The mode as this cluster names it: an older KServe does not know the newer names."""
+    status, metadata = (service or {}).get("status") or {}, (service or {}).get("metadata") or {}
+    named = ((metadata.get("annotations") or {}).get(DEPLOYMENT_MODE, ""), status.get("deploymentMode", ""))
+    return next((name for name in named if MODES.get(name) == mode), mode)
+
+
+def model_uri_of(predictor: Mapping[str, Any]) -> str:
+    """Where a predictor's model comes from; empty: it brings its own, or KServe is told in another way."""
+    if "model" in predictor:
+        return predictor["model"].get("storageUri", "")
+    for variable in (predictor.get("containers") or [{}])[0].get("env") or []:
+        if variable["name"] == "STORAGE_URI":
+            return variable.get("value", "")
+    return next((predictor[name].get("storageUri", "") for name in FORMAT_FIELDS if name in predictor), "")
+
+
+def deployment_name(service: str, predictor: Mapping[str, Any]) -> str:
+    """Name of a predictor's Deployment and Service in Standard mode, as KServe forms it."""
+    own = predictor.get("name")
+    return f"{service}-{own}-predictor" if own else f"{service}-predictor"
+
+
+def canary_entry(service: str, stable: Object, new: Object, percent: int, options: Service) -> Object:
+    """An entry of `spec.canary`: what the new predictor has otherwise than the stable one, under a name of its own.
+
+    Raises:
+        BadInput: it would change what KServe does not let a canary change, or it is what is served already.
+    """
+    for name in ("min_replicas", "max_replicas", "scale_metric", "scale_target"):
+        if getattr(options, name) not in ("", 0, -1):
+            raise BadInput(
+                f"--{name.replace('_', '-')}: expected none for a canary in Standard mode, received one; "
+                "KServe gives it a fixed number of pods by its share"
+            )
+    differing = {key: value for key, value in new.items() if key not in (*SCALING, "name") and stable.get(key) != value}
+    if not differing:
+        raise BadInput(
+            f"--canary-percent: expected a model that is not served yet, received {model_uri_of(new)}, which has all "
+            "requests already; leave --canary-percent out"
+        )
+    digest = hashlib.sha256(repr(sorted(differing.items())).encode()).hexdigest()[:6]
+    version = model_uri_of(new).rstrip("/").rpartition("/")[2]
+    name = f"v{version}-{digest}" if re.fullmatch(r"\d{1,9}", version) else f"v-{digest}"
+    if len(f"{service}-{name}-predictor") > LONGEST_NAME:
+        name = f"v-{digest}"
+    return {"trafficPercent": percent, "predictor": {"name": name, **differing}}
+
+
+def overlaid(stable: Object, canary: Object) -> Object:
+    """The predictor that a canary's promotion ends in: what KServe runs as the canary, with its name."""
+    result = copy.deepcopy(stable)
+    for key, value in canary.items():
+        result[key] = overlaid(result[key], value) if isinstance(value, dict) and key in result else value
+    return result
+
+
+def difference(old: Object, new: Object) -> Object:
+    """The JSON merge patch (RFC 7396) that makes `new` of `old`."""
+    patch: Object = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            if changed := difference(old[key], value):
+                patch[key] = changed
+        elif key not in old or old[key] != value:
+            patch[key] = value
+    return patch
+
+
+def _given(text: str, name: str, namespace: str) -> Object:
+    """The InferenceService given as YAML text or as a file; empty when there is none."""
+    if not text:
+        return {}
+    import yaml
+
+    try:
+        if "\n" not in text and ":" not in text:
+            text = Path(text).read_text()
+        parsed = yaml.safe_load(text)
+    except OSError as error:
+        raise BadInput(
+            f"--inference-service: expected YAML or a file with it, received {text!r} ({error.strerror})"
+        ) from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"--inference-service: expected YAML, received something else ({error}); correct it") from None
+    if (
+        not isinstance(parsed, dict)
+        or parsed.get("kind") != "InferenceService"
+        or "predictor" not in (parsed.get("spec") or {})
+    ):
+        raise BadInput(
+            "--inference-service: expected one object of kind InferenceService with spec.predictor, received "
+            "something else; correct the YAML"
+        )
+    if parsed.get("apiVersion") != "serving.kserve.io/v1beta1":
+        raise BadInput(
+            f"--inference-service: expected apiVersion serving.kserve.io/v1beta1, received "
+            f"{parsed.get('apiVersion')!r}; translate it"
+        )
+    metadata = parsed.get("metadata") or {}
+    if metadata.get("namespace", namespace) != namespace:
+        raise BadInput(
+            f"--namespace: expected {metadata['namespace']!r}, as --inference-service has it, received {namespace!r}; "
+            "change one"
+        )
+    named = metadata.get("name", name)
+    if named != name:
+        raise BadInput(
+            f"--model-name: expected {named!r}, as --inference-service has it, received {name!r}; change one"
+        )
+    return parsed
+
+
+def _predictor(base: Object, order: Order, options: Service) -> Object:
+    predictor = _modern(base)
+    if options.image:
+        for replaced in ("model", "containers"):
+            predictor.pop(replaced, None)
+        predictor["containers"] = [{"name": "kserve-container", "image": options.image}]
+    if options.model_format:
+        predictor.pop("containers", None)
+    if "containers" in predictor:
+        server = predictor["containers"][0]
+        if order.model_uri:
+            others = [one for one in server.get("env") or [] if one["name"] != "STORAGE_URI"]
+            server["env"] = [*others, {"name": "STORAGE_URI", "value": storage_uri(order.model_uri)}]
+    elif "workerSpec" in predictor and "model" not in predictor:
+        raise BadInput("--inference-service: expected a predictor with a model or containers; give it one of these")
+    else:
+        server = predictor["model"] = _model(predictor.get("model") or {}, order, options)
+    resources = _resources(options)
+    if resources:
+        server["resources"] = overlaid(server.get("resources") or {}, resources)
+    predictor |= _present(
+        {
+            "serviceAccountName": options.service_account,
+            "timeout": options.request_timeout,
+            "maxReplicas": options.max_replicas,
+            "scaleMetric": options.scale_metric,
+            "scaleTarget": options.scale_target,
+            "nodeSelector": dict(options.node_selector),
+        }
+    )
+    if options.min_replicas >= 0:
+        predictor["minReplicas"] = options.min_replicas
+    return predictor
+
+
+def _modern(predictor: Object) -> Object:
+    """`tensorflow: {...}` and its like become `model`, as KServe itself rewrites them."""
+    old = next((name for name in FORMAT_FIELDS if name in predictor), "")
+    if not old:
+        return dict(predictor)
+    kept = {key: value for key, value in predictor.items() if key != old}
+    return {**kept, "model": {"modelFormat": {"name": old}, **predictor[old]}}
+
+
+def _model(base: Object, order: Order, options: Service) -> Object:
+    model = dict(base)
+    if options.model_format and options.model_format != model.get("modelFormat", {}).get("name"):
+        model = {"modelFormat": {"name": options.model_format}}  # what was of another format does not fit
+    new = "modelFormat" not in model
+    model.setdefault("modelFormat", {"name": FORMAT})
+    if model["modelFormat"]["name"] == FORMAT and not options.runtime and (new or options.model_format):
+        model.setdefault("runtimeVersion", FORMAT_VERSION)
+    model |= _present({"runtime": options.runtime, "runtimeVersion": options.runtime_version})
+    if order.model_uri:
+        model["storageUri"] = storage_uri(order.model_uri)
+    if not (model.get("storageUri") or model.get("storage") or model.get("image")):
+        raise BadInput(NO_MODEL)
+    return model
+
+
+def _resources(options: Service) -> Object:
+    gpus = {"nvidia.com/gpu": str(options.predictor_gpus)} if options.predictor_gpus else {}
+    requests = _present({"cpu": options.cpu_request, "memory": options.memory_request})
+    limits = _present({"cpu": options.cpu_limit, "memory": options.memory_limit})
+    return _present({"requests": {**requests, **gpus}, "limits": {**limits, **gpus}})
+
+
+def _present(fields: Object) -> Object:
+    """Without what is empty."""
+    return {key: value for key, value in fields.items() if value}

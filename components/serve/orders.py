@@ -1,0 +1,159 @@
+"""What the serve step is asked to do and what came of it, in the same words for a cluster and for this machine."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..common.cli import BadInput
+
+ACTIONS = ("apply", "promote", "rollback", "delete", "status")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done.
+
+    Attributes:
+        action: One of ACTIONS.
+        model_name: Name of the service.
+        model_uri: Published model; empty for every action but apply.
+        canary_percent: Share of the requests that the new version gets, 0 to 100; below 100 the earlier version stays
+            beside it, and with 0 it answers at its own address only.
+        auto_promote: Promote a canary at once when it has proved itself.
+        smoke_test: Send the examples that travelled with the model, and compare the answers.
+        dry_run: Change nothing, say what would be done.
+        timeout: Seconds until the endpoint has to answer.
+    """
+
+    action: str
+    model_name: str
+    model_uri: str
+    canary_percent: int = 100
+    auto_promote: bool = False
+    smoke_test: bool = True
+    dry_run: bool = False
+    timeout: int = 600
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise BadInput(f"--action: expected one of {', '.join(ACTIONS)}, received {self.action!r}; choose another")
+        if not 0 <= self.canary_percent <= 100:
+            raise BadInput(f"--canary-percent: expected 0 to 100, received {self.canary_percent}; choose another")
+        if self.auto_promote and self.canary_percent == 100:
+            raise BadInput(
+                "--auto-promote: expected a canary to promote, received --canary-percent 100; "
+                "give the canary a smaller share, or leave --auto-promote out"
+            )
+        if self.timeout < 1:
+            raise BadInput(
+                f"--timeout: expected a number of seconds of at least 1, received {self.timeout}; choose another"
+            )
+        if self.dry_run and self.action != "apply":
+            raise BadInput(f"--dry-run: expected --action apply, received {self.action}; it tells what apply would do")
+
+    @property
+    def canary(self) -> bool:
+        """Whether the earlier version is to stay beside the new one."""
+        return self.canary_percent < 100
+
+
+def name_in(model_uri: str) -> str:
+    """The model's name in `s3://bucket/name/version/`; `mnist` where a URI is no such."""
+    found = re.fullmatch(r"s3://[^/]+/(?:.+/)?([^/]+)/[1-9][0-9]*/?", model_uri)
+    return found[1] if found else "mnist"
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One version of a service.
+
+    Attributes:
+        revision: What tells it from others: its number here, KServe's revision or Deployment there.
+        uri: Where its model came from; empty: unknown.
+        percent: Share of the requests that it gets, 0 to 100.
+        state: How it is, in one word.
+        since: ISO 8601 in UTC; empty: unknown.
+    """
+
+    revision: str
+    uri: str
+    percent: int
+    state: str
+    since: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A service after an action.
+
+    Attributes:
+        name: Of the service.
+        where: `this machine` or `namespace NAME`.
+        endpoint: Predict URL; empty when nothing answers.
+        serving: Its versions, the newest first.
+        text: What a dry run prints.
+    """
+
+    name: str
+    where: str
+    endpoint: str = ""
+    serving: tuple[Serving, ...] = ()
+    text: str = ""
+
+    @property
+    def revision(self) -> str:
+        """The newest version's; empty when there is none."""
+        return self.serving[0].revision if self.serving else ""
+
+    def status(self) -> dict[str, Any]:
+        """All of it as a JSON object."""
+        listed = [asdict(one) for one in self.serving]
+        return {"name": self.name, "where": self.where, "endpoint": self.endpoint, "serving": listed}
+
+    @property
+    def _place(self) -> str:
+        return f"on {self.where}" if self.where == "this machine" else f"in {self.where}"
+
+    def table(self) -> str:
+        """The versions in columns, to be read."""
+        rows = [(one.revision, f"{one.percent} %", one.state, one.since, one.uri) for one in self.serving]
+        return f"{self.name} {self._place}: {self.endpoint or 'no endpoint'}\n" + columns(
+            [("REVISION", "SHARE", "STATE", "SINCE", "FROM"), *rows]
+        )
+
+    def summary(self) -> str:
+        """The same as Markdown, for the page of a pipeline run."""
+        if not self.serving:
+            return f"## {self.name}\n\nNothing is served under this name {self._place}.\n"
+        rows = [f"| {one.revision} | {one.percent} % | {one.state} | {one.since} | {one.uri} |" for one in self.serving]
+        request = '{"instances": [image]}' if self.endpoint.endswith(":predict") else "a request of the protocol"
+        lines = [
+            f"## {self.name}",
+            "",
+            f"Served {self._place} at <{self.endpoint}>." if self.endpoint else f"Not ready yet {self._place}.",
+            "",
+            "| revision | share of requests | state | since | model |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+        ]
+        if self.endpoint:
+            lines += [
+                f"With `{request}` in `request.json`:",
+                "",
+                "```sh",
+                f"curl -d @request.json {self.endpoint}",
+                "```",
+                "",
+            ]
+        return "\n".join(lines)
+
+
+def columns(rows: list[tuple[str, ...]]) -> str:
+    """Rows under each other in columns of one width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

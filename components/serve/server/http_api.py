@@ -1,0 +1,214 @@
+"""The HTTP side of a service: TensorFlow Serving's REST, the Open Inference Protocol, metrics and the page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..here.service import AVAILABLE
+from . import metrics, page
+from .limits import Limits
+from .protocols import open_inference as protocol_v2
+from .protocols import tensorflow_serving as protocol
+from .protocols.tensorflow_serving import Call, Refused
+from .worker import Version
+
+if TYPE_CHECKING:
+    from .main import Served
+
+VERSION_HEADER = "Model-Version"
+"""Tells which version has answered a prediction."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def application(served: Served, limits: Limits) -> Starlette:
+    """All routes of a service."""
+    routes = [*_tensorflow_serving(served, limits), *_open_inference(served, limits), *_page(served)]
+
+    async def scrape(request: Request) -> Response:
+        return Response(served.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    return Starlette(
+        routes=[*routes, Route("/metrics", scrape)],
+        middleware=[Middleware(served.metrics.around)],
+        exception_handlers={
+            Refused: _refused,
+            HTTPException: _no_such_path,
+            ClientDisconnect: _gone,
+            Exception: _failed,
+        },
+    )
+
+
+def _tensorflow_serving(served: Served, limits: Limits) -> list[Route]:
+    name = served.service.name
+
+    def read(body: bytes, version: Version) -> Call:
+        return protocol.read(body, version.shape)
+
+    async def predict(request: Request) -> Response:
+        _check_name(request)
+        return await _predicted(served, limits, request, read)
+
+    async def status(request: Request) -> Response:
+        _check_name(request)
+        number = _number(request)
+        versions = list(served.versions.values()) if number is None else served.listed(number)
+        if not versions:
+            asked = f"any versions of model {name}" if number is None else f"version {number} of model {name}"
+            raise Refused(404, f"Could not find {asked}")
+        listed = [protocol.version_status(one.wanted.version, one.state, one.error) for one in versions]
+        return _json({"model_version_status": listed})
+
+    async def metadata(request: Request) -> Response:
+        _check_name(request)
+        version = served.answering(_number(request))
+        return _json(protocol.metadata(name, version.wanted.version, version.card))
+
+    def _check_name(request: Request) -> None:
+        asked = request.path_params["name"]
+        if ":" in asked:  # a verb that is none, or GET of one
+            raise HTTPException(400)
+        if asked != name:
+            raise Refused(404, f"Servable not found for request: Latest({asked})")
+
+    return [
+        *_both("/v1/models/{name}", ":predict", predict, "POST"),
+        *_both("/v1/models/{name}", "/metadata", metadata),
+        *_both("/v1/models/{name}", "", status),
+    ]
+
+
+def _open_inference(served: Served, limits: Limits) -> list[Route]:
+    name = served.service.name
+
+    def read(body: bytes, version: Version) -> Call:
+        return protocol_v2.read(body, version.shape, name, version.wanted.version)
+
+    async def infer(request: Request) -> Response:
+        _answering(request)  # an unknown name or version is told before the body is read
+        return await _predicted(served, limits, request, read)
+
+    async def model_metadata(request: Request) -> Response:
+        version = _answering(request)
+        numbers = sorted({one.wanted.version for one in served.versions.values() if one.state == AVAILABLE})
+        return _json(protocol_v2.metadata(name, numbers, version.backend, version.card))
+
+    async def model_ready(request: Request) -> Response:
+        try:
+            _answering(request)
+        except Refused:
+            return _json({"name": request.path_params["name"], "ready": False}, 404)
+        return _json({"name": name, "ready": True})
+
+    async def live(request: Request) -> Response:
+        return _json({"live": True})
+
+    async def ready(request: Request) -> Response:
+        return _json({"ready": bool(served.shares)}, 200 if served.shares else 503)
+
+    async def server_metadata(request: Request) -> Response:
+        return _json(protocol_v2.SERVER)
+
+    def _answering(request: Request) -> Version:
+        asked, number = request.path_params["name"], _number(request)
+        try:
+            if asked == name:
+                return served.answering(number)
+        except Refused:
+            pass
+        received = asked if number is None else f"{asked}, version {number}"
+        raise Refused(404, f"expected a model that is loaded, received {received}; GET /v1/models/{name} lists them")
+
+    return [
+        Route("/v2", server_metadata),
+        Route("/v2/health/live", live),
+        Route("/v2/health/ready", ready),
+        *_both("/v2/models/{name}", "/infer", infer, "POST"),
+        *_both("/v2/models/{name}", "/ready", model_ready),
+        *_both("/v2/models/{name}", "", model_metadata),
+    ]
+
+
+def _page(served: Served) -> list[Route]:
+    """The page, as long as the service shows it."""
+
+    def shown() -> None:
+        if not served.shows_page:
+            raise HTTPException(404)
+
+    async def root(request: Request) -> Response:
+        shown()
+        return _static("index.html")
+
+    async def static(request: Request) -> Response:
+        shown()
+        return _static(request.path_params["file"])
+
+    async def model(request: Request) -> Response:
+        shown()
+        if not served.shares:
+            raise Refused(503, "no version is loaded")
+        described = await asyncio.to_thread(page.description, served.service.name, list(served.shares.items()))
+        return _json(described, headers=page.HEADERS)
+
+    return [Route("/", root), Route("/page/model.json", model), Route("/page/{file}", static)]
+
+
+def _static(name: str) -> Response:
+    try:
+        content, media_type = page.file(name)
+    except KeyError:
+        raise HTTPException(404) from None
+    return Response(content, media_type=media_type, headers=page.HEADERS)
+
+
+async def _predicted(
+    served: Served, limits: Limits, request: Request, read: Callable[[bytes, Version], Call]
+) -> Response:
+    with limits.admitted() as admitted:
+        body = await admitted.body(request)
+        version = served.answering(_number(request))
+        headers = {VERSION_HEADER: str(version.wanted.version)}
+        return Response(await version.predict(body, read), media_type="application/json", headers=headers)
+
+
+def _both(path: str, rest: str, endpoint: Endpoint, method: str = "GET") -> list[Route]:
+    """A route for the service, and one for a version of it."""
+    return [Route(one + rest, endpoint, methods=[method]) for one in (path, f"{path}/versions/{{version:int}}")]
+
+
+def _number(request: Request) -> int | None:
+    return request.path_params.get("version")
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, "application/json")
+
+
+async def _refused(request: Request, error: Refused) -> Response:
+    headers = {408: {"Connection": "close"}, 503: {"Retry-After": "1"}}.get(error.status)
+    return _json({"error": str(error)}, error.status, headers)
+
+
+async def _no_such_path(request: Request, error: HTTPException) -> Response:
+    asked = f"Malformed request: {request.method} {request.url.path}"
+    return _json({"error": asked}, 400 if request.url.path.startswith("/v1/") else error.status_code)
+
+
+async def _gone(request: Request, error: ClientDisconnect) -> Response:
+    return _json({}, 400)  # nobody reads it
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _json({"error": f"{type(error).__name__}: {error}"}, 500)
