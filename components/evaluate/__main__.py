@@ -129,10 +129,11 @@ def main(
     )
 
     check_gate(min_accuracy, thresholds, baseline, change_thresholds)
+    from ..common.files import write_json, write_text
     from ..common.kfp_outputs import record_artifacts, write_parameter
     from . import kfp_views
     from .baseline import compare
-    from .output import write_evaluation, write_json, write_predictions, write_text
+    from .output import write_evaluation, write_predictions
     from .report import render
     from .scoring import SPLIT, Examples, open_data, score
     from .slices import by_name, measure_slices, read_columns

@@ -46,7 +46,7 @@ def render(
     slices: Sequence[Slice] = (),
 ) -> str:
     """The whole page."""
-    title = escape(f"{scored.card['architecture']} on {scored.dataset.name}")
+    title = escape(f"{scored.card.architecture} on {scored.dataset.name}")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -101,16 +101,16 @@ def _numbers(scored: Scored) -> str:
     metrics, card = scored.metrics, scored.card
     low, high = metrics.interval
     wrong = metrics.examples - int(metrics.confusion.trace())
-    history = card.get("history", [])
+    history = card.history
     numbers = [
         ("Accuracy", percent(metrics.accuracy), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"),
         ("Loss", f"{metrics.loss:.4f}", "cross-entropy, lower is better"),
         ("Macro F1", f"{metrics.macro.f1:.4f}", f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
         ("Test examples", f"{metrics.examples:,}", f"{wrong:,} answered wrongly"),
-        ("Parameters", short(card["parameters"]), card["architecture"]),
+        ("Parameters", short(card.parameters), card.architecture),
     ]
     if history:
-        seconds = sum(epoch.get("seconds", 0) for epoch in history)
+        seconds = sum(epoch.seconds for epoch in history)
         numbers.append(("Training", duration(seconds), counted(len(history), "epoch")))
     items = (
         f"<div><dt>{name}</dt><dd>{value}<small>{escape(note)}</small></dd></div>" for name, value, note in numbers
@@ -156,10 +156,10 @@ def _against(ours: Mapping[str, float], before: Mapping[str, float]) -> str:
 
 
 def _learning_curves(scored: Scored) -> str:
-    history = scored.card.get("history", [])
+    history = scored.card.history
 
     def course(key: str) -> list[float]:
-        values = [epoch.get(key) for epoch in history]
+        values = [getattr(epoch, key) for epoch in history]
         return values if all(isinstance(value, int | float) and np.isfinite(value) for value in values) else []
 
     charts = []
@@ -374,7 +374,7 @@ def _calibration(scored: Scored) -> str:
 def _balance(scored: Scored) -> str:
     per_class = scored.metrics.per_class
     columns = {"Test images": [one.support for one in per_class]}
-    training = scored.card.get("dataset", {}).get("train_counts", [])
+    training = scored.card.dataset.train_counts if scored.card.dataset else []
     if len(training) == len(per_class):
         columns = {"Training images": training} | columns
 
@@ -424,22 +424,26 @@ def _facts(scored: Scored) -> str:
     card, data = scored.card, scored.dataset
     height, width, channels = data.image_shape
     model = {
-        "architecture": card["architecture"],
-        "parameters": card["parameters"],
+        "architecture": card.architecture,
+        "parameters": card.parameters,
         "input": f"{height} × {width} pixels, {counted(channels, 'channel')}",
         "classes": len(scored.classes),
-        **{name.replace("_", " "): value for name, value in card.get("hyperparameters", {}).items()},
+        **{name.replace("_", " "): value for name, value in card.hyperparameters.items()},
         "SHA-256": scored.model_sha256,
     }
-    known = card.get("dataset", {})
-    trained_on = {
-        "name": known.get("name"),
-        "layout": known.get("layout"),
-        "source": known.get("source"),
-        "training examples": known.get("train_examples"),
-        "test examples": known.get("test_examples"),
-        "SHA-256": known.get("sha256"),
-    }
+    known = card.dataset
+    trained_on = (
+        {
+            "name": known.name,
+            "layout": known.layout,
+            "source": known.source,
+            "training examples": known.train_examples,
+            "test examples": known.test_examples,
+            "SHA-256": known.sha256,
+        }
+        if known
+        else {}
+    )
     tested_on = {"name": data.name, "layout": data.layout, "test examples": scored.metrics.examples}
     if data.skipped:
         tested_on["damaged, left out"] = len(data.skipped)
@@ -447,7 +451,7 @@ def _facts(scored: Scored) -> str:
         "Model and data",
         "",
         f'<div class="pair"><div>{_facts_table("Model", model)}'
-        f"{_facts_table('Libraries it was trained with', card.get('libraries', {}))}</div>"
+        f"{_facts_table('Libraries it was trained with', card.libraries)}</div>"
         f"<div>{_facts_table('Data set it was trained on', trained_on)}"
         f"{_facts_table('Data set it was tested on', tested_on)}</div></div>",
     )

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..common.artifacts.model import CARD, load_classifier
+from ..common.artifacts.classifier import load_classifier
+from ..common.artifacts.model import CARD, Card, read_card
 from ..common.cli import BadInput
 from ..common.datasets.dataset import ImageDataset, Split, open_dataset
 from ..common.files import sha256_of_file, sha256_of_folder
 from .metrics import Metrics, measure
-from .models import card_of, trained_card
+from .models import card_of
 
 SPLIT = "test"
 PART = 64 * 2**20
@@ -43,7 +43,7 @@ class Scored:
         metrics: Computed from labels and probabilities.
     """
 
-    card: dict[str, Any]
+    card: Card
     model_sha256: str
     backend: str
     dataset: ImageDataset
@@ -55,7 +55,7 @@ class Scored:
     @property
     def classes(self) -> list[str]:
         """Name of each class: the data set's, where it names them and the model's card only numbers them."""
-        names = self.card["classes"]
+        names = self.card.classes
         return self.dataset.class_names if names == numbered(len(names)) else names
 
     @property
@@ -95,9 +95,8 @@ class Examples:
 
 def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
     """Open a data set, and bring its images to the model's size where it was trained on images brought to it."""
-    takes = trained_card(model)["input"] if (model / CARD).is_file() else {}
-    height, width, _ = takes.get("shape", (0, 0, 0))
-    return open_dataset(folder, (height, width) if takes.get("resized") else None, on_corrupt)
+    takes = read_card(model).input if (model / CARD).is_file() else None
+    return open_dataset(folder, takes.shape[:2] if takes and takes.resized else None, on_corrupt)
 
 
 def score(model: Path, examples: Examples) -> Scored:
@@ -127,7 +126,7 @@ def score(model: Path, examples: Examples) -> Scored:
     )
 
 
-def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
+def check_fit(model: Path, card: Card, data: ImageDataset) -> None:
     """Raise BadInput where the model's inputs or classes are not those of the data."""
 
     def misfit(knows: str, received: str) -> BadInput:
@@ -136,12 +135,12 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
             "pass the data set that the model was trained on, or train a model on this one"
         )
 
-    takes, shape = card["input"]["shape"], data.image_shape
-    if tuple(takes) != tuple(shape):
+    takes, shape = card.input.shape, data.image_shape
+    if takes != shape:
         raise misfit(f"images of {size(takes)}", size(shape))
-    if differ := differing_classes(card["classes"], data.class_names):
+    if differ := differing_classes(card.classes, data.class_names):
         raise misfit(*differ)
-    if len(card["classes"]) < 2:
+    if len(card.classes) < 2:
         raise BadInput(f"{model}: expected a model of two classes or more, received one; train it on more classes")
 
 
@@ -155,9 +154,9 @@ def differing_classes(knows: list[str], names: list[str]) -> tuple[str, str] | N
     return f"classes with {knows[at]!r} at place {at}", repr(names[at])
 
 
-def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) -> None:
+def check_answers(model: Path, card: Card, probabilities: np.ndarray) -> None:
     """Raise BadInput where the model does not answer with a probability for each class of its card."""
-    classes = len(card["classes"])
+    classes = len(card.classes)
     if probabilities.shape[1:] != (classes,):
         raise BadInput(
             f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..common.artifacts.evaluation import read_evaluation
+from ..common.artifacts.evaluation import Evaluation
 from ..common.cli import BadInput
 
 
@@ -12,7 +12,7 @@ def check_evaluation(evaluation: Path, model: Path) -> None:
     Raises:
         BadInput: it did not pass, or the evaluation is none or that of another model.
     """
-    verdict = read_evaluation(evaluation, model)
-    if verdict["passed"] is not True:
-        failed = ", ".join(rule["text"] for rule in verdict["rules"] if not rule["passed"])
+    verdict = Evaluation.of(model, evaluation)
+    if not verdict.passed:
+        failed = ", ".join(rule.text for rule in verdict.rules if not rule.passed)
         raise BadInput(f"--evaluation: the model did not pass ({failed}); nothing was published")

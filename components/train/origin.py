@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..common.artifacts.model import CARD, KERAS_MODEL
+from ..common.artifacts.model import CARD, KERAS_MODEL, Card
 from ..common.cli import BadInput
 from ..common.files import sha256_of_file
 from . import architectures
@@ -22,7 +22,7 @@ from . import architectures
 if TYPE_CHECKING:
     import keras
 
-    from ..common.artifacts.published import Version
+    from ..common.artifacts.published import PublishedVersion
     from .hyperparameters import Hyperparameters
 
 Shape = tuple[int, int, int]
@@ -119,8 +119,8 @@ class BaseModel:
 
         with tempfile.TemporaryDirectory() as scratch:
             self.fetch(Path(scratch))
-            card = Path(scratch) / CARD
-            known = json.loads(card.read_text())["classes"] if card.is_file() else None
+            has_card = (Path(scratch) / CARD).is_file()
+            known = Card.read(Path(scratch)).classes if has_card else None
             try:
                 model = keras.saving.load_model(Path(scratch) / KERAS_MODEL, compile=False)
             except Exception as error:  # Keras raises whatever a layer's constructor raises
@@ -191,15 +191,15 @@ def _base_model(uri: str) -> BaseModel:
     weights = next((file for file in version.files if file.path == KERAS_MODEL), None)
     if weights is None:
         raise BadInput(f"--base-model: expected {KERAS_MODEL} in {uri}, received a model without it; train it anew")
-    where = version.source.uri if uri.startswith("s3://") else uri
-    return BaseModel(where, _base(where, weights.sha256 or sha256_of_file(file / KERAS_MODEL)), _fetcher(version))
+    where = version.uri if uri.startswith("s3://") else uri
+    return BaseModel(where, _base(where, weights.sha256), _fetcher(version))
 
 
 def _base(source: str, sha256: str) -> dict[str, str]:
     return {"base_model": source, "base_model_sha256": sha256}
 
 
-def _fetcher(version: Version) -> Callable[[Path], None]:
+def _fetcher(version: PublishedVersion) -> Callable[[Path], None]:
     from ..common.artifacts import published
 
     needed = replace(version, files=[file for file in version.files if file.path in (CARD, KERAS_MODEL)])
