@@ -1,7 +1,7 @@
 """Cards and evaluations of models that nobody trained."""
 
 from trainyard.components.common.artifacts.evaluation import CalibrationBins, Evaluation, RuleResult
-from trainyard.components.common.artifacts.model import Card, Input
+from trainyard.components.common.artifacts.model import Card, Input, TrainedOn
 from trainyard.components.common.files import sha256_of_folder
 
 
@@ -13,6 +13,15 @@ def made_up_card(**hyperparameters):
         classes=["0", "1"],
         parameters=7,
         hyperparameters=hyperparameters,
+        dataset=TrainedOn(
+            name="mnist",
+            layout="npz",
+            source=None,
+            sha256=None,
+            train_examples=100,
+            test_examples=100,
+            train_counts=[50, 50],
+        ),
     )
 
 

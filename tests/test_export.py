@@ -8,7 +8,10 @@ import time
 import pytest
 
 from tests.made_up import made_up_card, made_up_evaluation
+from trainyard.components.common.datasets.dataset import name_from
 from trainyard.components.common.files import files_below, sha256_of_folder
+from trainyard.components.export.address import check_address, name_after
+from trainyard.components.serve.kserve.specification import check_name
 
 
 def make_model(folder, seed, files=12):
@@ -278,3 +281,21 @@ def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, store, bucket,
         assert f"s3://{bucket}/: " in last_line(done)
         assert words in last_line(done)
     assert keys(store, bucket) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("/home/me/My Photos.tar.gz", "my-photos"),
+        ("s3://datasets/2024/cats+dogs/", "cats-dogs"),
+        ("https://example.com:8080/CIFAR-10.zip?expires=1&by=/me", "cifar-10"),
+        ("fashion_mnist", "fashion-mnist"),
+        ("2024", "data-2024"),
+        ("/data/猫.tgz", "data"),
+        ("/data/" + 9 * "numbers-", "numbers-numbers-numbers-numbers-numbers"),
+    ],
+)
+def test_a_model_without_a_name_is_named_after_its_data_set(data, name):
+    assert name_after(name_from(data)) == name
+    check_address(name, "models", "next")
+    check_name(name)
