@@ -16,8 +16,9 @@ from trainyard.components.common.datasets.dataset import ImageDataset, Options
 from trainyard.components.evaluate.baseline import Baseline, McNemar
 from trainyard.components.evaluate.gate import Change, Threshold, Verdict
 from trainyard.components.evaluate.metrics import measure
-from trainyard.components.evaluate.report import render
-from trainyard.components.evaluate.scoring import Examples, Scored
+from trainyard.components.evaluate.report.page import render
+from trainyard.components.evaluate.run import EvaluationResult
+from trainyard.components.evaluate.scoring import EvaluationSet, Scored
 from trainyard.components.evaluate.slices import measure_slices
 
 PROJECT = Path(__file__).parent.parent
@@ -56,6 +57,7 @@ def report(
     known = {"name": "things", "layout": "npz", "source": "s3://" + "long/" * 40 + "x.npz", "sha256": "0f" * 32}
     known["train_counts"] = [10 * index for index in range(len(classes))]
     metrics = measure(labels, probabilities)
+    values = ["" if index < 20 else "<i>dark</i>" if index < 200 else "bright" for index in range(examples)]
     dataset = MadeUp(Path("things"), "things", classes, {"test": examples}, shape, Options())
     scored = Scored(
         card={
@@ -69,19 +71,18 @@ def report(
         },
         model_sha256="a1" * 32,
         backend="LiteRT",
-        dataset=dataset,
-        examples=Examples(dataset),
+        examples=EvaluationSet(dataset),
         labels=labels,
         probabilities=probabilities,
         metrics=metrics,
+        slices=measure_slices(dict.fromkeys(columns, values), labels, probabilities),
     )
     rules = [Threshold("accuracy", metrics.accuracy, bar)] if bar else []
-    values = ["" if index < 20 else "<i>dark</i>" if index < 200 else "bright" for index in range(examples)]
-    slices = measure_slices(dict.fromkeys(columns, values), labels, probabilities)
     if gained is None:
-        return render(scored, Verdict(rules), slices=slices)
+        return render(EvaluationResult(scored, Verdict(rules)))
     rules += [Change("loss", metrics.loss, metrics.loss + 0.1, 0), Threshold("recall[<cat>]", 0.5, 0.4)]
-    return render(scored, Verdict(rules), Baseline("s3://models/things/3/", scored, McNemar(gained, 5)))
+    baseline = Baseline("s3://models/things/3/", scored, McNemar(gained, 5))
+    return render(EvaluationResult(scored, Verdict(rules), baseline))
 
 
 @pytest.fixture(scope="module")

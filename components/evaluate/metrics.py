@@ -126,7 +126,7 @@ class ClassMetrics:
 
 
 @dataclass(frozen=True)
-class Metrics:
+class ClassifierMetrics:
     """What a classifier is worth on one split.
 
     Attributes:
@@ -186,7 +186,7 @@ class Metrics:
         return self.overall() | {name: value for name, value in of_classes.items() if value is not None}
 
 
-def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
+def measure(labels: np.ndarray, probabilities: np.ndarray) -> ClassifierMetrics:
     """All metrics of one split.
 
     Args:
@@ -208,12 +208,12 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> Metrics:
                 recall=_share(right[index], support[index]),
                 f1=_share(2 * right[index], support[index] + answered[index]),
                 support=int(support[index]),
-                roc=roc and roc.thinned(),
-                precision_recall=roc and precision_recall(roc, int(support[index]), examples).thinned(),
+                roc=roc.thinned() if roc else None,
+                precision_recall=precision_recall(roc, int(support[index]), examples).thinned() if roc else None,
             )
         )
     areas = [one.auc for one in per_class if one.auc is not None]
-    return Metrics(
+    return ClassifierMetrics(
         examples=examples,
         accuracy=float(right.sum() / examples),
         interval=wilson_interval(int(right.sum()), examples),
