@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,9 +27,8 @@ from .charts import (
     precision_recall_thumbnail,
     roc_thumbnail,
 )
-from .formats import FILTERS, difference, duration, metric_name, number, percent, short, thousands
+from .formats import difference, duration, metric_name, number, percent, short, thousands
 
-FOLDER = Path(__file__).parent
 MATRIX_CLASSES = 24
 """Maximum number of classes whose confusion matrix is a table with numbers; a larger one is a heat map."""
 MANY_CLASSES = 30
@@ -51,20 +49,9 @@ AnyCurve = TypeVar("AnyCurve", Roc, PrecisionRecall)
 
 def render(result: EvaluationResult) -> str:
     """The whole page, HTML."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+    from .templates import PAGE, environment
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(FILTERS)
-    style = Markup((FOLDER / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html.jinja").render(page=Page(result), style=style)
+    return environment().get_template(PAGE).render(page=Page(result))
 
 
 @dataclass(frozen=True)
@@ -440,7 +427,8 @@ def picture(image: np.ndarray) -> str:
     drawn = Image.fromarray(image if image.shape[2] in (3, 4) else image.mean(axis=2).astype(np.uint8))
     drawn.thumbnail((PICTURE, PICTURE))
     file = io.BytesIO()
-    drawn.save(file, "PNG")
+    file.name = "picture.png"  # for a name, Pillow imports the plugin of its format alone
+    drawn.save(file)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
