@@ -17,6 +17,7 @@ from trainyard.components.evaluate.baseline import Baseline, McNemar
 from trainyard.components.evaluate.gate import Change, Threshold, Verdict
 from trainyard.components.evaluate.metrics import measure
 from trainyard.components.evaluate.report.page import render
+from trainyard.components.evaluate.report.templates import PAGE, environment
 from trainyard.components.evaluate.run import EvaluationResult
 from trainyard.components.evaluate.scoring import EvaluationSet, Scored
 from trainyard.components.evaluate.slices import measure_slices
@@ -216,11 +217,22 @@ def test_learning_curves_show_validation_where_there_was_some(pages):
 
 def test_of_many_classes_the_worst_comes_first(pages):
     table = re.search(
-        r"<caption>Metrics of each class[^<]*, the lowest F1 first</caption>.*?</table>", pages["hundred"]
+        r"<caption>Metrics of each class[^<]*, the lowest F1 first</caption>.*?</table>", pages["hundred"], re.DOTALL
     )
     scores = [float(score) for score in re.findall(r"(?:<td>[\d.]+</td>){2}<td>([\d.]+)</td><td>", table[0])]
     assert len(scores) == 101
     assert scores[:100] == sorted(scores[:100])
+
+
+def test_templates_are_compiled_once_and_a_folder_that_takes_no_files_does_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    environment(tmp_path).get_template(PAGE)
+    (kept,) = tmp_path.iterdir()
+    before = kept.stat()
+    environment(tmp_path).get_template(PAGE)
+    assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert environment(tmp_path / "missing").get_template(PAGE).name == PAGE
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 # What the page looks like to the browser, measured inside a frame as narrow as a phone or as wide as a desk.

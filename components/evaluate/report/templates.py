@@ -20,10 +20,10 @@ PAGE = "report.html.jinja"
 
 
 class CodeCache(FileSystemBytecodeCache):
-    """The code of templates beside them, where that folder can be written to."""
+    """The code of templates in a folder, if that can be written to."""
 
-    def __init__(self) -> None:
-        super().__init__(str(FOLDER / "__pycache__"), f"%s.{sys.implementation.cache_tag}.jinja")
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), f"%s.{sys.implementation.cache_tag}.jinja")
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Keep the code of a template, or not if that fails."""
@@ -32,11 +32,11 @@ class CodeCache(FileSystemBytecodeCache):
                 super().dump_bytecode(bucket)
 
 
-def environment() -> Environment:
-    """Jinja with every value escaped, and the filters of `formats`."""
+def environment(cache: Path = FOLDER / "__pycache__") -> Environment:
+    """Jinja with every value escaped, the filters of `formats`, and a folder for the templates' code."""
     jinja = Environment(
         loader=FileSystemLoader(FOLDER),
-        bytecode_cache=CodeCache(),
+        bytecode_cache=CodeCache(cache),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -49,5 +49,6 @@ def environment() -> Environment:
 
 
 if __name__ == "__main__":
-    for template in environment().list_templates(extensions=["jinja"]):
-        environment().get_template(template)
+    templates = environment()
+    for name in templates.list_templates(extensions=["jinja"]):
+        templates.get_template(name)
