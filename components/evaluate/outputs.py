@@ -1,10 +1,9 @@
-"""Write results into files."""
+"""Write the result of an evaluation into files."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +21,34 @@ from ..common.artifacts.evaluation import (
 )
 from ..common.files import atomic_file, atomic_folder, write_text
 from .baseline import Baseline
-from .gate import Verdict
 from .metrics import CLASS_METRICS
+from .run import EvaluationResult
 from .scoring import Scored
-from .slices import SLICE_METRICS, Slice
+from .slices import SLICE_METRICS
 
 EXAMPLES = 5
 
 
-def write_evaluation(
-    folder: Path,
-    scored: Scored,
-    verdict: Verdict,
-    baseline: Baseline | None,
-    slices: Sequence[Slice],
-    report: str,
-) -> None:
+def write_evaluation(folder: Path, result: EvaluationResult, report: str) -> None:
     """Write metrics and verdict, the report, and a few answered examples."""
     with atomic_folder(folder, marker=EVALUATION) as partial:
-        summary(scored, verdict, baseline, slices).write(partial)
+        summary(result).write(partial)
         write_text(partial / REPORT, report)
-        answered_examples(scored).write(partial)
+        answered_examples(result.scored).write(partial)
 
 
-def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None, slices: Sequence[Slice]) -> Evaluation:
-    """What a later step reads of all this."""
-    metrics = scored.metrics
+def summary(result: EvaluationResult) -> Evaluation:
+    """What later steps read."""
+    scored, metrics = result.scored, result.scored.metrics
     return Evaluation(
         **metrics.overall(),
         accuracy_interval=metrics.interval,
         examples=metrics.examples,
         labels_sha256=hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
         skipped=scored.dataset.skipped or None,
-        passed=verdict.passed,
-        rules=verdict.results(),
-        baseline=compared(baseline) if baseline else None,
+        passed=result.verdict.passed,
+        rules=result.verdict.results(),
+        baseline=baseline_as_json(result.baseline) if result.baseline else None,
         model_sha256=scored.model_sha256,
         backend=scored.backend,
         classes=[
@@ -75,7 +67,7 @@ def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None, slices:
                 **{metric: getattr(one, metric) for metric in SLICE_METRICS},
                 accuracy_interval=one.interval,
             )
-            for one in slices
+            for one in scored.slices
         ],
         confusion_matrix=metrics.confusion.tolist(),
         calibration=CalibrationBins(
@@ -86,8 +78,8 @@ def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None, slices:
     )
 
 
-def compared(baseline: Baseline) -> dict[str, Any]:
-    """What evaluation.json holds of the baseline."""
+def baseline_as_json(baseline: Baseline) -> dict[str, Any]:
+    """What evaluation.json contains about the baseline."""
     if not baseline.scored or not baseline.test:
         return {"name": baseline.name, "found": False}
     test = baseline.test
