@@ -395,14 +395,18 @@ class Page:
             "SHA-256": self.scored.model_sha256,
         }
         known = card.dataset
-        trained_on = known and {
-            "name": known.name,
-            "layout": known.layout,
-            "source": known.source,
-            "training examples": known.train_examples,
-            "test examples": known.test_examples,
-            "SHA-256": known.sha256,
-        }
+        trained_on = (
+            {
+                "name": known.name,
+                "layout": known.layout,
+                "source": known.source,
+                "training examples": known.train_examples,
+                "test examples": known.test_examples,
+                "SHA-256": known.sha256,
+            }
+            if known
+            else {}
+        )
         tested_on = {
             "name": data.name,
             "layout": data.layout,
