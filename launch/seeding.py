@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ..components.common.cli import BadInput, say
-from ..components.common.datasets.dataset import name_from
+from ..components.common.datasets import name_from
 from ..components.common.files import sha256_of_file, sha256_of_folder
 from ..components.common.store.s3 import client, ensure_bucket, s3_errors
 from .processes import step_environment

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainyard.components.common.datasets.dataset import ImageDataset, Options
+from trainyard.components.common.datasets import ImageDataset, Options
 from trainyard.components.evaluate.baseline import Baseline, McNemar
 from trainyard.components.evaluate.gate import Change, Threshold, Verdict
 from trainyard.components.evaluate.metrics import measure
@@ -29,8 +29,6 @@ REPORTS = ("digits", "hostile", "two", "hundred", "long", "perfect")
 
 class MadeUp(ImageDataset):
     """A data set of random images."""
-
-    layout = "npz"
 
     def _read(self, split, places):
         images = np.random.default_rng(2).integers(0, 256, (self.counts[split], *self.image_shape), "uint8")
@@ -56,7 +54,7 @@ def report(
     known = {"name": "things", "layout": "npz", "source": "s3://" + "long/" * 40 + "x.npz", "sha256": "0f" * 32}
     known["train_counts"] = [10 * index for index in range(len(classes))]
     metrics = measure(labels, probabilities)
-    dataset = MadeUp(Path("things"), "things", classes, {"test": examples}, shape, Options())
+    dataset = MadeUp(Path("things"), "things", "npz", classes, {"test": examples}, shape, Options())
     scored = Scored(
         card={
             "architecture": "cnn",

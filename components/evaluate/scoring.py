@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 
 from ..common.artifacts.model import CARD, load_classifier
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset, Split, open_dataset
+from ..common.datasets import ImageDataset, Split, open_dataset
 from ..common.files import sha256_of_file, sha256_of_folder
+from ..common.progress import readable_shape, some_of
 from .metrics import Metrics, measure
 from .models import card_of, trained_card
 
@@ -138,7 +139,7 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
 
     takes, shape = card["input"]["shape"], data.image_shape
     if tuple(takes) != tuple(shape):
-        raise misfit(f"images of {size(takes)}", size(shape))
+        raise misfit(f"images of {readable_shape(takes)}", readable_shape(shape))
     if differ := differing_classes(card["classes"], data.class_names):
         raise misfit(*differ)
     if len(card["classes"]) < 2:
@@ -148,7 +149,7 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
 def differing_classes(knows: list[str], names: list[str]) -> tuple[str, str] | None:
     """Both sides in words where they are not the same classes; names and bare numbers can be."""
     if len(knows) != len(names):
-        return f"{len(knows)} classes ({_some(knows)})", f"{len(names)} ({_some(names)})"
+        return f"{len(knows)} classes ({some_of(knows)})", f"{len(names)} ({some_of(names)})"
     if knows == names or numbered(len(names)) in (knows, names):
         return None
     at = next(index for index in range(len(names)) if knows[index] != names[index])
@@ -161,7 +162,7 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
     if probabilities.shape[1:] != (classes,):
         raise BadInput(
             f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "
-            f"{size(probabilities.shape[1:])}; train the model again"
+            f"{readable_shape(probabilities.shape[1:])}; train the model again"
         )
     unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if unusable:
@@ -181,12 +182,3 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
 def numbered(count: int) -> list[str]:
     """The class names of data that has none: 0, 1, 2 ..."""
     return [str(index) for index in range(count)]
-
-
-def size(shape: Iterable[int]) -> str:
-    """A shape for people: 28 x 28 x 1."""
-    return " x ".join(map(str, shape))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
