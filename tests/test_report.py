@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainyard.components.common.datasets.dataset import ImageDataset, Options
+from trainyard.components.common.datasets import ImageDataset, Options
 from trainyard.components.evaluate.baseline import Baseline, McNemar
 from trainyard.components.evaluate.gate import Change, Threshold, Verdict
 from trainyard.components.evaluate.metrics import measure
@@ -31,8 +31,6 @@ REPORTS = ("digits", "hostile", "two", "hundred", "long", "perfect")
 
 class MadeUp(ImageDataset):
     """A data set of random images."""
-
-    layout = "npz"
 
     def _read(self, split, places):
         images = np.random.default_rng(2).integers(0, 256, (self.counts[split], *self.image_shape), "uint8")
@@ -59,7 +57,7 @@ def report(
     known["train_counts"] = [10 * index for index in range(len(classes))]
     metrics = measure(labels, probabilities)
     values = ["" if index < 20 else "<i>dark</i>" if index < 200 else "bright" for index in range(examples)]
-    dataset = MadeUp(Path("things"), "things", classes, {"test": examples}, shape, Options())
+    dataset = MadeUp(Path("things"), "things", "npz", classes, {"test": examples}, shape, Options())
     scored = Scored(
         card={
             "architecture": "cnn",
