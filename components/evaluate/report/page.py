@@ -193,7 +193,7 @@ class Page:
     @cached_property
     def learning_curves(self) -> list[LearningCurve]:
         """Loss and accuracy by epoch, if the card tells them."""
-        drawn = (
+        drawn: tuple[tuple[str, str, float, Callable[[float], str]], ...] = (
             ("Loss", "loss", self.metrics.loss, lambda value: f"{value:.3g}"),
             ("Accuracy", "accuracy", self.metrics.accuracy, lambda value: f"{100 * value:.4g} %"),
         )
@@ -231,7 +231,7 @@ class Page:
     @property
     def _mistake(self) -> np.ndarray:
         """bool, shape (classes, classes): off the diagonal."""
-        return ~np.eye(len(self.classes), dtype=bool)
+        return np.logical_not(np.eye(len(self.classes), dtype=bool))
 
     @cached_property
     def _shades(self) -> np.ndarray:
