@@ -18,7 +18,7 @@ import pytest
 from tests.made_up import made_up_card
 from trainyard.components.common.artifacts.classifier import load_classifier
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.files import sha256_of_folder
 from trainyard.components.evaluate.gate import Threshold, Verdict, sentence
 from trainyard.components.evaluate.kfp_views import classification, v1_views

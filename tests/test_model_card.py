@@ -189,7 +189,8 @@ def test_the_card_is_part_of_what_is_evaluated_and_published(step, store, bucket
     assert done.returncode == 0, done.stderr
     verdict = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     assert verdict["model_sha256"] == sha256_of_folder(model)
-    done = step("export", "--model", model, "--evaluation", tmp_path / "evaluation", "--bucket", bucket)
+    places = ["--bucket", bucket, "--model-name", "mnist"]
+    done = step("export", "--model", model, "--evaluation", tmp_path / "evaluation", *places)
     assert done.returncode == 0, done.stderr
     published = store.client.get_object(Bucket=bucket, Key="mnist/1/README.md")["Body"].read()
     assert published == (model / "README.md").read_bytes()

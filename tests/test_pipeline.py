@@ -292,7 +292,7 @@ def predict(endpoint, images):
 def test_the_endpoint_answers_as_often_right_as_the_report_says(first_run):
     import numpy as np
 
-    from trainyard.components.common.datasets.dataset import open_dataset
+    from trainyard.components.common.datasets import open_dataset
 
     _, run, _ = first_run
     summary = json.loads((run / "summary.json").read_text())

@@ -13,7 +13,7 @@ import numpy as np
 from ..common.artifacts.classifier import SavedModelClassifier, require_tensorflow
 from ..common.artifacts.model import CARD, KERAS_MODEL, SAVED_MODEL, Card, Input, read_card
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset
+from ..common.datasets import ImageDataset
 
 
 def foreign_model(model: Path) -> SavedModelClassifier | KerasClassifier | None:

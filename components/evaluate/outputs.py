@@ -22,14 +22,14 @@ from ..common.artifacts.evaluation import (
 from ..common.files import atomic_file, atomic_folder, write_text
 from .baseline import Baseline
 from .metrics import CLASS_METRICS
-from .run import EvaluationResult
+from .run import Outcome
 from .scoring import Scored
 from .slices import SLICE_METRICS
 
 EXAMPLES = 5
 
 
-def write_evaluation(folder: Path, result: EvaluationResult, report: str) -> None:
+def write_evaluation(folder: Path, result: Outcome, report: str) -> None:
     """Write metrics and verdict, the report, and a few answered examples."""
     with atomic_folder(folder, marker=EVALUATION) as partial:
         summary(result).write(partial)
@@ -37,7 +37,7 @@ def write_evaluation(folder: Path, result: EvaluationResult, report: str) -> Non
         answered_examples(result.scored).write(partial)
 
 
-def summary(result: EvaluationResult) -> Evaluation:
+def summary(result: Outcome) -> Evaluation:
     """What later steps read."""
     scored, metrics = result.scored, result.scored.metrics
     return Evaluation(
