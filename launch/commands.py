@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from ..components.common.cli import SETTINGS, StepGroup, say
+from ..components.common.cli import SETTINGS, BadInput, StepGroup, say
+from .kubeflow.access import Access, access_options
+from .kubeflow.commands import experiment_option, follow_, retry, run_options, runs, schedule, started, terminate
 from .options import CLUSTER_ONLY, COMPONENTS, parameter_options
 
 images_option = click.option(
@@ -101,36 +103,87 @@ def compile_(output: Path, images: Path | None, gpus: int, gpu_node: str, s3_sec
 
 
 @main.command()
-@click.option("--host", required=True, help="URL of the Kubeflow Pipelines API.")
-@click.option("--experiment", default="trainyard", help="Experiment that the run belongs to.")
-@click.option("--wait", is_flag=True, help="Wait until the run ends; its failure is this command's failure.")
+@experiment_option
+@run_options
 @images_option
 @gpus_option
 @gpu_node_option
 @s3_secret_option
-@parameter_options("target", "port", "server_image")
+@parameter_options("target", "port", "server_image", "ui")
+@access_options
 def submit(
-    host: str,
     experiment: str,
     wait: bool,
+    wait_timeout: int,
+    another: bool,
     images: Path | None,
     gpus: int,
     gpu_node: str,
     s3_secret: str,
+    access: Access,
     **parameters: Any,
 ) -> None:
-    """Start a run on a Kubeflow Pipelines cluster and print its URL.
+    """Start a run on a Kubeflow Pipelines cluster and print its ID.
 
-    A login that the cluster asks for is kfp's own: see KF_PIPELINES_* in its documentation.
+    A run of the same pipeline with the same parameters that has not ended is taken up, not started twice.
     """
+    from .kubeflow.api import Api
+    from .kubeflow.submitting import submit
+
+    built, given = _for_cluster(images, gpus, gpu_node, s3_secret, parameters)
+    api = Api(access)
+    started(api, submit(api, built, given, experiment, another), wait, wait_timeout)
+
+
+@schedule.command()
+@experiment_option
+@click.option("--name", required=True, help="Name of the schedule.")
+@click.option("--cron", default="", help="When to start runs, in the cluster's time zone: '0 6 * * 1-5'.")
+@click.option("--every", default="", metavar="INTERVAL", help="How often to start one, in s, m, h or d: 6h.")
+@images_option
+@gpus_option
+@gpu_node_option
+@s3_secret_option
+@parameter_options("target", "port", "server_image", "ui")
+@access_options
+def create(
+    experiment: str,
+    name: str,
+    cron: str,
+    every: str,
+    images: Path | None,
+    gpus: int,
+    gpu_node: str,
+    s3_secret: str,
+    access: Access,
+    **parameters: Any,
+) -> None:
+    """Create a schedule, by --cron or --every, and print its ID."""
+    from .kubeflow.api import Api
+    from .kubeflow.submitting import create_schedule, cron_trigger, interval_trigger
+
+    if bool(cron) == bool(every):
+        raise BadInput(f"--cron: expected it or --every, received {'both' if cron else 'neither'}; e.g. --every 24h")
+    trigger = cron_trigger(cron) if cron else interval_trigger(every)
+    built, given = _for_cluster(images, gpus, gpu_node, s3_secret, parameters)
+    click.echo(create_schedule(Api(access), built, given, experiment, name, trigger))
+
+
+for command in (follow_, runs, terminate, retry, schedule):
+    main.add_command(command)
+
+
+def _for_cluster(
+    images: Path | None, gpus: int, gpu_node: str, s3_secret: str, parameters: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The pipeline and its parameters, looked at."""
     from .. import pipeline
     from ..components.serve.kserve.specification import check_name
-    from .cluster import submit_run
     from .seeding import model_name
 
     given = {"model_name": model_name(parameters["source"]), **_given(parameters)}
     check_name(given["model_name"])
-    submit_run(pipeline.build(s3_secret, _images(images), gpus, gpu_node), given, host, experiment, wait)
+    return pipeline.build(s3_secret, _images(images), gpus, gpu_node), given
 
 
 def _images(path: Path | None) -> dict[str, str] | None:

@@ -106,11 +106,11 @@ class _PlainFailures:
 
 def explain(error: BaseException) -> tuple[int, str]:
     """Exit code and last line for a failure."""
-    if isinstance(error, Terminated):
-        return 143, "ended by SIGTERM before it was done; nothing half-written is left, run it again"
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        return 130, "interrupted before it was done; nothing half-written is left, run it again"
     text = " ".join(str(error).split())
+    if isinstance(error, Terminated):
+        return 143, text or "ended by SIGTERM before it was done; nothing half-written is left, run it again"
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return 130, text or "interrupted before it was done; nothing half-written is left, run it again"
     if isinstance(error, BadInput):
         return 2, text
     if isinstance(error, OSError) and error.strerror:
