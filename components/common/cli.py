@@ -106,6 +106,8 @@ class _PlainFailures:
 
 def explain(error: BaseException) -> tuple[int, str]:
     """Exit code and last line for a failure."""
+    if isinstance(error, click.Abort) and error.__cause__:  # Click's name for Ctrl-C
+        error = error.__cause__
     text = " ".join(str(error).split())
     if isinstance(error, Terminated):
         return 143, text or "ended by SIGTERM before it was done; nothing half-written is left, run it again"

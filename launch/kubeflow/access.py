@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ class Access:
     """What the options of `access_options` say; empty: not given."""
 
     host: str = ""
-    ui: str = ""
-    namespace: str = ""
+    kfp_ui: str = ""
+    kfp_namespace: str = ""
     token_file: str = ""
     cookie_file: str = ""
     ca_file: str = ""
+
+
+OPTIONS = tuple(field.name for field in fields(Access))
 
 
 def access_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -39,14 +42,14 @@ def access_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_access(*args: Any, **options: Any) -> None:
-        given = {name: options.pop(name) or "" for name in ("host", "ui", "token_file", "cookie_file", "ca_file")}
-        command(*args, access=Access(namespace=options.pop("kfp_namespace") or "", **given), **options)
+        given = {name: options.pop(name) or "" for name in OPTIONS}
+        command(*args, access=Access(**given), **options)
 
     file = click.Path(exists=True, dir_okay=False)
     option = partial(click.option, show_envvar=True)
     options = [
         option("--host", envvar="KF_PIPELINES_ENDPOINT", metavar="URL", help="Kubeflow Pipelines API."),
-        option("--ui", envvar="KF_PIPELINES_UI_ENDPOINT", metavar="URL", help="Its UI, for links to runs."),
+        option("--kfp-ui", envvar="KF_PIPELINES_UI_ENDPOINT", metavar="URL", help="Its UI, for links to runs."),
         option(
             "--kfp-namespace",
             envvar="KF_PIPELINES_NAMESPACE",
@@ -95,7 +98,7 @@ def find_host(access: Access) -> str:
 
 def find_ui(access: Access) -> str:
     """URL of the UI if given."""
-    return _url("--ui", access.ui) if access.ui else ""
+    return _url("--kfp-ui", access.kfp_ui) if access.kfp_ui else ""
 
 
 def _url(option: str, given: str) -> str:
@@ -110,8 +113,8 @@ def _url(option: str, given: str) -> str:
 
 def find_namespace(access: Access) -> str:
     """Namespace of the runs: given, kept by kfp's own client, or the pod's own; empty if none of them."""
-    if access.namespace:
-        return access.namespace
+    if access.kfp_namespace:
+        return access.kfp_namespace
     kept = _kfp_context().get("namespace")
     if kept:
         return str(kept)

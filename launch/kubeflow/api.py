@@ -205,10 +205,15 @@ class Api:
                     raise
             time.sleep(1)
 
-    def _get(self, path: str, seconds: tuple[int, int]) -> dict[str, Any]:
-        told = self._call(
-            self._client.call_api, path, "GET", **_PLAIN, response_type="object", _request_timeout=seconds
-        )
+    def _newest(self, experiment: str, count: int, chosen: str) -> dict[str, Any]:
+        """The arguments of a call that lists."""
+        where = {"experiment_id": experiment} if experiment else {"namespace": self.namespace}
+        options = {"sort_by": "created_at desc", "page_size": count, "filter": chosen, **where}
+        return {name: value for name, value in options.items() if value}
+
+    def _health(self) -> dict[str, Any]:
+        path, options = "/apis/v2beta1/healthz", {**_PLAIN, "_request_timeout": SECONDS_FOR_THE_CHECK}
+        told = self._call(self._client.call_api, path, "GET", response_type="object", **options)
         assert isinstance(told, dict)
         return told
 

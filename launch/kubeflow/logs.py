@@ -10,6 +10,10 @@ from .tasks import Task, tasks_of
 
 AROUND = re.compile(r'[IWEF]\d{4} \d\d:\d\d:\d\d|time="?\d{4}-|Defaulted container')
 """How the lines begin that Kubeflow's launcher and Argo write around those of a step."""
+ACCURACY = r"evaluate +accuracy (\d\.\d+)"
+MODEL_URI = r"export +(s3://\S+)"
+ENDPOINT = r"(https?://\S+)$"
+"""How the lines of evaluate, export and serve begin that say what they ended in."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Logs:
             return next((found[1] for line in reversed(lines) if (found := re.match(pattern, line))), "")
 
         return Results(
-            accuracy=said("evaluate", r"evaluate +accuracy (\d\.\d+)"),
-            model_uri=said("export", r"export +(s3://\S+)"),
-            endpoint=said("serve", r"(https?://\S+)$"),
+            accuracy=said("evaluate", ACCURACY),
+            model_uri=said("export", MODEL_URI),
+            endpoint=said("serve", ENDPOINT),
         )

@@ -41,6 +41,7 @@ class RunPods:
         return str(self._get(path, "str", [("container", "main")]) or "")
 
     def _pods(self) -> list[dict[str, Any]]:
+        self.unreadable = ""
         return self._list(f"/api/v1/namespaces/{self.namespace}/pods")
 
     def _nodes(self) -> list[dict[str, Any]]:
@@ -57,6 +58,7 @@ class RunPods:
         from urllib3.exceptions import HTTPError
 
         if not self._client:
+            self.unreadable = "there is no kubeconfig"
             return None
         try:
             return self._client.call_api(
@@ -85,7 +87,6 @@ class RunPods:
             with suppress(config.ConfigException, OSError):
                 load(client_configuration=settings)
                 return client.ApiClient(settings)
-        self.unreadable = "there is no kubeconfig"
         return None
 
 

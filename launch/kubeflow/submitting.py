@@ -15,9 +15,6 @@ from .tasks import ENDED
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
-SECONDS_TO_LOOK = 30.0
-"""How long to look for a run whose creation got no answer."""
-
 
 def submit(
     api: Api,

@@ -72,7 +72,7 @@ def _task(detail: Any) -> Task:
 
 
 def _pod(detail: Any) -> str:
-    """The API gives the ID of the workflow's node, `trainyard-x7k2p-123`; Argo puts the template into the pod's name."""
+    """The API gives a node's ID, `trainyard-x7k2p-123`; Argo puts its template into the pod's name."""
     for child in detail.child_tasks or []:
         if child.pod_name:
             workflow, _, digest = child.pod_name.rpartition("-")
