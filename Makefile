@@ -14,7 +14,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict stop test lint format bench data-named compile build push sizes bundle load-bundle lock clean
+.PHONY: help run predict stop test lint format bench data-named compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,7 @@ test: .venv/test  ## Run the tests
 lint: .venv/test  ## Check the code
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@$(RUN) -m trainyard.launch.contracts --check
 
 format: .venv/test  ## Format the code
 	@.venv/bin/ruff check --fix --quiet . || true
@@ -75,6 +76,9 @@ bundle: .venv/run  ## Put the pushed images, components and pipeline into one ar
 
 load-bundle: .venv/run  ## Push such an archive, BUNDLE, into REGISTRY; no network is needed
 	@$(RUN) -m trainyard.launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"
+
+contracts: .venv/run  ## Write component.yaml and the reference page of every component from its options
+	@$(RUN) -m trainyard.launch.contracts
 
 lock: .venv/test  ## Pin what the images install, with hashes, in components/*/requirements*.lock
 	@$(RUN) -m trainyard.launch.lock $(ARGS)

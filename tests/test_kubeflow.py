@@ -123,7 +123,7 @@ def test_a_failed_run_ends_with_the_step_its_last_line_and_where_the_log_is(back
     backend.logs = {"download": f"download  0 files\n{refusal}\nF1124 10:00:00.000000 1 main.go:57] exit status 2\n"}
     backend.script = [Frame("RUNNING", steps("RUNNING")), Frame("FAILED", steps("FAILED"))]
     done = trainyard(
-        "submit", "--host", backend.url, *SOURCE, "--wait", "--kfp-ui", "https://kubeflow.example.com/pipeline"
+        "submit", "--host", backend.url, *SOURCE, "--wait", "--ui", "https://kubeflow.example.com/pipeline"
     )
     assert done.returncode == 1
     (run,) = backend.runs

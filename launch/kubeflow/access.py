@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from ...components.common.cli import BadInput
+from ...components.common.options import section
 
 IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -27,7 +28,7 @@ class Access:
     """What the options of `access_options` say; empty: not given."""
 
     host: str = ""
-    kfp_ui: str = ""
+    ui: str = ""
     kfp_namespace: str = ""
     token_file: str = ""
     cookie_file: str = ""
@@ -46,10 +47,10 @@ def access_options(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, access=Access(**given), **options)
 
     file = click.Path(exists=True, dir_okay=False)
-    option = partial(click.option, show_envvar=True)
+    option = partial(section("Kubeflow Pipelines"), show_envvar=True)
     options = [
         option("--host", envvar="KF_PIPELINES_ENDPOINT", metavar="URL", help="Kubeflow Pipelines API."),
-        option("--kfp-ui", envvar="KF_PIPELINES_UI_ENDPOINT", metavar="URL", help="Its UI, for links to runs."),
+        option("--ui", envvar="KF_PIPELINES_UI_ENDPOINT", metavar="URL", help="Its UI, for links to runs."),
         option(
             "--kfp-namespace",
             envvar="KF_PIPELINES_NAMESPACE",
@@ -98,7 +99,7 @@ def find_host(access: Access) -> str:
 
 def find_ui(access: Access) -> str:
     """URL of the UI if given."""
-    return _url("--kfp-ui", access.kfp_ui) if access.kfp_ui else ""
+    return _url("--ui", access.ui) if access.ui else ""
 
 
 def _url(option: str, given: str) -> str:

@@ -1,31 +1,30 @@
 """The commands for runs and schedules on Kubeflow Pipelines."""
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ...components.common.cli import SETTINGS, StepCommand, StepGroup, say
+from ...components.common.cli import SETTINGS, BadInput, StepGroup, say
+from ...components.common.cli import command as plain_command
+from ...components.common.options import section
+from ..cluster import ON_A_CLUSTER, pipeline_for, settings_options
+from ..parameters import parameter_options
 from .access import Access, access_options
 
-experiment_option = click.option("--experiment", default="trainyard", help="Experiment that the runs belong to.")
-wait_timeout_option = click.option(
+run_option = section("Run")
+experiment_option = run_option("--experiment", default="trainyard", help="Experiment that the runs belong to.")
+wait_option = run_option(
+    "--wait", is_flag=True, help="Follow the run to its end; its failure is this command's failure."
+)
+wait_timeout_option = run_option(
     "--wait-timeout",
     type=click.IntRange(min=0),
     default=0,
     metavar="SECONDS",
-    help="End the wait after so long, not the run; 0: wait for its end.",
+    help="Seconds after which to stop waiting, the run goes on; 0: no limit.",
 )
 run_argument = click.argument("run")
-
-
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that starts a run the options that say what comes after it."""
-    wait = click.option(
-        "--wait", is_flag=True, help="Follow the run to its end; its failure is this command's failure."
-    )
-    another = click.option("--another", is_flag=True, help="Start a run even while an equal one has not ended.")
-    return wait(wait_timeout_option(another(command)))
 
 
 def _connect(access: Access) -> Any:
@@ -34,36 +33,60 @@ def _connect(access: Access) -> Any:
     return Api(access)
 
 
-def started(api: Any, run_id: str, wait: bool, wait_timeout: int) -> None:
-    """Tell of a run that was started, and follow it with `wait`."""
-    from .following import follow
+@plain_command
+@experiment_option
+@wait_option
+@wait_timeout_option
+@run_option("--another", is_flag=True, help="Start a run even while an equal one has not ended.")
+@access_options
+@settings_options
+@parameter_options(ON_A_CLUSTER)
+def submit(
+    experiment: str,
+    wait: bool,
+    wait_timeout: int,
+    another: bool,
+    access: Access,
+    settings_file: Path | None,
+    **given: Any,
+) -> None:
+    """Start a run on a Kubeflow Pipelines cluster and print its ID.
 
-    click.echo(run_id)
-    if link := api.link(run_id):
+    A run of the same pipeline with the same parameters that has not ended is taken up, not started twice.
+    """
+    from .submitting import submit as send
+
+    pipeline, parameters = pipeline_for(settings_file, given)
+    api = _connect(access)
+    run = send(api, pipeline, parameters, experiment, another)
+    click.echo(run)
+    if link := api.link(run):
         say("submit", link)
     if wait:
-        follow(api, run_id, wait_timeout)
+        from .following import follow_run
+
+        follow_run(api, run, wait_timeout)
     else:
-        say("submit", f"to follow it: trainyard follow {run_id} --host {api.host}")
+        say("submit", f"to follow it: trainyard follow {run} --host {api.host}")
 
 
-@click.command(name="follow", cls=StepCommand, context_settings=SETTINGS)
+@plain_command
 @run_argument
 @wait_timeout_option
 @access_options
-def follow_(run: str, wait_timeout: int, access: Access) -> None:
+def follow(run: str, wait_timeout: int, access: Access) -> None:
     """Follow RUN, an ID, to its end: a line per step as it changes state, and its results.
 
     Its failure is this command's failure. Ctrl-C ends the command, not the run.
     """
-    from .following import follow
+    from .following import follow_run
 
-    follow(_connect(access), run.rpartition("/")[2], wait_timeout)
+    follow_run(_connect(access), run.rpartition("/")[2], wait_timeout)
 
 
-@click.command(cls=StepCommand, context_settings=SETTINGS)
-@click.option("--experiment", default="", help="Only the runs of this experiment.")
-@click.option("--count", type=click.IntRange(1, 200), default=10, help="Number of runs, the newest first.")
+@plain_command
+@run_option("--experiment", default="", help="Only the runs of this experiment.")
+@run_option("--count", type=click.IntRange(1, 200), default=10, help="Number of runs, the newest first.")
 @access_options
 def runs(experiment: str, count: int, access: Access) -> None:
     """Print the recent runs with their accuracy and model, or with the step that failed."""
@@ -72,7 +95,7 @@ def runs(experiment: str, count: int, access: Access) -> None:
     click.echo(tell_runs(_connect(access), experiment, count))
 
 
-@click.command(cls=StepCommand, context_settings=SETTINGS)
+@plain_command
 @run_argument
 @access_options
 def terminate(run: str, access: Access) -> None:
@@ -81,9 +104,9 @@ def terminate(run: str, access: Access) -> None:
     say("terminate", f"run {run} is being terminated")
 
 
-@click.command(cls=StepCommand, context_settings=SETTINGS)
+@plain_command
 @run_argument
-@click.option("--wait", is_flag=True, help="Follow the run to its end.")
+@wait_option
 @wait_timeout_option
 @access_options
 def retry(run: str, wait: bool, wait_timeout: int, access: Access) -> None:
@@ -92,14 +115,35 @@ def retry(run: str, wait: bool, wait_timeout: int, access: Access) -> None:
     api.retry(run)
     say("retry", f"run {run} goes on with its failed steps")
     if wait:
-        from .following import follow
+        from .following import follow_run
 
-        follow(api, run, wait_timeout)
+        follow_run(api, run, wait_timeout)
 
 
 @click.group(cls=StepGroup, context_settings=SETTINGS)
 def schedule() -> None:
     """Have the pipeline run again and again: one run at a time, without making up for missed ones."""
+
+
+@schedule.command(context_settings=SETTINGS)
+@experiment_option
+@run_option("--name", required=True, help="Name of the schedule.")
+@run_option("--cron", default="", help="When to start runs, in the cluster's time zone: '0 6 * * 1-5'.")
+@run_option("--every", default="", metavar="INTERVAL", help="How often to start one, in s, m, h or d: 6h.")
+@access_options
+@settings_options
+@parameter_options(ON_A_CLUSTER)
+def create(
+    experiment: str, name: str, cron: str, every: str, access: Access, settings_file: Path | None, **given: Any
+) -> None:
+    """Create a schedule, by --cron or --every, and print its ID."""
+    from .submitting import create_schedule, cron_trigger, interval_trigger
+
+    if bool(cron) == bool(every):
+        raise BadInput(f"--cron: expected it or --every, received {'both' if cron else 'neither'}; e.g. --every 24h")
+    trigger = cron_trigger(cron) if cron else interval_trigger(every)
+    pipeline, parameters = pipeline_for(settings_file, given)
+    click.echo(create_schedule(_connect(access), pipeline, parameters, experiment, name, trigger))
 
 
 @schedule.command(name="list", context_settings=SETTINGS)
@@ -116,7 +160,7 @@ def _change(command: str, change: str, done: str, help_text: str) -> None:
 
     @schedule.command(name=command, context_settings=SETTINGS, help=help_text)
     @click.argument("name")
-    @click.option("--experiment", default="", help="Experiment of the schedule, if several have one of this name.")
+    @run_option("--experiment", default="", help="Experiment of the schedule, if several have one of this name.")
     @access_options
     def changed(name: str, experiment: str, access: Access) -> None:
         from .listing import find_schedule
@@ -130,3 +174,5 @@ def _change(command: str, change: str, done: str, help_text: str) -> None:
 _change("pause", "disable", "paused; what is running goes on", "Start no more runs of the schedule NAME (or ID).")
 _change("resume", "enable", "resumed", "Start runs of the schedule NAME (or ID) again.")
 _change("delete", "delete", "deleted; its runs stay", "Delete the schedule NAME (or ID). Its runs stay.")
+
+COMMANDS = (submit, follow, runs, terminate, retry, schedule)

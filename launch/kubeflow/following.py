@@ -23,7 +23,7 @@ PATIENCE = 3600.0
 """Seconds for which the API may be away."""
 
 
-def follow(api: Api, run_id: str, timeout: float = 0) -> None:
+def follow_run(api: Api, run_id: str, timeout: float = 0) -> None:
     """Follow a run to its end and print its results.
 
     Args:
