@@ -82,9 +82,7 @@ def test_submit_starts_a_run_and_prints_its_id_and_how_to_follow_it(backend, tra
     assert done.stdout == f"{run['run_id']}\n"
     assert last_line(done).endswith(f"trainyard follow {run['run_id']} --host {backend.url}")
     given = run["runtime_config"]["parameters"]
-    assert given["source"] == "s3://data/digits.npz"
-    assert given["epochs"] == 7
-    assert given["model_name"] == "digits"
+    assert given == {"source": "s3://data/digits.npz", "epochs": 7}
     assert "components" in run["pipeline_spec"]["pipeline_spec"]
     (experiment,) = backend.experiments.values()
     assert experiment["display_name"] == "trainyard"
@@ -273,11 +271,22 @@ def test_where_there_are_several_users_the_namespace_of_the_runs_is_asked_for(ba
     (experiment,) = backend.experiments.values()
     (run,) = backend.runs.values()
     assert experiment["namespace"] == "team-a"
-    assert run["runtime_config"]["parameters"]["namespace"] == "vision"
+    serve = run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]["serve"]["inputs"]["parameters"]
+    assert serve["namespace"]["runtimeValue"]["constant"] == "vision"
     kept = tmp_path / ".config" / "kfp" / "context.json"  # as kfp.Client().set_user_namespace leaves it
     kept.parent.mkdir(parents=True)
     kept.write_text('{"namespace": "team-a"}')
     assert run["run_id"] in trainyard("runs", env=signed_in).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--model-name", "2024"), ("--deployment-mode", "Raw"), ("--learning-rate", "-1")]
+)
+def test_what_a_step_would_refuse_is_not_sent(backend, trainyard, option, value):
+    done = trainyard("submit", "--host", backend.url, *SOURCE, option, value)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{option}: expected ")
+    assert not backend.requests
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, 2), (403, 2), (429, 1), (500, 1), (503, 1)])
