@@ -16,10 +16,9 @@ from tests.kfp_api import PAGE, STEPS, STORE, Fault, Frame, kfp_backend, pod_of,
 GOLDEN = PROJECT / "tests" / "golden" / "pods"
 SOURCE = ("--source", "s3://data/digits.npz")
 LOGS = {
-    "evaluate": "I1124 10:00:00.000000 1 launcher_v2.go:90] input ComponentSpec\n"
-    "evaluate  accuracy 0.9741 (95 % interval 0.9708 to 0.9770), loss 0.0812, gate accuracy >= 0.95: passed\n"
+    "export": "I1124 10:00:00.000000 1 launcher_v2.go:90] input ComponentSpec\n"
+    "export    s3://models/digits/3/  7 files, 2.1 MB, accuracy 0.9741\n"
     'time="2026-11-24T10:00:00Z" level=info msg="sub-process exited"\n',
-    "export": "export    s3://models/digits/3/  7 files, 2.1 MB\n",
     "serve": "serve     digits: ready\nhttp://digits.vision.example.com/v1/models/digits:predict\n",
 }
 
@@ -88,7 +87,9 @@ def test_submit_starts_a_run_and_prints_its_id_and_how_to_follow_it(backend, tra
     assert experiment["display_name"] == "trainyard"
 
 
-def test_a_wait_tells_each_change_with_seconds_and_ends_in_the_results(backend, trainyard):
+@pytest.mark.parametrize("behind_ui", [False, True], ids=["API server", "UI"])
+def test_a_wait_tells_each_change_with_seconds_and_ends_in_the_results(backend, trainyard, behind_ui):
+    backend.behind_ui = behind_ui
     backend.logs = LOGS
     backend.script = [
         Frame("PENDING"),
@@ -146,6 +147,7 @@ def test_a_link_is_shown_only_where_a_ui_shows_the_page(backend, trainyard):
         ("[]", 200, "received '[]'"),
         ('{"status": "ok"}', 200, """received '{"status": "ok"}'"""),
         ("OK", 200, "received 'OK'"),
+        ('{"message": "no Route matched with those values"}', 404, "expected a Kubeflow Pipelines API"),
         (STORE, 403, "received the answer of an object store (403)"),
         ("Client sent an HTTP request to an HTTPS server.\n", 400, "put https:// before it"),
         ("\x89PNG\xff", 200, "expected a Kubeflow Pipelines API"),
@@ -347,7 +349,7 @@ def test_a_wait_that_is_signed_out_says_that_the_run_goes_on(backend, trainyard)
     done = trainyard("submit", "--host", backend.url, *SOURCE, "--wait")
     assert done.returncode == 1
     assert "the token has expired" in last_line(done)
-    assert f"the run goes on; trainyard follow {done.stdout.strip()}" in last_line(done)
+    assert f"the run goes on: trainyard follow {done.stdout.strip()}" in last_line(done)
 
 
 def test_a_token_that_is_renewed_in_its_file_is_taken_up(backend, start, tmp_path):
@@ -381,7 +383,7 @@ def test_what_ends_the_wait_does_not_end_the_run_and_says_so(backend, start, sen
         process.send_signal(sent)
         stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == code
-    assert stderr.splitlines()[-1].endswith(f"the run goes on; trainyard follow {stdout.strip()} --host {backend.url}")
+    assert stderr.splitlines()[-1].endswith(f"the run goes on: trainyard follow {stdout.strip()} --host {backend.url}")
     assert not any(path.endswith(":terminate") for _, path, _ in backend.requests)
 
 
@@ -389,7 +391,7 @@ def test_a_wait_ends_after_its_time_and_the_run_goes_on(backend, trainyard):
     backend.script = [Frame("RUNNING", steps("RUNNING"))]
     done = trainyard("submit", "--host", backend.url, *SOURCE, "--wait", "--wait-timeout", 2)
     assert done.returncode == 1
-    assert "did not end within 2 s; the run goes on; trainyard follow" in last_line(done)
+    assert "no end after 2 s; the run goes on: trainyard follow" in last_line(done)
 
 
 def test_a_run_can_be_followed_again_by_its_id_or_link(backend, trainyard):
@@ -535,12 +537,16 @@ def test_the_double_satisfies_kfps_own_client(backend, monkeypatch, tmp_path):
         client.create_run_from_pipeline_func(pipeline.build(), {}, experiment_name="e")
 
 
-def test_the_lines_of_the_real_steps_hold_the_results(step, bucket, dataset, model, tmp_path):
-    """The results are read from the logs: evaluate and export say them so."""
-    from trainyard.launch.kubeflow.logs import ACCURACY, MODEL_URI
+def test_the_line_of_the_real_step_holds_the_results(step, bucket, dataset, model, tmp_path):
+    """The results are read from the log of export, which is never taken from the cache."""
+    from trainyard.launch.kubeflow.logs import PUBLISHED
 
-    evaluated = step("evaluate", "--dataset", dataset, "--model", model, "--evaluation", tmp_path / "evaluation")
-    accuracy = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["accuracy"]
-    assert float(re.match(ACCURACY, evaluated.stderr.splitlines()[-1])[1]) == pytest.approx(accuracy, abs=1e-4)
-    published = step("export", "--model", model, "--bucket", bucket, "--model-name", "digits")
-    assert re.match(MODEL_URI, published.stderr.splitlines()[-1])[1] == f"s3://{bucket}/digits/1/"
+    evaluation = tmp_path / "evaluation"
+    assert step("evaluate", "--dataset", dataset, "--model", model, "--evaluation", evaluation).returncode == 0
+    published = step(
+        "export", "--model", model, "--evaluation", evaluation, "--bucket", bucket, "--model-name", "digits"
+    )
+    uri, accuracy = re.match(PUBLISHED, published.stderr.splitlines()[-1]).groups()
+    assert uri == f"s3://{bucket}/digits/1/"
+    told = json.loads((evaluation / "evaluation.json").read_text())
+    assert float(accuracy) == pytest.approx(told["accuracy"], abs=1e-4)

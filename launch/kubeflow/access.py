@@ -20,7 +20,7 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 """Token of the pod's service account for the audience pipelines.kubeflow.org, where the pod mounts one."""
 KFP_CONTEXT = Path("~/.config/kfp/context.json")
-"""Where kfp's own client keeps the namespace and the cookie."""
+"""Where kfp's own client keeps the namespace, the cookie and a header."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def find_token(access: Access) -> Callable[[], str] | None:
     """
     if access.token_file:
         return partial(_read, Path(access.token_file), "--token-file")
-    if "KF_PIPELINES_TOKEN" in os.environ:
-        token = _checked(os.environ["KF_PIPELINES_TOKEN"], "KF_PIPELINES_TOKEN")
+    if given := os.environ.get("KF_PIPELINES_TOKEN"):
+        token = _checked(given, "KF_PIPELINES_TOKEN")
         return lambda: token
     if POD_TOKEN.is_file():
         return partial(_read, POD_TOKEN, str(POD_TOKEN))
@@ -152,9 +152,16 @@ def find_cookie(access: Access) -> str:
     """
     if access.cookie_file:
         return _read(Path(access.cookie_file), "--cookie-file", spaces=True)
-    if "KF_PIPELINES_COOKIE" in os.environ:
-        return _checked(os.environ["KF_PIPELINES_COOKIE"], "KF_PIPELINES_COOKIE", spaces=True)
+    if given := os.environ.get("KF_PIPELINES_COOKIE"):
+        return _checked(given, "KF_PIPELINES_COOKIE", spaces=True)
     return str(_kfp_context().get("client_authentication_cookie") or "")
+
+
+def find_header() -> tuple[str, str] | None:
+    """A header that tells who the user is, where kfp's own client was given one."""
+    context = _kfp_context()
+    name, value = (context.get(f"client_authentication_header_{part}") for part in ("name", "value"))
+    return (str(name), str(value)) if name and value else None
 
 
 def _read(path: Path, what: str, spaces: bool = False) -> str:

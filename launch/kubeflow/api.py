@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from ...components.common.cli import BadInput
-from .access import Access, find_cookie, find_host, find_namespace, find_token, find_ui
+from .access import Access, find_cookie, find_header, find_host, find_namespace, find_token, find_ui
 from .errors import Away, NotFound, not_kfp, refused, unreachable
 
 SECONDS_FOR_THE_CHECK = (3, 8)
 """To connect, and to answer."""
 SECONDS_PER_CALL = (5, 60)
+SECONDS_FOR_A_LOG = (5, 15)
 PATIENCE = 15.0
 """Seconds for which a call that changes nothing is repeated while the API is away."""
 
@@ -190,7 +191,8 @@ class Api:
         if self._behind_ui:
             path = f"/k8s/pod/logs?podname={pod}&runid={run_id}&podnamespace={namespace}"
         with suppress(Away, BadInput):
-            text = str(self._call(self._client.call_api, path, "GET", **_PLAIN, response_type="str"))
+            options = {**_PLAIN, "_request_timeout": SECONDS_FOR_A_LOG}
+            text = str(self._call(self._client.call_api, path, "GET", response_type="str", **options))
             return "" if text.startswith(('{"error_message"', "<")) else text
         return ""
 
@@ -213,7 +215,10 @@ class Api:
 
     def _health(self) -> dict[str, Any]:
         path, options = "/apis/v2beta1/healthz", {**_PLAIN, "_request_timeout": SECONDS_FOR_THE_CHECK}
-        told = self._call(self._client.call_api, path, "GET", response_type="object", **options)
+        try:
+            told = self._call(self._client.call_api, path, "GET", response_type="object", **options)
+        except NotFound as error:  # the 404 of another API
+            raise not_kfp(self.host, str(error)) from None
         assert isinstance(told, dict)
         return told
 
@@ -267,7 +272,8 @@ def _client(host: str, access: Access) -> Any:
         configuration.api_key_prefix["authorization"] = "Bearer"
         refresh(configuration)
         configuration.refresh_api_key_hook = refresh
-    return Client(configuration, cookie=find_cookie(access) or None)
+    name, value = find_header() or (None, None)
+    return Client(configuration, header_name=name, header_value=value, cookie=find_cookie(access) or None)
 
 
 def _named(name: str = "", part: str = "", archived: bool = True) -> str:

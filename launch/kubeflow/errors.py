@@ -35,6 +35,8 @@ def refused(host: str, status: int, reason: str, body: str, headers: Mapping[str
     message = api_message(body)
     if 300 <= status < 400:
         to = urlsplit(headers.get("location", ""))
+        if to.scheme == "https" and host == f"http://{to.netloc}":
+            return NotKfp(f"{host}: expected a Kubeflow Pipelines API, received a redirect to https; put it before it")
         where = f"{to.netloc}{to.path}"[:80]  # without its query, which may hold a secret
         return SignIn(f"{host}: expected a Kubeflow Pipelines API, received a redirect to {where}; {SIGN_IN}")
     if status == 429 or status >= 500:

@@ -35,18 +35,19 @@ def follow_run(api: Api, run_id: str, timeout: float = 0) -> None:
         TimeoutError, ConnectionError: the wait ended before the run did.
         KeyboardInterrupt, Terminated: likewise.
     """
-    goes_on = f"the run goes on; trainyard follow {run_id} --host {api.host}"
+    goes_on = f"the run goes on: trainyard follow {run_id} --host {api.host}"
+    watch = _Watch(api, run_id, timeout)
     try:
-        run = _Watch(api, run_id, timeout).until_ended()
+        run = watch.until_ended()
     except TimeoutError as error:
         raise TimeoutError(f"{error}; {goes_on}") from None
     except (Away, NotKfp, SignIn) as error:
         raise ConnectionError(f"{error}; {goes_on}") from None
     except (KeyboardInterrupt, Terminated) as error:
-        raise type(error)(f"no longer waiting for run {run_id}; {goes_on}") from None
+        raise type(error)(f"stopped waiting; {goes_on}") from None
     logs = Logs(api, RunPods(run_id, api.namespace_of(run)), run_id)
     if run.state != "SUCCEEDED":
-        raise _failure(api, logs, run)
+        raise _failure(api, logs, run, watch.terminated)
     say("run", f"succeeded in {(run.finished_at - run.created_at).total_seconds():.0f} s")
     found = logs.results(run)
     for name, value in (("accuracy", found.accuracy), ("model", found.model_uri), ("endpoint", found.endpoint)):
@@ -54,11 +55,11 @@ def follow_run(api: Api, run_id: str, timeout: float = 0) -> None:
             click.echo(f"{name:<9} {value}")
 
 
-def _failure(api: Api, logs: Logs, run: Any) -> RuntimeError:
+def _failure(api: Api, logs: Logs, run: Any, terminated: bool) -> RuntimeError:
     """What to raise for a run that did not succeed."""
     link = api.link(run.run_id)
-    states = [run.state, *(status.state for status in run.state_history or [])]
-    if {"CANCELING", "CANCELED"} & set(states):
+    last_states = {run.state, *(status.state for status in (run.state_history or [])[-2:])}
+    if terminated or {"CANCELING", "CANCELED"} & last_states:
         return RuntimeError(f"run {run.run_id} was terminated; submit it again, or trainyard retry {run.run_id}")
     task = failed_task(run)
     if not task:
@@ -83,6 +84,8 @@ class _Watch:
         self._states: dict[tuple[str, int], str] = {}
         self._reasons: dict[str, str] = {}
         self._pods: RunPods | None = None
+        self.terminated = False
+        """Whether its end was asked for: it ends as FAILED all the same."""
 
     def until_ended(self) -> Any:
         """The run at its end.
@@ -93,6 +96,7 @@ class _Watch:
         """
         while True:
             if run := self._look():
+                self.terminated = run.state == "CANCELING" or (self.terminated and run.state in ENDED)
                 self._tell_changes(run)
                 if run.state in ENDED:
                     return run
@@ -102,7 +106,7 @@ class _Watch:
             pause = min(last, first + waited / 60)
             if self._timeout:
                 if waited >= self._timeout:
-                    raise TimeoutError(f"run {self._run_id} did not end within {self._timeout:.0f} s")
+                    raise TimeoutError(f"no end after {self._timeout:.0f} s")
                 pause = min(pause, self._timeout - waited)
             time.sleep(pause)
 

@@ -10,15 +10,14 @@ from .tasks import Task, tasks_of
 
 AROUND = re.compile(r'[IWEF]\d{4} \d\d:\d\d:\d\d|time="?\d{4}-|Defaulted container')
 """How the lines begin that Kubeflow's launcher and Argo write around those of a step."""
-ACCURACY = r"evaluate +accuracy (\d\.\d+)"
-MODEL_URI = r"export +(s3://\S+)"
+PUBLISHED = r"export +(s3://\S+)(?:.*, accuracy (\d\.\d+))?"
 ENDPOINT = r"(https?://\S+)$"
-"""How the lines of evaluate, export and serve begin that say what they ended in."""
+"""The lines in which export and serve, which are never taken from the cache, say what they ended in."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a run of this pipeline ended in; empty: unknown, as for a step from the cache, or if its log is gone."""
+    """What a run of this pipeline ended in; empty: unknown, as the log is gone or is that of another pipeline."""
 
     accuracy: str = ""
     model_uri: str = ""
@@ -42,12 +41,10 @@ class Logs:
         """What the steps of this pipeline said at their end."""
         tasks = {task.name: task for task in tasks_of(run)}
 
-        def said(step: str, pattern: str) -> str:
+        def said(step: str, pattern: str) -> tuple[str, ...]:
             lines = self.lines(tasks[step]) if step in tasks else []
-            return next((found[1] for line in reversed(lines) if (found := re.match(pattern, line))), "")
+            found = (match for line in reversed(lines) if (match := re.match(pattern, line)))
+            return next((match.groups(default="") for match in found), ("", ""))
 
-        return Results(
-            accuracy=said("evaluate", ACCURACY),
-            model_uri=said("export", MODEL_URI),
-            endpoint=said("serve", ENDPOINT),
-        )
+        model_uri, accuracy = said("export", PUBLISHED)
+        return Results(accuracy, model_uri, said("serve", ENDPOINT)[0])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 SECONDS_PER_CALL = (3, 10)
@@ -57,11 +57,12 @@ class RunPods:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
-        if not self._client:
+        cluster = _cluster()
+        if not cluster:
             self.unreadable = "there is no kubeconfig"
             return None
         try:
-            return self._client.call_api(
+            return cluster.call_api(
                 path,
                 "GET",
                 query_params=query,
@@ -77,17 +78,19 @@ class RunPods:
             self.unreadable = "the cluster does not answer"
         return None
 
-    @cached_property
-    def _client(self) -> Any:
-        from kubernetes import client, config
 
-        settings = client.Configuration()
-        settings.retries = False
-        for load in (config.load_incluster_config, config.load_kube_config):
-            with suppress(config.ConfigException, OSError):
-                load(client_configuration=settings)
-                return client.ApiClient(settings)
-        return None
+@cache
+def _cluster() -> Any:
+    """A client of the cluster; None if nothing says where it is."""
+    from kubernetes import client, config
+
+    settings = client.Configuration()
+    settings.retries = False
+    for load in (config.load_incluster_config, config.load_kube_config):
+        with suppress(config.ConfigException, OSError):
+            load(client_configuration=settings)
+            return client.ApiClient(settings)
+    return None
 
 
 def _name(pod: dict[str, Any]) -> str:
