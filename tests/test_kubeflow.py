@@ -75,13 +75,15 @@ def steps(*states):
 
 
 def test_submit_starts_a_run_and_prints_its_id_and_how_to_follow_it(backend, trainyard):
-    done = trainyard("submit", "--host", backend.url, *SOURCE, "--epochs", 7)
+    options = ("--epochs", 7, "--run-service-account", "default-editor")
+    done = trainyard("submit", "--host", backend.url, *SOURCE, *options)
     assert done.returncode == 0, done.stderr
     (run,) = backend.runs.values()
     assert done.stdout == f"{run['run_id']}\n"
     assert last_line(done).endswith(f"trainyard follow {run['run_id']} --host {backend.url}")
     given = run["runtime_config"]["parameters"]
     assert given == {"source": "s3://data/digits.npz", "epochs": 7}
+    assert run["service_account"] == "default-editor"
     assert "components" in run["pipeline_spec"]["pipeline_spec"]
     (experiment,) = backend.experiments.values()
     assert experiment["display_name"] == "trainyard"

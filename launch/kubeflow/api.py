@@ -67,13 +67,14 @@ class Api:
         )
 
     def namespace_of(self, run: Any) -> str:
-        """Namespace of the pods of a run."""
+        """Namespace of the pods of a run, as far as the API tells it now."""
         from kfp_server_api import ExperimentServiceApi
 
-        if not self._several_users:
-            return self._given_namespace or SINGLE_USER_NAMESPACE
-        service = ExperimentServiceApi(self._client)
-        return str(self.read(service.experiment_service_get_experiment, run.experiment_id).namespace)
+        if self._several_users:
+            service = ExperimentServiceApi(self._client)
+            with suppress(Away, BadInput):
+                return str(self._call(service.experiment_service_get_experiment, run.experiment_id).namespace)
+        return self._given_namespace or SINGLE_USER_NAMESPACE
 
     def link(self, run_id: str) -> str:
         """URL of a run's page; empty if no UI is known."""

@@ -24,7 +24,14 @@ wait_timeout_option = run_option(
     metavar="SECONDS",
     help="Seconds after which to stop waiting, the run goes on; 0: no limit.",
 )
-run_argument = click.argument("run")
+service_account_option = run_option(
+    "--run-service-account",
+    default="",
+    metavar="NAME",
+    help="Kubernetes service account of the run's pods; empty: the installation's default.",
+)
+run_argument = click.argument("run", callback=lambda context, argument, run: run.rpartition("/")[2])
+"""The ID of a run, or the link to its page."""
 
 
 def _connect(access: Access) -> Any:
@@ -38,6 +45,7 @@ def _connect(access: Access) -> Any:
 @wait_option
 @wait_timeout_option
 @run_option("--another", is_flag=True, help="Start a run even while an equal one has not ended.")
+@service_account_option
 @access_options
 @settings_options
 @parameter_options(ON_A_CLUSTER)
@@ -46,6 +54,7 @@ def submit(
     wait: bool,
     wait_timeout: int,
     another: bool,
+    run_service_account: str,
     access: Access,
     settings_file: Path | None,
     **given: Any,
@@ -58,7 +67,7 @@ def submit(
 
     pipeline, parameters = pipeline_for(settings_file, given)
     api = _connect(access)
-    run = send(api, pipeline, parameters, experiment, another)
+    run = send(api, pipeline, parameters, experiment, another, run_service_account)
     click.echo(run)
     if link := api.link(run):
         say("submit", link)
@@ -81,7 +90,7 @@ def follow(run: str, wait_timeout: int, access: Access) -> None:
     """
     from .following import follow_run
 
-    follow_run(_connect(access), run.rpartition("/")[2], wait_timeout)
+    follow_run(_connect(access), run, wait_timeout)
 
 
 @plain_command
@@ -130,11 +139,19 @@ def schedule() -> None:
 @run_option("--name", required=True, help="Name of the schedule.")
 @run_option("--cron", default="", help="When to start runs, in the cluster's time zone: '0 6 * * 1-5'.")
 @run_option("--every", default="", metavar="INTERVAL", help="How often to start one, in s, m, h or d: 6h.")
+@service_account_option
 @access_options
 @settings_options
 @parameter_options(ON_A_CLUSTER)
 def create(
-    experiment: str, name: str, cron: str, every: str, access: Access, settings_file: Path | None, **given: Any
+    experiment: str,
+    name: str,
+    cron: str,
+    every: str,
+    run_service_account: str,
+    access: Access,
+    settings_file: Path | None,
+    **given: Any,
 ) -> None:
     """Create a schedule, by --cron or --every, and print its ID."""
     from .submitting import create_schedule, cron_trigger, interval_trigger
@@ -143,7 +160,8 @@ def create(
         raise BadInput(f"--cron: expected it or --every, received {'both' if cron else 'neither'}; e.g. --every 24h")
     trigger = cron_trigger(cron) if cron else interval_trigger(every)
     pipeline, parameters = pipeline_for(settings_file, given)
-    click.echo(create_schedule(_connect(access), pipeline, parameters, experiment, name, trigger))
+    api = _connect(access)
+    click.echo(create_schedule(api, pipeline, parameters, experiment, name, trigger, run_service_account))
 
 
 @schedule.command(name="list", context_settings=SETTINGS)
