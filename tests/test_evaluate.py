@@ -16,7 +16,7 @@ import pytest
 
 from trainyard.components.common.artifacts.model import load_classifier
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.files import sha256_of_folder
 from trainyard.components.evaluate.gate import Threshold, Verdict, sentence
 from trainyard.components.evaluate.kfp_views import classification, v1_views

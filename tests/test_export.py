@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from trainyard.components.common.datasets.dataset import name_from
+from trainyard.components.common.datasets import name_from
 from trainyard.components.common.files import files_below, sha256_of_folder
 from trainyard.components.export.address import check_address, name_after
 from trainyard.components.serve.kserve.specification import check_name

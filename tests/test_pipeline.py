@@ -212,7 +212,7 @@ def predict(endpoint, images):
 def test_the_endpoint_answers_as_often_right_as_the_report_says(first_run):
     import numpy as np
 
-    from trainyard.components.common.datasets.dataset import open_dataset
+    from trainyard.components.common.datasets import open_dataset
 
     _, run, _ = first_run
     summary = json.loads((run / "summary.json").read_text())
@@ -303,7 +303,7 @@ def test_a_run_that_cannot_be_ends_with_one_plain_line(home, options, words):
     [
         (["bench"], "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz"),
         (
-            [".venv/bin/python", "PYTHON=python3.99"],
+            [".venv/made", "PYTHON=python3.99"],
             "PYTHON: expected 3.11 to 3.13, received python3.99, which is not here; make PYTHON=python3.12",
         ),
     ],

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..common.cli import BadInput
+from ..common.progress import readable_shape
 from .models import trained_card
-from .scoring import Scored, differing_classes, score, size
+from .scoring import Scored, differing_classes, score
 
 FEW = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""
@@ -114,7 +115,7 @@ def _compared(name: str, folder: Path, model: Path, new: Scored, say: Callable[[
     card, ours = trained_card(folder), new.card
     differ = differing_classes(ours["classes"], card["classes"])
     if not differ and ours["input"]["shape"] != card["input"]["shape"]:
-        differ = f"images of {size(ours['input']['shape'])}", size(card["input"]["shape"])
+        differ = f"images of {readable_shape(ours['input']['shape'])}", readable_shape(card["input"]["shape"])
     if differ:
         raise BadInput(
             f"--baseline: expected {differ[0]}, as the model in {model} knows them, received {differ[1]} in {name}; "

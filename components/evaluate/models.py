@@ -12,7 +12,7 @@ import numpy as np
 
 from ..common.artifacts.model import CARD, SAVED_MODEL, SavedModelClassifier, read_card, require_tensorflow
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset
+from ..common.datasets import ImageDataset
 
 
 def trained_card(model: Path) -> dict[str, Any]:

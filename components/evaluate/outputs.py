@@ -13,7 +13,7 @@ import numpy as np
 from ..common.files import atomic_file, atomic_folder, write_text
 from .baseline import Baseline
 from .metrics import CLASS_METRICS
-from .run import EvaluationResult
+from .run import Outcome
 from .scoring import Scored
 from .slices import SLICE_METRICS
 
@@ -21,7 +21,7 @@ MARKER = "evaluation.json"
 EXAMPLES = 5
 
 
-def write_evaluation(folder: Path, result: EvaluationResult, report: str) -> None:
+def write_evaluation(folder: Path, result: Outcome, report: str) -> None:
     """Write metrics and verdict (evaluation.json), the report, and a few answered examples."""
     with atomic_folder(folder, marker=MARKER) as partial:
         write_json(partial / MARKER, as_json(result))
@@ -29,7 +29,7 @@ def write_evaluation(folder: Path, result: EvaluationResult, report: str) -> Non
         write_json(partial / "examples.json", {"examples": answered_examples(result.scored)})
 
 
-def as_json(result: EvaluationResult) -> dict[str, Any]:
+def as_json(result: Outcome) -> dict[str, Any]:
     """Content of evaluation.json."""
     scored, metrics = result.scored, result.scored.metrics
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 
 from ..common.artifacts.model import CARD, load_classifier
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset, Split, open_dataset, some_of
+from ..common.datasets import ImageDataset, Split, open_dataset
 from ..common.files import sha256_of_file, sha256_of_folder
+from ..common.progress import readable_shape, some_of
 from .metrics import ClassifierMetrics, measure
 from .models import card_of, trained_card
 from .slices import Slice, measure_slices, metrics_of_slices, read_columns
@@ -161,7 +162,7 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
 
     takes, shape = card["input"]["shape"], data.image_shape
     if tuple(takes) != tuple(shape):
-        raise misfit(f"images of {size(takes)}", size(shape))
+        raise misfit(f"images of {readable_shape(takes)}", readable_shape(shape))
     if differ := differing_classes(card["classes"], data.class_names):
         raise misfit(*differ)
     if len(card["classes"]) < 2:
@@ -184,7 +185,7 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
     if probabilities.shape[1:] != (classes,):
         raise BadInput(
             f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "
-            f"{size(probabilities.shape[1:])}; train the model again"
+            f"{readable_shape(probabilities.shape[1:])}; train the model again"
         )
     unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if unusable:
@@ -204,8 +205,3 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
 def numbered(count: int) -> list[str]:
     """The class names of data that has none: 0, 1, 2 ..."""
     return [str(index) for index in range(count)]
-
-
-def size(shape: Iterable[int]) -> str:
-    """A shape for people: 28 x 28 x 1."""
-    return " x ".join(map(str, shape))

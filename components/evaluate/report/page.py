@@ -15,7 +15,7 @@ import numpy as np
 from ...common.progress import counted
 from ..gate import sentence
 from ..metrics import ClassMetrics, PrecisionRecall, Roc
-from ..run import EvaluationResult
+from ..run import Outcome
 from ..slices import FEW, Slice
 from .charts import (
     Chart,
@@ -47,7 +47,7 @@ Rows = list[tuple[str, ...]]
 AnyCurve = TypeVar("AnyCurve", Roc, PrecisionRecall)
 
 
-def render(result: EvaluationResult) -> str:
+def render(result: Outcome) -> str:
     """The whole page, HTML."""
     from .templates import PAGE, environment
 
@@ -133,7 +133,7 @@ class Bar:
 class Page:
     """What the report shows, in the order of the page; each property is computed once."""
 
-    def __init__(self, result: EvaluationResult) -> None:
+    def __init__(self, result: Outcome) -> None:
         self.verdict = result.verdict
         self.baseline = result.baseline
         self.scored = result.scored
@@ -193,7 +193,7 @@ class Page:
     @cached_property
     def learning_curves(self) -> list[LearningCurve]:
         """Loss and accuracy by epoch, if the card tells them."""
-        drawn = (
+        drawn: tuple[tuple[str, str, float, Callable[[float], str]], ...] = (
             ("Loss", "loss", self.metrics.loss, lambda value: f"{value:.3g}"),
             ("Accuracy", "accuracy", self.metrics.accuracy, lambda value: f"{100 * value:.4g} %"),
         )
@@ -231,14 +231,14 @@ class Page:
     @property
     def _mistake(self) -> np.ndarray:
         """bool, shape (classes, classes): off the diagonal."""
-        return ~np.eye(len(self.classes), dtype=bool)
+        return np.asarray(np.eye(len(self.classes)) == 0)
 
     @cached_property
     def _shades(self) -> np.ndarray:
         """Shape (classes, classes), 0 to 1: the share of its row; of mistakes, relative to the largest share."""
         confusion, mistake = self.metrics.confusion, self._mistake
         share = confusion / confusion.sum(axis=1, keepdims=True).clip(1)
-        return np.where(mistake, share / max(share[mistake].max(), 1e-9), share)
+        return np.asarray(np.where(mistake, share / max(share[mistake].max(), 1e-9), share))
 
     def _cell(self, truth: int, answer: int) -> Cell | None:
         count = int(self.metrics.confusion[truth, answer])
