@@ -16,8 +16,9 @@ from urllib.parse import urljoin
 
 import click
 
-from ..components.common.cli import BadInput
+from ..components.common.cli import BadInput, last_line
 from ..components.common.files import atomic_file
+from ..components.common.state import state_folder
 from . import store
 from .containers import steps_as_containers
 from .options import STEPS
@@ -26,11 +27,6 @@ from .seeding import seed
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
-
-
-def state_folder() -> Path:
-    """Where this machine's store and model servers keep their state: TRAINYARD_HOME, or `.trainyard` here."""
-    return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard")
 
 
 def run_here(
@@ -184,7 +180,7 @@ def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
         [*command, "--result", str(result)], check=False, env=step_environment(), stderr=subprocess.PIPE, text=True
     )
     if sent.returncode:
-        raise RuntimeError(f"the endpoint is up, but the prediction failed: {sent.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(f"the endpoint is up, but the prediction failed: {last_line(sent.stderr)}")
     return json.loads(result.read_text())
 
 

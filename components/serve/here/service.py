@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -28,6 +27,8 @@ from typing import Any, TextIO
 
 from ...common.cli import BadInput
 from ...common.files import atomic_file
+from ...common.state import state_folder
+from ...common.waiting import wait_for
 
 LOADING, AVAILABLE, UNLOADING, END = "LOADING", "AVAILABLE", "UNLOADING", "END"
 """States of a version, in TensorFlow Serving's words; END with an error is a version that could not be loaded."""
@@ -221,18 +222,19 @@ class Service:
 
 
 def _home() -> Path:
-    return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard").resolve() / "serving"
+    return state_folder().resolve() / "serving"
 
 
 def _locked_before(file: TextIO, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
+    return wait_for(lambda: _locked(file), deadline)
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:
