@@ -6,8 +6,8 @@ from typing import Any
 
 from ..components.evaluate.gate import check_gate
 from ..components.export.address import check_place
-from ..components.serve.here.target import Kind
-from ..components.serve.kserve.specification import Service
+from ..components.serve.here.target import ServerOptions
+from ..components.serve.kserve.specification import InferenceServiceOptions
 from ..components.serve.orders import Order
 from ..components.train.hyperparameters import Hyperparameters
 
@@ -27,5 +27,5 @@ def check(parameters: Mapping[str, Any]) -> None:
     ask(check_gate)
     ask(check_place)
     ask(Order, action="apply", model_name="", model_uri="")
-    ask(Service)
-    ask(Kind)
+    ask(InferenceServiceOptions)
+    ask(ServerOptions)

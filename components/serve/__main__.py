@@ -124,25 +124,26 @@ def main(
         return
     if server_image and target != "docker":
         raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
+    from ..common.kfp_outputs import record_artifacts, write_parameter
     from .orders import Order, name_in
+    from .target import carry_out
 
     name = model_name or name_in(model_uri)
     order = Order(action, name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
-    if target in ("process", "docker"):
-        from .here import containers as docker
-        from .here import target as process
+    if target == "kserve":
+        from .kserve.specification import InferenceServiceOptions
+        from .kserve.target import KServeTarget
 
-        image = (service["image"] or docker.PREDICTOR) if target == "docker" else ""
-        kind = process.Kind(port, ui and not no_ui, image, server_image)
-        outcome = process.act(order, kind, _tell)
-    elif target == "kserve":
-        from .kserve import target as kserve
-        from .kserve.specification import Service
+        outcome = carry_out(order, KServeTarget(order, InferenceServiceOptions(**service), _tell))
+    elif target in ("process", "docker"):
+        from .here.containers import PREDICTOR
+        from .here.target import MachineTarget, ServerOptions
 
-        outcome = kserve.act(order, Service(**service), _tell)
+        image = (service["image"] or PREDICTOR) if target == "docker" else ""
+        server = ServerOptions(port, ui and not no_ui, image, server_image)
+        outcome = carry_out(order, MachineTarget(order, server, _tell))
     else:
         raise BadInput(f"--target: expected kserve, process or docker, received {target!r}; choose one of these")
-    from ..common.kfp_outputs import record_artifacts, write_parameter
 
     write_parameter(endpoint, outcome.endpoint)
     write_parameter(revision, outcome.revision)
@@ -223,9 +224,9 @@ def stop(model_name: str) -> None:
     Example:
       trainyard serve stop --model-name mnist
     """
-    from .here import target as process
+    from .here import services
 
-    process.stop(model_name, _tell)
+    services.stop(model_name, _tell)
 
 
 @main.command("status", cls=StepCommand)
@@ -236,9 +237,9 @@ def status_here() -> None:
     Example:
       trainyard serve status
     """
-    from .here import target as process
+    from .here import services
 
-    rows = process.status()
+    rows = services.versions()
     if not rows:
         click.echo("nothing is served here")
         return

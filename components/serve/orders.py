@@ -66,7 +66,7 @@ def name_in(model_uri: str) -> str:
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServedVersion:
     """One version of a service.
 
     Attributes:
@@ -99,7 +99,7 @@ class Outcome:
     name: str
     where: str
     endpoint: str = ""
-    serving: tuple[Serving, ...] = ()
+    serving: tuple[ServedVersion, ...] = ()
     text: str = ""
 
     @property

@@ -9,14 +9,14 @@ import orjson
 
 from ...common.waiting import wait_for
 from ..client import Endpoint, EndpointError
-from .protocols.tensorflow_serving import Refused
+from .protocols.request import Refused
 
 SECONDS_TO_WAKE = 60
 """For a container that has just been started again."""
 
 
 class RemoteClassifier:
-    """See `components.common.models.Classifier`."""
+    """See `Classifier`: its answers come over HTTP."""
 
     backend = "TensorFlow Serving"
 
