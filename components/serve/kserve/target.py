@@ -16,7 +16,7 @@ from ..client import EndpointError
 from ..known_examples import Known, WrongAnswer
 from ..orders import Order, Outcome
 from ..target import Tell
-from . import routes, smoke_test, specification, status
+from . import routes, smoke, specification, status
 from .cluster import SERVICE, Conflict, Namespace, Object, pauses
 from .deployment_mode import DeploymentMode
 from .modes import mode_of
@@ -158,7 +158,7 @@ class KServeTarget:
         if not self._order.smoke_test:
             return None
         uri = self._mode(wanted).goal(wanted, changed=True).storage_uri
-        known = smoke_test.examples(uri)
+        known = smoke.examples(uri)
         if known is None:
             self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
         return known
@@ -206,9 +206,9 @@ class KServeTarget:
     def _prove(self, service: Object, goal: Goal, known: Known) -> None:
         """Send the known examples to the version that is rolled out."""
         answers, by = routes.way(self._cluster, self._mode(service), service, goal, self._options.route)
-        patience = min(smoke_test.SECONDS_TO_SETTLE, self._order.timeout / 10)
+        patience = min(smoke.SECONDS_TO_SETTLE, self._order.timeout / 10)
         try:
-            seen = smoke_test.prove(answers, known, patience, self._deadline)
+            seen = smoke.prove(answers, known, patience, self._deadline)
         except WrongAnswer as error:
             raise WrongAnswer(f"{self._name}: the smoke test failed by {by} ({error})") from error
         except (EndpointError, ConnectionError) as error:
