@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from ..components.common.cli import last_line, say, step_group
+from ..components.common.cli import command_group, last_line, say
 from ..components.common.state import state_folder
 from ..components.common.waiting import wait_for
 from .store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
@@ -145,7 +145,7 @@ def _wait_until_it_answers(folder: StoreFolder, server: subprocess.Popen[bytes] 
     return store
 
 
-@step_group
+@command_group
 def main() -> None:
     """Start, stop or show the object store of this machine.
 

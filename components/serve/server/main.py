@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import uvicorn
 
-from ...common.cli import BadInput, Terminated, step
+from ...common.cli import BadInput, Terminated, command
 from ..here.service import ServiceFolder
 from .http_api import application
 from .limits import MOST_CONNECTIONS, Limits, impatient
@@ -76,7 +76,7 @@ def run(service: ServiceFolder, listener: socket.socket, patience: float) -> Non
         runner.run(serve())
 
 
-@step
+@command
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=0, help="Port to listen on; 0: any free one.")
