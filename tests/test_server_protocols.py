@@ -34,7 +34,8 @@ def base(model, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     command = [sys.executable, "-m", "trainyard.components.serve"]
     run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
-    done = subprocess.run([*command, "--target", "process", "--model-uri", model, "--no-ui"], text=True, **run)
+    options = ["--target", "process", "--model-name", "mnist", "--model-uri", model, "--no-ui"]
+    done = subprocess.run([*command, *options], text=True, **run)
     yield done.stdout.partition("/v1")[0]
     subprocess.run([*command, "stop"], **run)
 

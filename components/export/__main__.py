@@ -47,13 +47,13 @@ def main(
       trainyard export --model my-model --evaluation my-evaluation --bucket models --model-name digits
     """
     from ..common.artifacts.model import read_card
+    from ..common.artifacts.names import model_name_after
     from ..common.kfp_outputs import write_parameter
     from ..common.progress import counted, readable_size
-    from .address import name_after
     from .publish import publish
     from .verdict import check_evaluation
 
-    model_name = model_name or name_after(read_card(model)["dataset"]["name"])
+    model_name = model_name or model_name_after(read_card(model)["dataset"]["name"])
     if evaluation:
         check_evaluation(evaluation, model)
     else:

@@ -13,7 +13,7 @@ from .options import service_options
 rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), section("This machine", "machine")
 
 
-@step_group("orders.check", "kserve.specification.InferenceServiceOptions", cached=False)
+@step_group("checks.check", "kserve.specification.InferenceServiceOptions", cached=False)
 @inputs(
     "--model-uri", default="", metavar="URI", help="Published model, s3://bucket/name/version/, as export prints it."
 )
@@ -116,32 +116,29 @@ def main(
       trainyard serve --target docker --server-image tensorflow/serving:2.19.1 --model-uri s3://models/mnist/3/
       trainyard serve --model-uri s3://models/mnist/3/ --namespace vision --service-account models
       trainyard serve --model-uri s3://models/mnist/4/ --namespace vision --canary-percent 10
-      trainyard serve --action promote --namespace vision
+      trainyard serve --action promote --model-name mnist --namespace vision
       trainyard serve predict --endpoint http://127.0.0.1:8501/v1/models/mnist:predict --image digit.png
       trainyard serve status
     """
     if ctx.invoked_subcommand:
         return
     from ..common.kfp_outputs import record_artifacts, write_parameter
-    from .orders import Order, name_in
+    from .orders import Order
     from .target import carry_out
 
-    name = model_name or name_in(model_uri)
-    order = Order(action, name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
+    order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
     if target == "kserve":
         from .kserve.specification import InferenceServiceOptions
         from .kserve.target import KServeTarget
 
         outcome = carry_out(order, KServeTarget(order, InferenceServiceOptions(**service), _tell))
-    elif target in ("process", "docker"):
+    else:
         from .here.containers import PREDICTOR
         from .here.target import MachineTarget, ServerOptions
 
         image = (service["image"] or PREDICTOR) if target == "docker" else ""
         server = ServerOptions(port, ui and not no_ui, image, server_image)
         outcome = carry_out(order, MachineTarget(order, server, _tell))
-    else:
-        raise BadInput(f"--target: expected kserve, process or docker, received {target!r}; choose one of these")
 
     write_parameter(endpoint, outcome.endpoint)
     write_parameter(revision, outcome.revision)

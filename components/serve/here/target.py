@@ -10,8 +10,11 @@ import hashlib
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ...common.artifacts import published
+from ...common.artifacts.model import read_card
+from ...common.artifacts.names import model_name_after
 from ...common.cli import BadInput
 from .. import known_examples
 from ..client import Endpoint
@@ -40,10 +43,6 @@ class ServerOptions:
     page: bool = True
     image: str = ""
     server_image: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise BadInput(f"--port: expected 0 to 65535, received {self.port}; choose another")
 
 
 @dataclass(frozen=True)
@@ -78,20 +77,20 @@ class MachineTarget:
         tell: Gets lines of progress.
 
         Raises:
-            BadInput: the model's name cannot be a folder here.
+            BadInput: the order names no model, or one whose name cannot be a folder here.
         """
+        if order.action == "apply" and not order.model_uri:
+            raise BadInput(
+                "--model-uri: expected the URI of a published model, received none; pass what export printed"
+            )
         self._order, self._options, self._tell = order, options, tell
         self._deadline = time.monotonic() + order.timeout
-        self._service = ServiceFolder.named(order.model_name)
+        self._service = ServiceFolder.named(order.name(lambda: _name_in_folder(order.model_uri)))
         self._server = ModelServer(self._service)
         self._name = self._service.name
 
     def apply(self) -> Outcome:
         """See `Target`."""
-        if not self._order.model_uri:
-            raise BadInput(
-                "--model-uri: expected the URI of a published model, received none; pass what export printed"
-            )
         version = published.find(self._order.model_uri)
         if self._order.dry_run:
             return self._foretell(self._plan(version))
@@ -257,6 +256,18 @@ class MachineTarget:
             word = told.state if told else LOADING if state else "STOPPED"
             rows.append(ServedVersion(str(one.version), one.uri, percent, word, one.since))
         return Outcome(self._name, HERE, self._service.url(state.url) if state else "", tuple(rows))
+
+
+def _name_in_folder(model_uri: str) -> str:
+    """A name after the data set of the model in a folder of this machine; empty: the URI is that of no folder.
+
+    Raises:
+        BadInput: there is no model at that place.
+    """
+    if not model_uri or model_uri.startswith("s3://"):
+        return ""
+    folder = Path(published.find(model_uri).source.uri)
+    return model_name_after(read_card(folder)["dataset"]["name"])
 
 
 def _in_words(served: list[WantedVersion], before: list[WantedVersion]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...common.cli import BadInput
-from ..orders import Order
 from . import status
 from .cluster import Object
 from .status import MODES
@@ -102,10 +101,10 @@ def check_name(name: str) -> None:
         )
 
 
-def check_model(order: Order, options: InferenceServiceOptions) -> None:
+def check_model(model_uri: str, options: InferenceServiceOptions) -> None:
     """Raises BadInput when the options name no model, or one that no cluster can read."""
-    if order.model_uri:
-        storage_uri(order.model_uri)
+    if model_uri:
+        storage_uri(model_uri)
     elif not (options.inference_service or options.image):
         raise BadInput(NO_MODEL)
 
@@ -124,23 +123,25 @@ def storage_uri(model_uri: str) -> str:
     return model_uri.rstrip("/") + "/" if model_uri.startswith("s3://") else model_uri
 
 
-def wanted(order: Order, options: InferenceServiceOptions, there: Object | None) -> Object:
+def wanted(name: str, model_uri: str, options: InferenceServiceOptions, there: Object | None) -> Object:
     """The InferenceService that an apply is to end in, a canary apart.
 
     Args:
-        order: What is to be served.
+        name: Of the service.
+        model_uri: What is to be served; empty: the model or image in the options, or what is served already.
         options: How.
         there: The InferenceService as it is; None when there is none. What no option speaks of stays as it is.
 
     Raises:
         BadInput: the options contradict each other or what is there, or name no model.
     """
-    given = _given(options.inference_service, order.model_name, options.namespace)
+    given = _given(options.inference_service)
+    _check_given(given, name, options.namespace)
     mode = mode_of(there) if there else ""
     chosen = MODES.get(options.deployment_mode) or mode_of(given) or mode or "Standard"
     if mode and chosen != mode:
         raise BadInput(
-            f"--deployment-mode: {order.model_name} runs in {mode} mode and KServe does not change that, received "
+            f"--deployment-mode: {name} runs in {mode} mode and KServe does not change that, received "
             f"{chosen}; delete the service first (--action delete)"
         )
 
@@ -158,13 +159,13 @@ def wanted(order: Order, options: InferenceServiceOptions, there: Object | None)
         **options.labels,
     }
     spec = copy.deepcopy(given.get("spec") or (there or {}).get("spec") or {"predictor": {}})
-    spec["predictor"] = _predictor(spec.get("predictor") or {}, order, options)
+    spec["predictor"] = _predictor(spec.get("predictor") or {}, model_uri, options)
     spec["predictor"].pop("canaryTrafficPercent", None)
     spec.pop("canary", None)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": order.model_name, "annotations": annotations, **({"labels": labels} if labels else {})},
+        "metadata": {"name": name, "annotations": annotations, **({"labels": labels} if labels else {})},
         "spec": spec,
     }
 
@@ -235,7 +236,13 @@ def _difference(old: Object, new: Object) -> Object:
     return changes
 
 
-def _given(text: str, name: str, namespace: str) -> Object:
+def given_name(text: str) -> str:
+    """The name in an InferenceService given as YAML text or as a file; empty when there is none."""
+    name: str = (_given(text).get("metadata") or {}).get("name", "")
+    return name
+
+
+def _given(text: str) -> Object:
     """The InferenceService given as YAML text or as a file; empty when there is none."""
     if not text:
         return {}
@@ -265,7 +272,12 @@ def _given(text: str, name: str, namespace: str) -> Object:
             f"--inference-service: expected apiVersion serving.kserve.io/v1beta1, received "
             f"{parsed.get('apiVersion')!r}; translate it"
         )
-    metadata = parsed.get("metadata") or {}
+    return parsed
+
+
+def _check_given(service: Object, name: str, namespace: str) -> None:
+    """Raises BadInput when a given InferenceService has another name or namespace than the options."""
+    metadata = service.get("metadata") or {}
     if metadata.get("namespace", namespace) != namespace:
         raise BadInput(
             f"--namespace: expected {metadata['namespace']!r}, as --inference-service has it, received {namespace!r}; "
@@ -276,10 +288,9 @@ def _given(text: str, name: str, namespace: str) -> Object:
         raise BadInput(
             f"--model-name: expected {named!r}, as --inference-service has it, received {name!r}; change one"
         )
-    return parsed
 
 
-def _predictor(base: Object, order: Order, options: InferenceServiceOptions) -> Object:
+def _predictor(base: Object, model_uri: str, options: InferenceServiceOptions) -> Object:
     predictor = _modern(base)
     if options.image:
         for replaced in ("model", "containers"):
@@ -289,13 +300,13 @@ def _predictor(base: Object, order: Order, options: InferenceServiceOptions) -> 
         predictor.pop("containers", None)
     if "containers" in predictor:
         server = predictor["containers"][0]
-        if order.model_uri:
+        if model_uri:
             others = [one for one in server.get("env") or [] if one["name"] != "STORAGE_URI"]
-            server["env"] = [*others, {"name": "STORAGE_URI", "value": storage_uri(order.model_uri)}]
+            server["env"] = [*others, {"name": "STORAGE_URI", "value": storage_uri(model_uri)}]
     elif "workerSpec" in predictor and "model" not in predictor:
         raise BadInput("--inference-service: expected a predictor with a model or containers; give it one of these")
     else:
-        server = predictor["model"] = _model(predictor.get("model") or {}, order, options)
+        server = predictor["model"] = _model(predictor.get("model") or {}, model_uri, options)
     resources = _resources(options)
     if resources:
         server["resources"] = overlaid(server.get("resources") or {}, resources)
@@ -323,7 +334,7 @@ def _modern(predictor: Object) -> Object:
     return {**kept, "model": {"modelFormat": {"name": old}, **predictor[old]}}
 
 
-def _model(base: Object, order: Order, options: InferenceServiceOptions) -> Object:
+def _model(base: Object, model_uri: str, options: InferenceServiceOptions) -> Object:
     model = dict(base)
     if options.model_format and options.model_format != model.get("modelFormat", {}).get("name"):
         model = {"modelFormat": {"name": options.model_format}}  # what was of another format does not fit
@@ -332,8 +343,8 @@ def _model(base: Object, order: Order, options: InferenceServiceOptions) -> Obje
     if model["modelFormat"]["name"] == FORMAT and not options.runtime and (new or options.model_format):
         model.setdefault("runtimeVersion", FORMAT_VERSION)
     model |= _present({"runtime": options.runtime, "runtimeVersion": options.runtime_version})
-    if order.model_uri:
-        model["storageUri"] = storage_uri(order.model_uri)
+    if model_uri:
+        model["storageUri"] = storage_uri(model_uri)
     if not (model.get("storageUri") or model.get("storage") or model.get("image")):
         raise BadInput(NO_MODEL)
     return model

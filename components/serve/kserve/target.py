@@ -44,10 +44,10 @@ class KServeTarget:
             BadInput: the order or the options name no model that a cluster can read, or no name that it takes.
         """
         if order.action == "apply":
-            specification.check_model(order, options)
-        specification.check_name(order.model_name)
+            specification.check_model(order.model_uri, options)
         self._order, self._options, self._tell = order, options, tell
-        self._name = order.model_name
+        self._name = order.name(lambda: specification.given_name(options.inference_service))
+        specification.check_name(self._name)
         self._cluster = Namespace(options.namespace, options.context)
         self._deadline = time.monotonic() + order.timeout
         self._watch = Watch(self._cluster, self._name, order.timeout, tell)
@@ -126,7 +126,7 @@ class KServeTarget:
 
     def _wanted(self, there: Object | None) -> Object:
         """The service with the order's model alone."""
-        wanted = specification.wanted(self._order, self._options, there)
+        wanted = specification.wanted(self._name, self._order.model_uri, self._options, there)
         self._mode(wanted).check(self._options)
         return wanted
 
