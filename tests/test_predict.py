@@ -323,7 +323,7 @@ def test_an_endpoint_that_cannot_be_used_is_told_in_one_plain_line(predict, endp
         for url, options, text in [
             (gone, ["--image", image], "does not answer (Connection refused)"),
             (gone, ["--data", dataset, "--index", "0"], "does not answer (Connection refused)"),
-            (endpoint.replace("mnist", "other"), ["--image", image], "404: Servable not found"),
+            (endpoint.replace("digits", "other"), ["--image", image], "404: Servable not found"),
             (without, ["--image", image], "answered 404"),
             (table, ["--image", image], "no grey or RGB image"),
             (odd, ["--data", dataset, "--index", "0"], "expected one probability per class"),
