@@ -14,7 +14,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict stop test lint format bench data-named compile build push sizes bundle load-bundle contracts lock clean
+.PHONY: help run predict start stop test lint format bench data-named compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,10 @@ predict: .venv/run  ## Send another test image to the endpoint of the latest run
 	test -f runs/latest/serve/endpoint || echo "the latest run has no endpoint; this is that of $$run" >&2; \
 	$(RUN) -m trainyard.components.serve predict --endpoint "$$(cat "$$endpoint")" \
 		--data "$$run/download/dataset" $(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
+
+start: .venv/run  ## Start the object store and the endpoints of this machine again, as after a restart, on their ports
+	@$(RUN) -m trainyard store start
+	@$(RUN) -m trainyard serve start
 
 stop:  ## End the endpoints and the object store that run here
 	@test ! -f .venv/run || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }

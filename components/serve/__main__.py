@@ -210,6 +210,19 @@ def predict(
         asking.save_result(seen, result)
 
 
+@main.command("start", cls=StepCommand)
+def start_again() -> None:
+    """Start the model servers of this machine again, as after a restart, on the ports they had.
+
+    \b
+    Example:
+      trainyard serve start
+    """
+    from .here import services
+
+    services.start(_tell)
+
+
 @main.command(cls=StepCommand)
 @click.option("--model-name", default="", help="Name of the model to stop; empty: all that are served here.")
 def stop(model_name: str) -> None:

@@ -41,8 +41,8 @@ class Endpoint:
         self.url = url
         self._timeout = timeout
         self._headers = {"Content-Type": "application/json", **({"Host": host} if host else {})}
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")  # never asked for through a proxy
-        self._opener = build_opener(ProxyHandler({})) if local else build_opener()
+        self._local = parts.hostname in ("localhost", "127.0.0.1", "::1")  # never asked for through a proxy
+        self._opener = build_opener(ProxyHandler({})) if self._local else build_opener()
 
     def predict(self, instances: list[Any]) -> list[Any]:
         """Class probabilities of images.
@@ -96,7 +96,8 @@ class Endpoint:
         except (URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             reason = getattr(reason, "strerror", None) or reason or type(reason).__name__
-            raise EndpointError(f"{url}: does not answer ({reason}); check that the model is served") from None
+            advice = "check that the model is served" + (", or trainyard serve start" if self._local else "")
+            raise EndpointError(f"{url}: does not answer ({reason}); {advice}") from None
         except ValueError:
             raise EndpointError(f"{url}: expected JSON, received something else; pass a predict URL") from None
 
