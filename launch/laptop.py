@@ -18,8 +18,10 @@ from urllib.parse import urljoin
 
 import click
 
+from ..components.common.artifacts.evaluation import AnsweredExamples, Evaluation
+from ..components.common.artifacts.model import Card
 from ..components.common.cli import BadInput
-from ..components.common.files import atomic_file
+from ..components.common.files import write_json
 from . import store
 from .containers import steps_as_containers
 from .images import image_of
@@ -30,6 +32,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
+SUMMARY = "summary.json"
 Build = Callable[[Settings], "GraphComponent"]
 
 
@@ -48,7 +51,7 @@ def run_here(
     started = time.perf_counter()
     run = run_pipeline(build, data, settings, runs)
     summary = _summarise(run, time.perf_counter() - started)
-    _write_summary(run.folder, summary)
+    write_json(run.folder / SUMMARY, summary, indent=2)
     click.echo(tell(summary))
 
 
@@ -111,7 +114,7 @@ def run_steps(
     _point_latest(runs, run.folder)
     failed = next((step for step in run.steps if step.exit_code), None)
     if failed:
-        _write_summary(run.folder, {"status": "failed", "error": failed.last_line, **_steps(run)})
+        write_json(run.folder / SUMMARY, {"status": "failed", "error": failed.last_line, **_steps(run)}, indent=2)
         error = BadInput if failed.exit_code == 2 else RuntimeError
         raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}")
     return run
@@ -121,23 +124,25 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     """Collect what the steps wrote, and send one test image to the endpoint."""
     folder = run.folder
     assert folder is not None
-    evaluation = json.loads((folder / "evaluate/evaluation/evaluation.json").read_text())
-    card = json.loads((folder / "train/model/model.json").read_text())
+    evaluation = Evaluation.read(folder / "evaluate/evaluation")
+    card = Card.read(folder / "train/model")
     endpoint = (folder / "serve/endpoint").read_text()
     report = folder / "report.html"
     report.write_bytes((folder / "evaluate/report").read_bytes())
-    example = json.loads((folder / "evaluate/evaluation/examples.json").read_text())["examples"][0]
+    answered = AnsweredExamples.read(folder / "evaluate/evaluation")
+    assert answered is not None
+    example = answered.examples[0]
     request = folder / "request.json"  # for the curl line: the image that is shown
-    request.write_text(json.dumps({"instances": [example["instance"]]}))
-    prediction = _predict(folder, endpoint, example["index"])
+    request.write_text(json.dumps({"instances": [example.instance]}))
+    prediction = _predict(folder, endpoint, example.index)
     return {
         "status": "succeeded",
         "run": folder.name,
-        "accuracy": evaluation["accuracy"],
-        "loss": evaluation["loss"],
-        "passed": evaluation["passed"],
-        "architecture": card["architecture"],
-        "dataset": {**card["dataset"], "test_examples": evaluation["examples"]},  # without damaged ones
+        "accuracy": evaluation.accuracy,
+        "loss": evaluation.loss,
+        "passed": evaluation.passed,
+        "architecture": card.architecture,
+        "dataset": {**card.as_json()["dataset"], "test_examples": evaluation.examples},  # without damaged ones
         "model_uri": (folder / "export/model_uri").read_text(),
         "endpoint": endpoint,
         "page": _page(endpoint),
@@ -186,11 +191,6 @@ def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
     if sent.returncode:
         raise RuntimeError(f"the endpoint is up, but the prediction failed: {sent.stderr.strip().splitlines()[-1]}")
     return json.loads(result.read_text())
-
-
-def _write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    with atomic_file(folder / "summary.json") as partial:
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def _point_latest(runs: Path, run: Path) -> None:

@@ -30,6 +30,7 @@ from tests.kserve_status import (
     standard,
 )
 from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
+from tests.made_up import made_up_card
 
 RIGHT, WRONG, ANOTHER = [0.1, 0.9], [0.9, 0.1], [0.2, 0.8]
 PROGRESSED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
@@ -43,7 +44,7 @@ def published(store, bucket):
     def publish(version):
         prefix = f"mnist/{version}/"
         example = {"index": 7, "instance": [[[0]]], "label": "1", "prediction": "1", "probabilities": RIGHT}
-        files = {"model.json": {"classes": ["0", "1"]}, "evaluation/examples.json": {"examples": [example]}}
+        files = {"model.json": made_up_card().as_json(), "evaluation/examples.json": {"examples": [example]}}
         for path, content in files.items():
             store.client.put_object(Bucket=bucket, Key=prefix + path, Body=json.dumps(content).encode())
         return f"s3://{bucket}/{prefix}"

@@ -1,11 +1,13 @@
 """Files and folders that appear whole or not at all, and their digests."""
 
 import hashlib
+import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .cli import BadInput
 
@@ -68,6 +70,11 @@ def write_text(path: Path | None, text: str) -> None:
     if path is not None:
         with atomic_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | None, content: Any, indent: int | None = None, allow_nan: bool = False) -> None:
+    """Write a JSON file whole, or nothing where no path is given."""
+    write_text(path, json.dumps(content, indent=indent, allow_nan=allow_nan) + "\n")
 
 
 def _beside(path: Path) -> Path:

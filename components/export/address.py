@@ -2,6 +2,7 @@
 
 import re
 
+from ..common.artifacts.model import Card
 from ..common.cli import BadInput
 
 NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -28,3 +29,14 @@ def name_after(dataset: str) -> str:
     """A model name after the name of a data set: `My Photos` gives `my-photos`."""
     name = re.sub("[^a-z0-9]+", "-", dataset.lower()).strip("-")
     return (name if name[:1].isalpha() else f"data-{name}")[:LONGEST_NAME].strip("-")
+
+
+def name_for(card: Card) -> str:
+    """The name of a model that was given none: after its data set.
+
+    Raises:
+        BadInput: the card knows no data set.
+    """
+    if card.dataset is None:
+        raise BadInput("--model-name: expected a name, since the model card names no data set, received none; pass one")
+    return name_after(card.dataset.name)

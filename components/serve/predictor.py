@@ -3,7 +3,6 @@
 `python -m trainyard.components.serve.predictor` serves what lies in /mnt/models, where KServe puts it.
 """
 
-import json
 import logging
 import os
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 
 from ..common.artifacts.model import read_card
-from ..common.artifacts.published import MANIFEST
+from ..common.artifacts.published import MANIFEST, Manifest
 from ..common.cli import command
 from .here.service import Service, Wanted
 from .server.main import bind, run
@@ -52,8 +51,7 @@ def main(model: Path, model_name: str, host: str, port: int, patience: float) ->
 
 def _version(model: Path) -> int:
     """The number under which a model was published; 1 for a model folder."""
-    manifest = model / MANIFEST
-    return int(json.loads(manifest.read_text())["version"]) if manifest.is_file() else 1
+    return Manifest.read(model).version if (model / MANIFEST).is_file() else 1
 
 
 if __name__ == "__main__":

@@ -140,12 +140,12 @@ class Page:
         self.metrics = result.scored.metrics
         self.classes = result.scored.classes
         self._card = result.scored.card
-        self._history: list[dict[str, Any]] = self._card.get("history", [])
+        self._history = self._card.history
 
     @property
     def title(self) -> str:
         """Network and data set."""
-        return f"{self._card['architecture']} on {self.scored.dataset.name}"
+        return f"{self._card.architecture} on {self.scored.dataset.name}"
 
     @cached_property
     def rules_above(self) -> list[str]:
@@ -166,10 +166,10 @@ class Page:
             ("Loss", number(metrics.loss, 4), "cross-entropy, lower is better"),
             ("Macro F1", number(metrics.macro.f1, 4), f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
             ("Test examples", thousands(metrics.examples), f"{wrong:,} answered wrongly"),
-            ("Parameters", short(self._card["parameters"]), self._card["architecture"]),
+            ("Parameters", short(self._card.parameters), self._card.architecture),
         ]
         if self._history:
-            seconds = sum(epoch.get("seconds", 0) for epoch in self._history)
+            seconds = sum(epoch.seconds for epoch in self._history)
             numbers.append(("Training", duration(seconds), counted(len(self._history), "epoch")))
         return numbers
 
@@ -207,7 +207,7 @@ class Page:
 
     def _by_epoch(self, key: str) -> list[float]:
         """A value per epoch; empty unless each epoch has a finite one."""
-        values = [epoch.get(key) for epoch in self._history]
+        values = [getattr(epoch, key) for epoch in self._history]
         finite = [value for value in values if isinstance(value, int | float) and np.isfinite(value)]
         return finite if len(finite) == len(values) else []
 
@@ -377,7 +377,7 @@ class Page:
     @cached_property
     def balance(self) -> dict[str, list[Bar]]:
         """Training images, if known, and test images of each class."""
-        training = self._card.get("dataset", {}).get("train_counts", [])
+        training = self._card.dataset.train_counts if self._card.dataset else []
         test = {"Test images": _bars([one.support for one in self.metrics.per_class])}
         return {"Training images": _bars(training)} | test if len(training) == len(self.classes) else test
 
@@ -387,22 +387,26 @@ class Page:
         card, data = self._card, self.scored.dataset
         height, width, channels = data.image_shape
         model = {
-            "architecture": card["architecture"],
-            "parameters": card["parameters"],
+            "architecture": card.architecture,
+            "parameters": card.parameters,
             "input": f"{height} × {width} pixels, {counted(channels, 'channel')}",
             "classes": len(self.classes),
-            **{name.replace("_", " "): value for name, value in card.get("hyperparameters", {}).items()},
+            **{name.replace("_", " "): value for name, value in card.hyperparameters.items()},
             "SHA-256": self.scored.model_sha256,
         }
-        known = card.get("dataset", {})
-        trained_on = {
-            "name": known.get("name"),
-            "layout": known.get("layout"),
-            "source": known.get("source"),
-            "training examples": known.get("train_examples"),
-            "test examples": known.get("test_examples"),
-            "SHA-256": known.get("sha256"),
-        }
+        known = card.dataset
+        trained_on = (
+            {
+                "name": known.name,
+                "layout": known.layout,
+                "source": known.source,
+                "training examples": known.train_examples,
+                "test examples": known.test_examples,
+                "SHA-256": known.sha256,
+            }
+            if known
+            else {}
+        )
         tested_on = {
             "name": data.name,
             "layout": data.layout,
@@ -410,8 +414,11 @@ class Page:
             "damaged, left out": len(data.skipped) or None,
         }
         return [
-            [("Model", _known(model)), ("Libraries it was trained with", _known(card.get("libraries", {})))],
-            [("Data set it was trained on", _known(trained_on)), ("Data set it was tested on", _known(tested_on))],
+            [("Model", _known(model)), ("Libraries it was trained with", _known(card.libraries))],
+            [
+                ("Data set it was trained on", _known(trained_on or {})),
+                ("Data set it was tested on", _known(tested_on)),
+            ],
         ]
 
 

@@ -134,16 +134,18 @@ def _shared(order: Order, service: Service, new: Wanted) -> list[Wanted]:
     return [replace(stable, percent=100 - order.canary_percent), replace(new, percent=order.canary_percent)]
 
 
-def _foretold(order: Order, service: Service, version: published.Version, kind: Kind) -> Outcome:
+def _foretold(order: Order, service: Service, version: published.PublishedVersion, kind: Kind) -> Outcome:
     """What `_apply` would do."""
     wanted = _shared(order, service, _wanted(service, version, kind.server_image))
     if order.auto_promote:
         wanted = [replace(wanted[-1], percent=100)]
     shares = ", ".join(f"version {one.version} with {one.percent} % of the requests" for one in wanted)
-    return Outcome(service.name, HERE, text=f"{service.name} on this machine: {shares}, from {version.source.uri}")
+    return Outcome(service.name, HERE, text=f"{service.name} on this machine: {shares}, from {version.uri}")
 
 
-def _apply(order: Order, service: Service, version: published.Version, kind: Kind, deadline: float, tell: Tell) -> None:
+def _apply(
+    order: Order, service: Service, version: published.PublishedVersion, kind: Kind, deadline: float, tell: Tell
+) -> None:
     running = service.state()
     if running and kind.port not in (0, running.port):
         raise BadInput(
@@ -192,9 +194,9 @@ def _apply(order: Order, service: Service, version: published.Version, kind: Kin
     tell(f"{service.name}: {_told(wanted, before)} at {service.url(state.url)}")
 
 
-def _wanted(service: Service, version: published.Version, server_image: str) -> Wanted:
+def _wanted(service: Service, version: published.PublishedVersion, server_image: str) -> Wanted:
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    wanted = Wanted(version.number, version.source.uri, version.folder_name, percent=0, since=now)
+    wanted = Wanted(version.number, version.uri, version.folder_name, percent=0, since=now)
     if not server_image:
         return wanted
     folder = f"{wanted.folder}-{hashlib.sha256(server_image.encode()).hexdigest()[:6]}"

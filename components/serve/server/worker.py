@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...common.artifacts.model import load_classifier, read_card
+from ...common.artifacts.classifier import load_classifier
+from ...common.artifacts.model import read_card
 from ..here.service import AVAILABLE, END, LOADING, UNLOADING, Wanted
 from .metrics import Metrics
 from .protocols.tensorflow_serving import Call
@@ -70,7 +71,7 @@ class Version:
     def _load(self) -> None:
         self.card = read_card(self.folder)
         self._classifier = RemoteClassifier(self.wanted.url) if self.wanted.url else load_classifier(self.folder)
-        self.shape = tuple(self.card["input"]["shape"])
+        self.shape = self.card.input.shape
         self._classifier.predict(np.zeros((1, *self.shape), np.float32))
         self.backend = self._classifier.backend
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from ....common.artifacts.model import Card
 from .tensorflow_serving import INPUT, OUTPUT, Call, Refused
 
 DATATYPES = ("FP32", "UINT8")
@@ -98,12 +99,12 @@ def _text(value: Any, key: str) -> str:
     return value
 
 
-def metadata(name: str, versions: list[int], backend: str, card: dict[str, Any]) -> dict[str, Any]:
+def metadata(name: str, versions: list[int], backend: str, card: Card) -> dict[str, Any]:
     """What the protocol's model metadata tells of a version."""
     return {
         "name": name,
         "versions": [str(version) for version in versions],
         "platform": PLATFORMS[backend],
-        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *card["input"]["shape"]]}],
-        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(card["classes"])]}],
+        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *card.input.shape]}],
+        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(card.classes)]}],
     }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from ....common.artifacts.model import Card
 from . import json_arrays
 
 SIGNATURE = "serving_default"
@@ -132,14 +133,14 @@ def _written(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def metadata(name: str, version: int, card: dict[str, Any]) -> dict[str, Any]:
+def metadata(name: str, version: int, card: Card) -> dict[str, Any]:
     """What `/metadata` tells of a version; beside TensorFlow Serving's `signature_def` stands the model's card."""
-    inputs = {INPUT: _tensor_info((-1, *card["input"]["shape"]), f"{SIGNATURE}_{INPUT}:0")}
-    outputs = {OUTPUT: _tensor_info((-1, len(card["classes"])), "StatefulPartitionedCall:0")}
+    inputs = {INPUT: _tensor_info((-1, *card.input.shape), f"{SIGNATURE}_{INPUT}:0")}
+    outputs = {OUTPUT: _tensor_info((-1, len(card.classes)), "StatefulPartitionedCall:0")}
     signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version)},
-        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}, "card": card},
+        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}, "card": card.as_json()},
     }
 
 
