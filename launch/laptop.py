@@ -20,8 +20,9 @@ import click
 
 from ..components.common.artifacts.evaluation import AnsweredExamples, Evaluation
 from ..components.common.artifacts.model import Card
-from ..components.common.cli import BadInput
+from ..components.common.cli import BadInput, last_line
 from ..components.common.files import write_json
+from ..components.common.state import state_folder
 from . import store
 from .containers import steps_as_containers
 from .images import image_of
@@ -34,11 +35,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "summary.json"
 Build = Callable[[Settings], "GraphComponent"]
-
-
-def state_folder() -> Path:
-    """Where this machine's store and model servers keep their state: TRAINYARD_HOME, or `.trainyard` here."""
-    return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard")
 
 
 def run_here(
@@ -189,7 +185,7 @@ def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
         [*command, "--result", str(result)], check=False, env=step_environment(), stderr=subprocess.PIPE, text=True
     )
     if sent.returncode:
-        raise RuntimeError(f"the endpoint is up, but the prediction failed: {sent.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(f"the endpoint is up, but the prediction failed: {last_line(sent.stderr)}")
     return json.loads(result.read_text())
 
 

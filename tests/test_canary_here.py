@@ -63,7 +63,7 @@ class Machine:
 
     def act(self, *options):
         environment = {"TRAINYARD_HOME": str(self.home)}
-        return self._step("serve", "--target", "process", *options, env=environment)
+        return self._step("serve", "--target", "process", "--model-name", "mnist", *options, env=environment)
 
     def apply(self, uri, *options):
         return self.act("--model-uri", uri, *options)

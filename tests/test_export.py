@@ -8,9 +8,10 @@ import time
 import pytest
 
 from tests.made_up import made_up_card, made_up_evaluation
+from trainyard.components.common.artifacts.names import model_name_after
 from trainyard.components.common.datasets import name_from
 from trainyard.components.common.files import files_below, sha256_of_folder
-from trainyard.components.export.address import check_address, name_after
+from trainyard.components.export.address import check_address
 from trainyard.components.serve.kserve.specification import check_name
 
 
@@ -296,6 +297,6 @@ def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, store, bucket,
     ],
 )
 def test_a_model_without_a_name_is_named_after_its_data_set(data, name):
-    assert name_after(name_from(data)) == name
+    assert model_name_after(name_from(data)) == name
     check_address(name, "models", "next")
     check_name(name)

@@ -174,11 +174,14 @@ def test_a_dry_run_prints_the_manifest_of_every_option_without_a_cluster(step, k
         ("s3://models/photos/1/", [], "photos"),
         ("s3://models/team/photos/12", [], "photos"),
         ("s3://models/photos/1/", ["--model-name", "cats"], "cats"),
-        ("s3://models/photos/", [], "mnist"),
     ],
 )
 def test_a_service_is_named_as_the_published_model_unless_it_is_said(step, uri, options, name):
     assert dry_run(step, *options, uri=uri)["metadata"]["name"] == name
+
+
+def test_a_service_of_a_model_without_a_name_is_named_as_the_inference_service_given(step):
+    assert dry_run(step, "--inference-service", WHOLE, uri="gs://models/photos/")["metadata"]["name"] == "mnist"
 
 
 @pytest.mark.parametrize("model_format", ["tensorflow", "sklearn", "xgboost", "pytorch", "onnx", "triton"])

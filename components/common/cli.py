@@ -200,6 +200,12 @@ def leave_at_once(command: click.Command) -> NoReturn:
     os._exit(code if isinstance(code, int) else 0)
 
 
+def last_line(text: str) -> str:
+    """The line that a process said last, for a message about it."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else "no message"
+
+
 def say(step_name: str, text: str) -> None:
     """One line of progress that stands alone when a log is searched: the step's name, then what happened."""
     click.echo(f"{step_name:<9} {text}", err=True)

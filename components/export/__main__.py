@@ -47,9 +47,9 @@ def main(
       trainyard export --model my-model --evaluation my-evaluation --bucket models --model-name digits
     """
     from ..common.artifacts.model import read_card
+    from ..common.artifacts.names import name_for
     from ..common.kfp_outputs import write_parameter
     from ..common.progress import counted, readable_size
-    from .address import name_for
     from .publish import publish
     from .verdict import check_evaluation
 

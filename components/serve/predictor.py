@@ -13,7 +13,7 @@ import click
 from ..common.artifacts.model import read_card
 from ..common.artifacts.published import MANIFEST, Manifest
 from ..common.cli import command
-from .here.service import Service, Wanted
+from .here.service import ServiceFolder, WantedVersion
 from .server.main import bind, run
 
 
@@ -41,10 +41,10 @@ def main(model: Path, model_name: str, host: str, port: int, patience: float) ->
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as home, bind(host, port) as listener:
-        service = Service(Path(home) / Service.named(model_name).name)
+        service = ServiceFolder(Path(home) / ServiceFolder.named(model_name).name)
         service.versions.mkdir(parents=True)
         (service.versions / "model").symlink_to(model.resolve())
-        service.want([Wanted(_version(model), f"{model.resolve()}/", "model", percent=100)])
+        service.want([WantedVersion(_version(model), f"{model.resolve()}/", "model", percent=100)])
         logging.getLogger("serve").info("%s: process %d listens on %s:%d", model_name, os.getpid(), host, port)
         run(service, listener, patience)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.artifacts.evaluation import EVALUATION, AnsweredExamples, Evaluation
 from ...common.artifacts.published import EVALUATION_FOLDER
-from .worker import Version
+from .worker import LoadedVersion
 
 STATIC = Path(__file__).with_name("static")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -32,7 +32,7 @@ def file(name: str) -> tuple[bytes, str]:
     return path.read_bytes(), TYPES[path.suffix]
 
 
-def description(name: str, shares: list[tuple[Version, int]]) -> dict[str, Any]:
+def description(name: str, shares: list[tuple[LoadedVersion, int]]) -> dict[str, Any]:
     """What the page is to know.
 
     Args:

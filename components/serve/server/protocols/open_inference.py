@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from ....common.artifacts.model import Card
-from .tensorflow_serving import INPUT, OUTPUT, Call, Refused
+from .request import INPUT, OUTPUT, PredictRequest, Refused
 
 DATATYPES = ("FP32", "UINT8")
 PLATFORMS = {
@@ -20,7 +20,7 @@ SERVER = {"name": "trainyard", "version": "2", "extensions": []}
 """Server metadata; the version is the protocol's."""
 
 
-def read(body: bytes, shape: tuple[int, ...], name: str, version: int) -> Call:
+def read(body: bytes, shape: tuple[int, ...], name: str, version: int) -> PredictRequest:
     """Read an inference request: one tensor `image` of FP32 or UINT8, its data flat or nested.
 
     Args:
@@ -48,7 +48,7 @@ def read(body: bytes, shape: tuple[int, ...], name: str, version: int) -> Call:
         tensor = {"name": OUTPUT, "shape": probabilities.shape, "datatype": "FP32", "data": probabilities.ravel()}
         return orjson.dumps({**head, "outputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
-    return Call(images, write)
+    return PredictRequest(images, write)
 
 
 def _check_outputs(outputs: Any) -> None:

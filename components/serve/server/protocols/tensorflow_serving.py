@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
 
 from ....common.artifacts.model import Card
 from . import json_arrays
+from .request import INPUT, OUTPUT, PredictRequest, Refused
 
 SIGNATURE = "serving_default"
-INPUT = "image"
-OUTPUT = "output_0"
 
 _ANSWERED_BY = {"instances": "predictions", "inputs": "outputs"}
 _IMAGES_ALONE = re.compile(rb'\s*\{\s*"(instances|inputs)"\s*:\s*(\[.*\])\s*\}\s*', re.DOTALL)
 
 
-class Refused(Exception):
-    """A request that gets an error for an answer: `status` is the HTTP status, the message its text."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Call(NamedTuple):
-    """A request for predictions, whatever its protocol.
-
-    Attributes:
-        images: float32, shape (images, height, width, channels).
-        write: Makes the body of the answer of their probabilities, shape (images, classes).
-    """
-
-    images: np.ndarray
-    write: Callable[[np.ndarray], bytes]
-
-
-def read(body: bytes, shape: tuple[int, ...]) -> Call:
+def read(body: bytes, shape: tuple[int, ...]) -> PredictRequest:
     """Read a `:predict` request.
 
     Args:
@@ -49,14 +27,16 @@ def read(body: bytes, shape: tuple[int, ...]) -> Call:
         shape: (height, width, channels) of one image.
 
     Returns:
-        The call; its answer is JSON, `predictions` for `instances`, `outputs` for `inputs`.
+        The request; its answer is JSON, `predictions` for `instances`, `outputs` for `inputs`.
 
     Raises:
         Refused: 400, the body is no such request or its numbers have another shape.
     """
     images, key = _ordinary_images(body, shape) or _images(body, shape)
     answer = _ANSWERED_BY[key]
-    return Call(images, lambda probabilities: orjson.dumps({answer: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY))
+    return PredictRequest(
+        images, lambda probabilities: orjson.dumps({answer: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY)
+    )
 
 
 def _ordinary_images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
