@@ -2,7 +2,7 @@
 
 import json
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
@@ -18,6 +18,20 @@ class EndpointError(RuntimeError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class PredictionClient(Protocol):
+    """What can be asked for predictions."""
+
+    def predict(self, instances: list[Any]) -> list[Any]:
+        """Class probabilities of images.
+
+        Args:
+            instances: Nested lists (height, width, channels) of numbers 0 to 255.
+
+        Raises:
+            EndpointError: it did not answer, or refused.
+        """
 
 
 class Endpoint:
@@ -45,14 +59,7 @@ class Endpoint:
         self._opener = build_opener(ProxyHandler({})) if self._local else build_opener()
 
     def predict(self, instances: list[Any]) -> list[Any]:
-        """Class probabilities of images.
-
-        Args:
-            instances: Nested lists (height, width, channels) of numbers 0 to 255.
-
-        Raises:
-            EndpointError: it did not answer, or refused.
-        """
+        """See `PredictionClient`."""
         return self.send(json.dumps({"instances": instances}).encode())
 
     def send(self, request: bytes) -> list[Any]:

@@ -17,7 +17,7 @@ from .client import Endpoint, EndpointError
 
 
 @dataclass(frozen=True)
-class Seen:
+class Prediction:
     """An image and what the model saw in it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Seen:
         }
 
 
-def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Seen:
+def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Prediction:
     """Send a PNG or JPEG image, brought to the model's size and colours.
 
     Args:
@@ -75,10 +75,10 @@ def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Seen:
     told = endpoint.metadata()
     image = _read_image(path, _input_shape(endpoint.url, told), invert, _resizes(told))
     probabilities = _ask(endpoint, image.tolist())
-    return Seen(image, probabilities, _class_names(told, len(probabilities)))
+    return Prediction(image, probabilities, _class_names(told, len(probabilities)))
 
 
-def predict_json(endpoint: Endpoint, path: Path) -> Seen:
+def predict_json(endpoint: Endpoint, path: Path) -> Prediction:
     """Send an image that stands in a file as a request would hold it: as it is, its numbers untouched.
 
     Args:
@@ -93,10 +93,10 @@ def predict_json(endpoint: Endpoint, path: Path) -> Seen:
     probabilities = _ask(endpoint, instance)
     numbers = np.asarray(instance, np.float32)
     image = np.rint(numbers * (255 if numbers.max() <= 1 else 1)).clip(0, 255).astype(np.uint8)
-    return Seen(image, probabilities, _class_names(_metadata_if_any(endpoint), len(probabilities)))
+    return Prediction(image, probabilities, _class_names(_metadata_if_any(endpoint), len(probabilities)))
 
 
-def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) -> Seen:
+def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) -> Prediction:
     """Send an image of the test split of a data set: the one at that place, or any.
 
     Raises:
@@ -121,10 +121,10 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) 
     image = dataset.images("test", np.array([index]))[0]
     probabilities = _ask(endpoint, image.tolist())
     classes = _class_names(told, len(probabilities), dataset.class_names)
-    return Seen(image, probabilities, classes, dataset.class_names[dataset.labels("test")[index]], index)
+    return Prediction(image, probabilities, classes, dataset.class_names[dataset.labels("test")[index]], index)
 
 
-def save_result(seen: Seen, path: Path) -> None:
+def save_result(seen: Prediction, path: Path) -> None:
     """Write the answer as JSON."""
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(seen.as_json(), indent=2) + "\n")
