@@ -4,6 +4,7 @@ PYTHON ?= python3       # 3.11 to 3.13; only to make .venv
 DATA ?=                 # data set of `make run`: a path or a URI; by default MNIST
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
 INDEX ?=                # which test image `make predict` sends; by default any
+IMAGE ?=                # an image file for `make predict` instead of a test image
 TESTS ?= tests          # which tests `make test` runs
 STEP ?=                 # this image alone: a component, predictor, or one of these with -tf
 REGISTRY ?=             # where the images belong: host[:port][/path]
@@ -24,12 +25,13 @@ help:  ## Print this help
 run: .venv/run  ## Run the pipeline here, from a data set to a live endpoint
 	@$(RUN) -m trainyard run --data "$(strip $(DATA))" $(ARGS)
 
-predict: .venv/run  ## Send another test image to the endpoint of the latest run that has one
+predict: .venv/run  ## Send another test image, or IMAGE, to the endpoint of the latest run that has one
 	@endpoint=$$(ls -t runs/*/serve/endpoint 2>/dev/null | head -n 1); run=$${endpoint%/serve/endpoint}; \
 	test "$$run" || { echo "no endpoint yet: make run starts one" >&2; exit 2; }; \
 	test -f runs/latest/serve/endpoint || echo "the latest run has no endpoint; this is that of $$run" >&2; \
 	$(RUN) -m trainyard.components.serve predict --endpoint "$$(cat "$$endpoint")" \
-		--data "$$run/download/dataset" $(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
+		$(if $(strip $(IMAGE)),--image "$(strip $(IMAGE))",--data "$$run/download/dataset") \
+		$(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
 
 start: .venv/run  ## Start the object store and the endpoints of this machine again, as after a restart, on their ports
 	@$(RUN) -m trainyard store start

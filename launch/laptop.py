@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
-SUMMARY = "summary.json"
+SUMMARY, REPORT = "summary.json", "report.html"
 Build = Callable[[Settings], "GraphComponent"]
 
 
@@ -104,16 +105,29 @@ def run_steps(
         except RuntimeError as error:
             if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
-    assert run.folder is not None
-    run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
-    (run.folder / "orchestrator.log").write_text(orchestrator.getvalue())
-    _point_latest(runs, run.folder)
+        except BaseException:
+            _close(run, runs, orchestrator.getvalue(), {"status": "interrupted"})
+            raise
     failed = next((step for step in run.steps if step.exit_code), None)
+    _close(run, runs, orchestrator.getvalue(), {"status": "failed", "error": failed.last_line} if failed else None)
     if failed:
-        write_json(run.folder / SUMMARY, {"status": "failed", "error": failed.last_line, **_steps(run)}, indent=2)
+        assert run.folder is not None
+        report = next(run.folder.glob("evaluate*/report"), None)
+        shown = f"; the report is {shutil.copy(report, run.folder / REPORT)}" if report else ""
         error = BadInput if failed.exit_code == 2 else RuntimeError
-        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}")
+        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}{shown}")
     return run
+
+
+def _close(run: PipelineRun, runs: Path, said: str, ending: dict[str, Any] | None) -> None:
+    """Leave what a run ended in: what kfp said, the link `latest`, and for one that did not succeed its summary."""
+    if run.folder is None:  # it ended before its first step
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
+    (run.folder / "orchestrator.log").write_text(said)
+    _point_latest(runs, run.folder)
+    if ending:
+        write_json(run.folder / SUMMARY, {**ending, **_steps(run)}, indent=2)
 
 
 def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
@@ -123,7 +137,7 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     evaluation = Evaluation.read(folder / "evaluate/evaluation")
     card = Card.read(folder / "train/model")
     endpoint = (folder / "serve/endpoint").read_text()
-    report = folder / "report.html"
+    report = folder / REPORT
     report.write_bytes((folder / "evaluate/report").read_bytes())
     answered = AnsweredExamples.read(folder / "evaluate/evaluation")
     assert answered is not None
