@@ -69,8 +69,9 @@ const UPRIGHT = { // what brings a picture of w x h upright, by its orientation 
 /** A file's picture as training reads it (components/common/datasets/decoding.py): turned as EXIF or XMP says, with the
  * colours that are stored. Rejects what this browser does not read. */
 export async function readPicture(file) {
-  const stored = await createImageBitmap(file, { imageOrientation: "none", colorSpaceConversion: "none" });
-  const orientation = orientationOf(new DataView(await file.arrayBuffer()));
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const orientation = takeOrientation(bytes);
+  const stored = await createImageBitmap(new Blob([bytes], { type: file.type }), { colorSpaceConversion: "none" });
   if (!(orientation in UPRIGHT)) return stored;
   const { width, height } = stored;
   const context = orientation < 5 ? surface(width, height) : surface(height, width);
@@ -79,11 +80,12 @@ export async function readPicture(file) {
   return context.canvas;
 }
 
-/** How the camera was held: EXIF's answer, else XMP's. */
-function orientationOf(view) {
-  const text = new TextDecoder("latin1").decode(view);
+/** How the camera was held: EXIF's answer, else XMP's. EXIF's block is renamed, so that no browser turns the picture. */
+function takeOrientation(bytes) {
+  const text = new TextDecoder("latin1").decode(bytes);
   const exif = EXIF.exec(text);
-  const told = exif && exifOrientation(new DataView(view.buffer, exif.index + exif[0].length));
+  const told = exif && exifOrientation(new DataView(bytes.buffer, exif.index + exif[0].length));
+  if (exif) bytes.set(new TextEncoder().encode("exIx"), exif.index);
   return told || Number(XMP_ORIENTATION.exec(text)?.[1] ?? 1);
 }
 
