@@ -285,7 +285,10 @@ def broken(tmp_path):
     yield write_npz(tmp_path / "negative", (train[0], train[1] - 1), test), "expected labels"
     yield write_npz(tmp_path / "halves", (train[0], train[1] / 2), test), "names or whole numbers"
     yield write_npz(tmp_path / "words", (train[0], np.array(["a"] * 12)), test), "expected labels among a, received '0'"
-    yield write_npz(tmp_path / "fractions", (train[0] / 255, train[1]), test), "whole numbers 0 to 255"
+    yield (
+        write_npz(tmp_path / "fractions", (train[0] / 255, train[1]), test),
+        "expected pixels 0 to 1 as in train",
+    )
     yield write_npz(tmp_path / "fewer", (train[0][:5], train[1]), test), "received 5 and 12 labels"
     yield write_npz(tmp_path / "none", train, (test[0][:0], test[1][:0])), "expected a split 'test'"
 
@@ -652,7 +655,8 @@ def test_what_is_no_image_of_a_class_is_left_out_and_told(tmp_path):
     dataset = open_dataset(folder)
     assert (dataset.counts, dataset.class_names) == ({"train": 9, "test": 3}, ["a", "b", "c"])
     assert dataset.notes == [
-        "6 files left out, no image in the folder of a class: test/b/1.docx, train/a/000.heic, train/a/deeper/1.txt and 3 more"
+        "6 files left out, no image in the folder of a class: "
+        "test/b/1.docx, train/a/000.heic, train/a/deeper/1.txt and 3 more"
     ]
     for name in (*strays, "train/b/dead.png"):
         (folder / name).unlink()
