@@ -60,12 +60,13 @@ class Prediction:
 
 
 def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Prediction:
-    """Send a PNG or JPEG image, brought to the model's size and colours.
+    """Send an image file, brought to the model's size and colours.
 
     Args:
         endpoint: What to ask.
         path: The image; its proportions are kept, and what is missing is filled with the colour of its corner, unless
-            the model learned from images that were stretched to its size. Transparent parts become white.
+            the model learned from images that were stretched to its size. Its pixels are read as in training, see
+            `decoding.read_image`.
         invert: Swap dark and light.
 
     Raises:
@@ -192,23 +193,19 @@ def _read_instance(path: Path) -> list[Any]:
 
 
 def _read_image(path: Path, shape: tuple[int, ...], invert: bool, stretch: bool = False) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
+
+    from ..common.datasets.decoding import read_image
 
     height, width, channels = shape
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise BadInput(f"--image: expected a PNG or JPEG file, received nothing at {path}; pass another") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise BadInput(f"--image: expected a PNG or JPEG image, received a damaged or other file, {path}") from None
-    if image.mode.startswith("I"):  # 16 bits
-        image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if channels == 1 else "RGB")
+        raise BadInput(f"--image: {path} does not exist; check the path") from None
+    except IsADirectoryError:
+        raise BadInput(f"--image: expected an image file, received the folder {path}; pass a file in it") from None
+    size = (width, height) if stretch and min(width, height) > 0 else None
+    image = read_image(content, f"--image: {path}", channels, size)
     if invert:
         image = ImageOps.invert(image)
     size = (width if width > 0 else image.width, height if height > 0 else image.height)
