@@ -23,7 +23,8 @@ from ..components.common.files import atomic_file
 from . import store
 from .containers import steps_as_containers
 from .images import image_of
-from .processes import PipelineRun, step_environment, steps_as_processes
+from .orchestrator import PipelineRun
+from .processes import command_here, step_environment, steps_as_processes
 from .seeding import seed
 from .settings import Settings
 
@@ -103,14 +104,13 @@ def run_steps(
         try:
             pipeline(**parameters)
         except RuntimeError as error:
-            if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
+            if not run.failed:  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
     assert run.folder is not None
     run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
     (run.folder / "orchestrator.log").write_text(orchestrator.getvalue())
     _point_latest(runs, run.folder)
-    failed = next((step for step in run.steps if step.exit_code), None)
-    if failed:
+    if failed := run.failed:
         _write_summary(run.folder, {"status": "failed", "error": failed.last_line, **_steps(run)})
         error = BadInput if failed.exit_code == 2 else RuntimeError
         raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}")
@@ -167,21 +167,16 @@ def _steps(run: PipelineRun) -> dict[str, Any]:
 def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
     """Send a test image and return what the model saw; the step draws the picture in the terminal."""
     result = folder / "prediction.json"
-    command = [
-        sys.executable,
-        "-m",
-        "trainyard.components.serve",
-        "predict",
-        "--endpoint",
-        endpoint,
-        "--index",
-        str(index),
-    ]
+    command = ["python3", "-m", "trainyard.components.serve", "predict", "--endpoint", endpoint, "--index", str(index)]
     command += ["--data", str(folder / "download/dataset"), "--picture", str(folder / "prediction.png")]
     click.echo(err=True)
     sys.stdout.flush()
     sent = subprocess.run(
-        [*command, "--result", str(result)], check=False, env=step_environment(), stderr=subprocess.PIPE, text=True
+        command_here([*command, "--result", str(result)]),
+        check=False,
+        env=step_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if sent.returncode:
         raise RuntimeError(f"the endpoint is up, but the prediction failed: {sent.stderr.strip().splitlines()[-1]}")

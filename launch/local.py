@@ -9,7 +9,7 @@ by the command that kfp makes of them, as a process with this Python or in their
 """
 
 from .containers import steps_as_containers as containers
-from .processes import PipelineRun, StepRun
+from .orchestrator import PipelineRun, StepRun
 from .processes import steps_as_processes as processes
 
 __all__ = ["PipelineRun", "StepRun", "containers", "processes"]
