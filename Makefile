@@ -14,7 +14,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict stop test lint format bench data-named compile build push sizes bundle load-bundle contracts lock clean
+.PHONY: help run predict stop test lint format bench data-named package compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ bench: data-named $(BENCH)/run  ## Measure the steps beside plain variants (DATA
 data-named:
 	@test "$(strip $(DATA))" || \
 		{ echo "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz" >&2; exit 2; }
+
+package: .venv/test  ## Build the wheel and the source distribution into dist/
+	@$(RUN) -m uv build --quiet --offline --no-build-isolation --python $(RUN) --out-dir dist
 
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
 	@$(RUN) -m trainyard compile $(ARGS) dist/pipeline.yaml
