@@ -32,7 +32,7 @@ predict: .venv/run  ## Send another test image to the endpoint of the latest run
 		--data "$$run/download/dataset" $(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
 
 stop:  ## End the endpoints and the object store that run here
-	@test ! -x $(RUN) || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }
+	@test ! -f .venv/run || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }
 
 test: .venv/test  ## Run the tests
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
@@ -91,26 +91,33 @@ clean: stop  ## Remove .venv, the runs, and the store with all it holds
 
 REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
 
-.venv/bin/python:
+# Marked when it is whole: one that was left half-made is made anew.
+.venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 		{ received=$$($(PYTHON) --version 2>/dev/null || echo "$(strip $(PYTHON)), which is not here"); \
 		echo "PYTHON: expected 3.11 to 3.13, received $$received; make PYTHON=python3.12" >&2; exit 2; }
-	@echo "setting up .venv: some 700 MB to fetch, once; a minute or more"
-	@$(PYTHON) -m venv .venv
+	@echo "setting up .venv, once: 700 MB to download, 2.2 GB on disk, a minute or more"
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; \
+		echo "PYTHON: expected one with venv and ensurepip; install them (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@touch $@
 
-.venv/run: .venv/bin/python $(REQUIREMENTS) pyproject.toml setup.py
-	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+# pip says nothing for minutes: a line now and then tells that it goes on.
+INSTALL = { while sleep 20; do echo "setting up $(@D): $$(du -sm $(@D) | cut -f1) MB so far"; done & told=$$!; \
+	trap "kill $$told" EXIT; $(@D)/bin/pip install --quiet --disable-pip-version-check $(1); }
+
+.venv/run: .venv/made $(REQUIREMENTS) pyproject.toml setup.py
+	@$(call INSTALL,-r requirements.txt)
+	@$(call INSTALL,--no-deps --editable .)
 	@touch $@
 
 .venv-bench/run: WHAT := requirements.txt
 .venv-bench-gpu/run: WHAT := components/train/requirements-gpu.in
 .venv-bench/run .venv-bench-gpu/run: $(REQUIREMENTS) pyproject.toml setup.py
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(WHAT)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(call INSTALL,-r $(WHAT))
+	@$(call INSTALL,--no-deps --editable .)
 	@touch $@
 
 .venv/test: .venv/run requirements-dev.txt
-	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(call INSTALL,-r requirements-dev.txt)
 	@touch $@

@@ -32,7 +32,7 @@ SERVE = ["python3", "-m", "trainyard.components.serve"]
 
 
 @contextlib.contextmanager
-def steps_as_containers(runs: Path | str, images: dict[str, str], home: Path | None = None) -> Iterator[PipelineRun]:
+def steps_as_containers(runs: Path, images: dict[str, str], home: Path | None = None) -> Iterator[PipelineRun]:
     """Inside the block a pipeline that is called runs here, each step in a container of its image.
 
     Args:
@@ -44,7 +44,7 @@ def steps_as_containers(runs: Path | str, images: dict[str, str], home: Path | N
     Raises:
         BadInput, RuntimeError: no engine answers, or an image is neither here nor in its registry.
     """
-    root = Path(runs).resolve()
+    root = runs.resolve()
     environment, certificates = _environment()
 
     def run_task(task: Task) -> tuple[int, str]:

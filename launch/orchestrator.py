@@ -61,7 +61,7 @@ RunTask = Callable[[Task], tuple[int, str]]
 
 
 @contextlib.contextmanager
-def orchestrated(runs: Path | str, run_task: RunTask) -> Iterator[PipelineRun]:
+def orchestrated(runs: Path, run_task: RunTask) -> Iterator[PipelineRun]:
     """Inside the block a pipeline that is called runs here.
 
     Args:
@@ -71,7 +71,6 @@ def orchestrated(runs: Path | str, run_task: RunTask) -> Iterator[PipelineRun]:
     from kfp import local
     from kfp.local import executor_input_utils, status, subprocess_task_handler, task_dispatcher
 
-    folder_of_runs = Path(runs)
     run = PipelineRun()
     name: ContextVar[str] = ContextVar("name of the task whose handler is made")
     handler = subprocess_task_handler.SubprocessTaskHandler
@@ -79,7 +78,7 @@ def orchestrated(runs: Path | str, run_task: RunTask) -> Iterator[PipelineRun]:
 
     def run_named_task(**given: Any) -> Any:
         folder, *loops = given["pipeline_resource_name"].split("/")
-        run.folder = folder_of_runs / folder
+        run.folder = runs / folder
         name.set("/".join([*loops, executor_input_utils.get_local_task_resource_name(given["component_name"])]))
         return run_single_task(**given)
 
@@ -97,7 +96,7 @@ def orchestrated(runs: Path | str, run_task: RunTask) -> Iterator[PipelineRun]:
             run.steps.append(StepRun(self.task.name, time.perf_counter() - started, code, last_line))
             return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
 
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder_of_runs.resolve()))
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs.resolve()))
     subprocess_task_handler.SubprocessTaskHandler = TaskHandler
     task_dispatcher.run_single_task_implementation = run_named_task
     try:

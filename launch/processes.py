@@ -17,7 +17,7 @@ TAIL = 4096
 
 
 @contextlib.contextmanager
-def steps_as_processes(runs: Path | str) -> Iterator[PipelineRun]:
+def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
     """Inside the block a pipeline that is called runs here: each step is a process, its image is ignored.
 
     Args:

@@ -393,7 +393,7 @@ def test_a_run_that_cannot_be_ends_with_one_plain_line(home, options, words):
     [
         (["bench"], "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz"),
         (
-            [".venv/bin/python", "PYTHON=python3.99"],
+            [".venv/made", "PYTHON=python3.99"],
             "PYTHON: expected 3.11 to 3.13, received python3.99, which is not here; make PYTHON=python3.12",
         ),
     ],

@@ -1,5 +1,6 @@
 """Command line of the evaluate step."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,70 +104,35 @@ def main(
       trainyard evaluate --dataset data --model model --evaluation evaluation \\
         --baseline s3://models/mnist/ --change-thresholds '{"accuracy": 0.005}'
     """
+    from ..common.files import write_text
     from ..common.kfp_outputs import record_artifacts, write_parameter
     from . import kfp_views
-    from .baseline import compare
-    from .gate import (
-        Threshold,
-        Verdict,
-        change_rules,
-        check_names,
-        threshold_rules,
-        word,
-    )
-    from .output import write_evaluation, write_json, write_predictions, write_text
-    from .report import render
-    from .scoring import SPLIT, Examples, open_data, score
-    from .slices import by_name, measure_slices, read_columns
+    from .gate import Gate
+    from .outputs import write_evaluation, write_json, write_predictions
+    from .report.page import render
+    from .run import evaluate
 
-    data = open_data(dataset, model, on_corrupt)
-    for note in data.notes:
-        say("evaluate", note)
-    columns = read_columns(data, SPLIT, slice_by)
-    scored = score(model, Examples(data))
-    if data.skipped:
-        say("evaluate", data.told_skipped())
-    result, classes = scored.metrics, scored.classes
-    slices = measure_slices(columns, scored.labels, scored.probabilities)
-    values = result.by_name(classes) | by_name(slices)
-    rules = [Threshold("accuracy", result.accuracy, min_accuracy)] if min_accuracy else []
-    rules += threshold_rules(thresholds, values)
-    check_names("--change-thresholds", change_thresholds, values)
-    before = compare(baseline, model, scored) if baseline else None
-    if before:
-        earlier = None
-        if then := before.scored:
-            earlier_slices = measure_slices(columns, then.labels, then.probabilities)
-            earlier = then.metrics.by_name(classes) | by_name(earlier_slices)
-        rules += change_rules(change_thresholds, values, earlier)
-    verdict = Verdict(rules)
-    page = render(scored, verdict, before, slices)
-    scalars = kfp_views.scalars(result)
-    classification = kfp_views.classification(result, classes)
-
-    write_evaluation(evaluation, scored, verdict, before, slices, page)
-    write_json(metrics, scalars)
-    write_json(classification_metrics, classification)
+    rules = Gate(min_accuracy, thresholds, change_thresholds)
+    result = evaluate(dataset, model, rules, baseline, slice_by, on_corrupt, partial(say, "evaluate"))
+    page = render(result)
+    write_evaluation(evaluation, result, page)
     write_text(report, page)
-    write_predictions(predictions, scored)
-    write_json(mlpipeline_metrics, kfp_views.v1_metrics(result))
-    write_json(mlpipeline_ui_metadata, kfp_views.v1_views(result, classes, page))
-    write_parameter(accuracy, result.accuracy)
-    write_parameter(passed, verdict.passed)
-    record_artifacts(executor_input, {"metrics": scalars, "classification_metrics": classification})
+    write_predictions(predictions, result.scored)
 
-    for column in columns:
-        worst = next(one for one in slices if one.column == column)
-        images = f"{worst.examples:,} images" + (", too few to judge by" if worst.few else "")
-        say("evaluate", f"least accurate by {column}: {worst.value or '(empty)'} {worst.accuracy:.4f} ({images})")
-    if before and before.test:
-        say("evaluate", f"after {before.name}: {before.test.words}")
-    low, high = result.interval
-    say(
-        "evaluate",
-        f"accuracy {result.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {result.loss:.4f}, "
-        + (", ".join(f"gate {rule.requirement}: {word(rule)}" for rule in rules) or "no threshold set"),
-    )
+    found, classes = result.scored.metrics, result.scored.classes
+    shown = {
+        "metrics": kfp_views.scalars(found),
+        "classification_metrics": kfp_views.classification(found, classes),
+    }
+    write_json(metrics, shown["metrics"])
+    write_json(classification_metrics, shown["classification_metrics"])
+    write_json(mlpipeline_metrics, kfp_views.v1_metrics(found))
+    write_json(mlpipeline_ui_metadata, kfp_views.v1_views(found, classes, page))
+    write_parameter(accuracy, found.accuracy)
+    write_parameter(passed, result.verdict.passed)
+    record_artifacts(executor_input, shown)
+    for line in result.summary():
+        say("evaluate", line)
 
 
 if __name__ == "__main__":
