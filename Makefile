@@ -11,11 +11,12 @@ REGISTRY ?=             # where the images belong: host[:port][/path]
 VERSION ?= dev          # tag of the images
 BASE ?=                 # base image, by default python:3.11-slim
 BUNDLE ?=               # the archive for `make load-bundle`
+NAME ?=                 # the new component of `make component`
 GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict start stop test lint format bench data-named compile build push sizes bundle load-bundle contracts lock clean
+.PHONY: help run predict start stop test lint format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,6 +63,9 @@ data-named:
 	@test "$(strip $(DATA))" || \
 		{ echo "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz" >&2; exit 2; }
 
+package: .venv/test  ## Build the wheel and the source distribution into dist/
+	@$(RUN) -m uv build --quiet --offline --no-build-isolation --python $(RUN) --out-dir dist
+
 compile: .venv/run  ## Compile the pipeline for Kubeflow Pipelines into dist/pipeline.yaml
 	@$(RUN) -m trainyard compile $(ARGS) dist/pipeline.yaml
 
@@ -82,6 +86,9 @@ bundle: .venv/run  ## Put the pushed images, components and pipeline into one ar
 
 load-bundle: .venv/run  ## Push such an archive, BUNDLE, into REGISTRY; no network is needed
 	@$(RUN) -m trainyard.launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"
+
+component: .venv/run  ## Make a new component NAME that already runs, with image, contract, page and test
+	@$(RUN) -m trainyard.launch.scaffold "$(strip $(NAME))"
 
 contracts: .venv/run  ## Write component.yaml and the reference page of every component from its options
 	@$(RUN) -m trainyard.launch.contracts

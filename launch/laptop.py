@@ -27,7 +27,8 @@ from ..components.common.state import state_folder
 from . import store
 from .containers import steps_as_containers
 from .images import image_of
-from .processes import PipelineRun, step_environment, steps_as_processes
+from .orchestrator import PipelineRun
+from .processes import command_here, step_environment, steps_as_processes
 from .seeding import seed
 from .settings import Settings
 
@@ -103,12 +104,12 @@ def run_steps(
         try:
             pipeline(**parameters)
         except RuntimeError as error:
-            if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
+            if not run.failed:  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
         except BaseException:
             _close(run, runs, orchestrator.getvalue(), {"status": "interrupted"})
             raise
-    failed = next((step for step in run.steps if step.exit_code), None)
+    failed = run.failed
     _close(run, runs, orchestrator.getvalue(), {"status": "failed", "error": failed.last_line} if failed else None)
     if failed:
         assert run.folder is not None
@@ -182,21 +183,16 @@ def _steps(run: PipelineRun) -> dict[str, Any]:
 def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
     """Send a test image and return what the model saw; the step draws the picture in the terminal."""
     result = folder / "prediction.json"
-    command = [
-        sys.executable,
-        "-m",
-        "trainyard.components.serve",
-        "predict",
-        "--endpoint",
-        endpoint,
-        "--index",
-        str(index),
-    ]
+    command = ["python3", "-m", "trainyard.components.serve", "predict", "--endpoint", endpoint, "--index", str(index)]
     command += ["--data", str(folder / "download/dataset"), "--picture", str(folder / "prediction.png")]
     click.echo(err=True)
     sys.stdout.flush()
     sent = subprocess.run(
-        [*command, "--result", str(result)], check=False, env=step_environment(), stderr=subprocess.PIPE, text=True
+        command_here([*command, "--result", str(result)]),
+        check=False,
+        env=step_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if sent.returncode:
         raise RuntimeError(f"the endpoint is up, but the prediction failed: {last_line(sent.stderr)}")
