@@ -60,7 +60,8 @@ class Node:
 
     def apply(self, *objects: dict) -> None:
         """Create objects, or bring them up to date."""
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", manifest=yaml.safe_dump_all(objects))
+        listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", manifest=json.dumps(listed))
 
     def import_images(self, *names: str, docker: str) -> None:
         """Bring images from a container engine into the node."""
