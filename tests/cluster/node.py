@@ -147,13 +147,13 @@ class Node:
     def _start_containerd(self) -> None:
         plugins = self._state / "cni"
         plugins.mkdir()
-        bridge = {
-            "type": "bridge",
-            "bridge": BRIDGE,
-            "isGateway": True,
-            "hairpinMode": True,
-            "ipam": {"type": "host-local", "subnet": PODS, "dataDir": str(self._state / "addresses")},
+        addresses = {
+            "type": "host-local",
+            "subnet": PODS,
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": str(self._state / "addresses"),
         }
+        bridge = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "hairpinMode": True, "ipam": addresses}
         conflist = {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]}
         (plugins / "pods.conflist").write_text(json.dumps(conflist))
         config = self._state / "containerd.toml"
