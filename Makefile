@@ -14,7 +14,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict stop test lint format bench data-named compile build push sizes bundle load-bundle lock clean
+.PHONY: help run predict stop test lint format bench data-named compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,7 +32,7 @@ predict: .venv/run  ## Send another test image to the endpoint of the latest run
 		--data "$$run/download/dataset" $(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
 
 stop:  ## End the endpoints and the object store that run here
-	@test ! -x $(RUN) || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }
+	@test ! -f .venv/run || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }
 
 test: .venv/test  ## Run the tests
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
@@ -40,6 +40,7 @@ test: .venv/test  ## Run the tests
 lint: .venv/test  ## Check the code
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@$(RUN) -m trainyard.launch.contracts --check
 
 format: .venv/test  ## Format the code
 	@.venv/bin/ruff check --fix --quiet . || true
@@ -76,6 +77,9 @@ bundle: .venv/run  ## Put the pushed images, components and pipeline into one ar
 load-bundle: .venv/run  ## Push such an archive, BUNDLE, into REGISTRY; no network is needed
 	@$(RUN) -m trainyard.launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"
 
+contracts: .venv/run  ## Write component.yaml and the reference page of every component from its options
+	@$(RUN) -m trainyard.launch.contracts
+
 lock: .venv/test  ## Pin what the images install, with hashes, in components/*/requirements*.lock
 	@$(RUN) -m trainyard.launch.lock $(ARGS)
 
@@ -84,26 +88,33 @@ clean: stop  ## Remove .venv, the runs, and the store with all it holds
 
 REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)
 
-.venv/bin/python:
+# Marked when it is whole: one that was left half-made is made anew.
+.venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 		{ received=$$($(PYTHON) --version 2>/dev/null || echo "$(strip $(PYTHON)), which is not here"); \
 		echo "PYTHON: expected 3.11 to 3.13, received $$received; make PYTHON=python3.12" >&2; exit 2; }
-	@echo "setting up .venv: some 700 MB to fetch, once; a minute or more"
-	@$(PYTHON) -m venv .venv
+	@echo "setting up .venv, once: 700 MB to download, 2.2 GB on disk, a minute or more"
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; \
+		echo "PYTHON: expected one with venv and ensurepip; install them (Debian: apt-get install python3-venv)" >&2; exit 2; }
+	@touch $@
 
-.venv/run: .venv/bin/python $(REQUIREMENTS) pyproject.toml setup.py
-	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+# pip says nothing for minutes: a line now and then tells that it goes on.
+INSTALL = { while sleep 20; do echo "setting up $(@D): $$(du -sm $(@D) | cut -f1) MB so far"; done & told=$$!; \
+	trap "kill $$told" EXIT; $(@D)/bin/pip install --quiet --disable-pip-version-check $(1); }
+
+.venv/run: .venv/made $(REQUIREMENTS) pyproject.toml setup.py
+	@$(call INSTALL,-r requirements.txt)
+	@$(call INSTALL,--no-deps --editable .)
 	@touch $@
 
 .venv-bench/run: WHAT := requirements.txt
 .venv-bench-gpu/run: WHAT := components/train/requirements-gpu.in
 .venv-bench/run .venv-bench-gpu/run: $(REQUIREMENTS) pyproject.toml setup.py
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check -r $(WHAT)
-	@$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(call INSTALL,-r $(WHAT))
+	@$(call INSTALL,--no-deps --editable .)
 	@touch $@
 
 .venv/test: .venv/run requirements-dev.txt
-	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(call INSTALL,-r requirements-dev.txt)
 	@touch $@

@@ -1,6 +1,6 @@
 """`python -m trainyard`: the command `trainyard`."""
 
-from .launch.commands import main
+from .launch.commands import trainyard
 
 if __name__ == "__main__":
-    main()
+    trainyard()

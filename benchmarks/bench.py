@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.load import first_answer, images_body
 from benchmarks.measure import ROOT, memory, process
-from trainyard.components.common.datasets.dataset import Split, open_dataset
+from trainyard.components.common.datasets import Split, open_dataset
 from trainyard.launch.store import start_store, stop_store
 
 PYTHON = sys.executable

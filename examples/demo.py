@@ -7,7 +7,7 @@ from typing import Any
 import click
 from kfp import dsl
 
-from trainyard.components.common.cli import step_group
+from trainyard.components.common.cli import command_group
 
 PYTHON = "python:3.11-slim"
 """The image of steps that are a few lines of Python."""
@@ -34,7 +34,7 @@ def command_line(build: Callable[[str], Any], result: str) -> click.Group:
         result: The output that is printed in the end, as `<task>/<output>`.
     """
 
-    @step_group
+    @command_group
     def commands() -> None:
         """Compile the pipeline, or run it on this machine."""
         context = click.get_current_context()

@@ -1,8 +1,11 @@
-"""Another team's pipeline: two released components, one loaded by path and one by URL, beside a step of its own.
+"""Another team's pipeline: two components of Trainyard, with a step of its own after them.
 
-All it needs to compile is kfp; `run` borrows the runners of this repository.
+    python -m examples.reuse run --source s3://datasets/digits.npz
+    python -m examples.reuse run --source s3://datasets/digits.npz --images dist/images.json
+    python -m examples.reuse compile --images dist/images.json reuse.yaml
+    python -m examples.reuse compile --components https://.../components reuse.yaml
 
-    python -m examples.reuse compile --download download.yaml --train https://.../train/component.yaml reuse.yaml
+docs/reuse.md explains it.
 """
 
 from collections.abc import Callable
@@ -12,6 +15,8 @@ from typing import Any
 import click
 from kfp import compiler, dsl
 from kfp.components import load_component_from_file, load_component_from_url
+
+import trainyard
 
 LAST_EPOCH = """
 import json, pathlib, sys
@@ -24,12 +29,26 @@ output.write_text(f"{last['accuracy']:.2%} of the training images after epoch {l
 
 @dsl.container_component
 def last_epoch(model: dsl.Input[dsl.Model], text: dsl.OutputPath(str)) -> dsl.ContainerSpec:
-    """A step of our own, on any Python image: how well the model knew its training images in the end."""
+    """A step of our own, on any Python image: training accuracy after the last epoch."""
     return dsl.ContainerSpec("python:3.11-slim", ["python3", "-c", LAST_EPOCH], [model.path, text])
 
 
-def build(download: Any, train: Any) -> Any:
-    """Our pipeline, with two components that somebody else released."""
+def load(step: str, images: str | None, components: str | None) -> Callable[..., Any]:
+    """A component, in one of the two ways that there are: from the package, or from a released component.yaml."""
+    if components is None:
+        return trainyard.load(step, images)
+    file = f"{components}/{step}/component.yaml"
+    return load_component_from_url(file) if "://" in file else load_component_from_file(file)
+
+
+def build(images: str | None = None, components: str | None = None) -> Any:
+    """Our pipeline.
+
+    Args:
+        images: File with the images of a release, which pins them by digest.
+        components: Folder or URL of released component.yaml files, to do without the package.
+    """
+    download, train = (load(step, images, components) for step in ("download", "train"))
 
     @dsl.pipeline(name="reuse")
     def reuse(source: str, epochs: int = 5) -> None:
@@ -46,41 +65,29 @@ def main() -> None:
 
 
 def released(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that name the two components."""
-    path = click.option("--download", required=True, metavar="PATH", help="component.yaml of download.")
-    url = click.option("--train", required=True, metavar="URL", help="component.yaml of train.")
-    return path(url(command))
+    """The options that name a release."""
+    images = click.option("--images", help="File with the images of the steps, as make push writes it.")
+    components = click.option("--components", help="Folder or URL of component.yaml files, instead of the package's.")
+    return images(components(command))
 
 
 @main.command("compile")
 @released
 @click.argument("output")
-def compile_(download: str, train: str, output: str) -> None:
+def compile_(images: str | None, components: str | None, output: str) -> None:
     """Compile for Kubeflow Pipelines into the file OUTPUT."""
-    pipeline = build(load_component_from_file(download), load_component_from_url(train))
-    compiler.Compiler().compile(pipeline, output)
+    compiler.Compiler().compile(build(images, components), output)
 
 
 @main.command()
 @released
 @click.option("--source", required=True, help="Data set that the download step can fetch.")
-@click.option("--runner", type=click.Choice(["process", "docker"]), default="process", help="What the steps are.")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", help="Folder for the runs.")
-def run(download: str, train: str, source: str, runner: str, runs: Path) -> None:
-    """Run on this machine; the store is the one in AWS_ENDPOINT_URL."""
-    from trainyard.launch.containers import steps_as_containers
-    from trainyard.launch.processes import steps_as_processes
-
-    steps = {
-        "download": load_component_from_file(download),
-        "train": load_component_from_url(train),
-        "last-epoch": last_epoch,
-    }
-    images = {name: step.component_spec.implementation.container.image for name, step in steps.items()}
-    pipeline = build(steps["download"], steps["train"])
-    with steps_as_containers(runs, images) if runner == "docker" else steps_as_processes(runs) as done:
-        pipeline(source=source)
-    click.echo((done.folder / "last-epoch" / "text").read_text())
+@click.option("--runs", default="runs", metavar="FOLDER", help="Folder for the runs.")
+def run(images: str | None, components: str | None, source: str, runs: str) -> None:
+    """Run on this machine, with --images in containers; the store is the one in AWS_ENDPOINT_URL."""
+    with trainyard.local.containers(images, runs) if images else trainyard.local.processes(runs) as done:
+        build(images, components)(source=source)
+    click.echo(Path(done.folder, "last-epoch", "text").read_text())
 
 
 if __name__ == "__main__":

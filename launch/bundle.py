@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from ..components.common.cli import BadInput, say, step_group
+from ..components.common.cli import BadInput, command_group, say
 from ..components.common.files import atomic_file
 from .engine import failure
 from .images import PROJECT, pin, read_images
@@ -140,7 +140,7 @@ def _tls(side: str, reference: str) -> list[str]:
     return [f"--{side}-tls-verify=false"] if re.match(r"(localhost|127\.[0-9.]+)[:/]", reference) else []
 
 
-@step_group
+@command_group
 def main() -> None:
     """Carry a release to a site without a network."""
     if click.get_current_context().invoked_subcommand is None:

@@ -1,31 +1,31 @@
-"""What the steps would refuse, found before the first of them runs: their own rules, asked for all of them at once."""
+"""What the steps would refuse, found before the first of them runs: each step's own check, called by name."""
 
-from collections.abc import Callable, Mapping
-from inspect import signature
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..components.evaluate.gate import check_gate
-from ..components.export.address import check_place
-from ..components.serve.here.target import Kind
-from ..components.serve.kserve.specification import Service
-from ..components.serve.orders import Order
-from ..components.train.hyperparameters import Hyperparameters
+import click
+
+from ..components.common.cli import BadInput
+from .contracts import command_of
 
 
-def check(parameters: Mapping[str, Any]) -> None:
-    """Look at the parameters of a pipeline that were given; what the data or the store tells is left to the steps.
+def check(steps: Iterable[str], values: Mapping[str, Any]) -> None:
+    """Check the parameters of a pipeline; what the data or the store tells is left to the steps.
+
+    Args:
+        steps: Names of the components.
+        values: By name, what was given; the components' defaults hold for the rest.
 
     Raises:
-        BadInput: a step does not take one.
+        BadInput: a step refuses one; of several mistakes, those before the last have been written to stderr.
     """
-
-    def ask(rule: Callable[..., Any], **otherwise: Any) -> None:
-        given = {name: parameters[name] for name in signature(rule).parameters if name in parameters}
-        rule(**{**otherwise, **given})
-
-    ask(Hyperparameters)
-    ask(check_gate)
-    ask(check_place)
-    ask(Order, action="apply", model_name="", model_uri="")
-    ask(Service)
-    ask(Kind)
+    mistakes = []
+    for step in steps:
+        try:
+            command_of(step).check(values)
+        except BadInput as error:
+            mistakes.append(str(error))
+    for mistake in mistakes[:-1]:
+        click.echo(mistake, err=True)
+    if mistakes:
+        raise BadInput(mistakes[-1])

@@ -1,47 +1,40 @@
 """The command `trainyard`: run the pipeline here, compile it, or send it to a cluster; each step is a command too."""
 
 import tempfile
-from importlib import import_module
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from ..components.common.cli import SETTINGS, StepGroup, say
-from .options import CLUSTER_ONLY, COMPONENTS, parameter_options
+from .. import pipeline
+from ..components.common.cli import SETTINGS, StepGroup, leave_at_once, say
+from . import contract
+from .contracts import command_of
+from .parameters import parameter_options
+from .settings import Settings
+from .settings import read as read_settings
+from .store import main as store
 
-images_option = click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Images of the steps, as make build and make push write them into dist/images.json.",
-)
-runner_option = click.option(
-    "--runner",
-    type=click.Choice(["process", "docker"]),
-    default="process",
-    help="What the steps are: processes, or containers of the images in --images.",
-)
-gpus_option = click.option("--gpus", type=click.IntRange(min=0), default=0, help="NVIDIA GPUs for train.")
-gpu_node_option = click.option("--gpu-node", default="", metavar="KEY=VALUE", help="Label of the nodes that have them.")
-s3_secret_option = click.option(
-    "--s3-secret", default="s3-credentials", help="Kubernetes secret with the object store's AWS_* keys."
-)
+Command = Callable[..., None]
+PARAMETERS = [one for one in contract.parameters_of(pipeline.STEPS) if one.name not in (*pipeline.WIRED, "target")]
+RUN_PARAMETERS = [one.name for one in PARAMETERS if not one.setting]
+HERE = [one for one in PARAMETERS if one.setting != "cluster" and one.name != "source"]
+ON_A_CLUSTER = [one for one in PARAMETERS if one.setting != "machine"]
 
 
-class _Commands(StepGroup):
+class Commands(StepGroup):
     """The commands below, and those of the steps, which are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *sorted(path.parent.name for path in COMPONENTS.glob("*/component.yaml"))]
+        return [*super().list_commands(ctx), *contract.steps()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if (COMPONENTS / name / "component.yaml").is_file():
-            return import_module(f"{__package__.rpartition('.')[0]}.components.{name}.__main__").main
-        return super().get_command(ctx, name)
+        return command_of(name) if name in contract.steps() else super().get_command(ctx, name)
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings=SETTINGS)
+@click.group(cls=Commands, invoke_without_command=True, context_settings=SETTINGS)
+@click.version_option(package_name="trainyard", message="%(version)s")
 def main() -> None:
     """From a data set to a live prediction endpoint: the pipeline, and each of its steps.
 
@@ -51,10 +44,65 @@ def main() -> None:
       trainyard run --data my-images.tar.gz --architecture cnn
       trainyard compile dist/pipeline.yaml
       trainyard submit --host http://localhost:8080 --source s3://datasets/mnist.tar.gz --wait
+      trainyard train --help
     """
     context = click.get_current_context()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+main.add_command(store, "store")
+
+
+def trainyard() -> NoReturn:
+    """The installed command."""
+    leave_at_once(main)
+
+
+runner_option = click.option(
+    "--runner",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    help="How to run the steps: as processes, or as containers of the images in --images.",
+)
+runs_option = click.option(
+    "--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs."
+)
+images_option = click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Images of the steps, as make build and make push write them to dist/images.json.",
+)
+
+
+def settings_options(command: Command) -> Command:
+    """The options of a pipeline for a cluster, beside the parameters of its steps."""
+    for option in (
+        click.option(
+            "--run-parameter",
+            "run_parameters",
+            multiple=True,
+            metavar="NAME",
+            help="Setting to keep as a parameter of each run, e.g. namespace. May be given several times.",
+        ),
+        click.option("--gpu-node", metavar="KEY=VALUE", help="Label of the nodes with GPUs."),
+        click.option("--gpus", type=click.IntRange(min=0), help="NVIDIA GPUs for train.  [default: 0]"),
+        click.option(
+            "--s3-secret",
+            help="Kubernetes secret with the object store's AWS_* keys.  [default: s3-credentials]",
+        ),
+        images_option,
+        click.option(
+            "--settings",
+            "settings_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="YAML file with the settings of an environment; options override it.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @main.command()
@@ -65,91 +113,88 @@ def main() -> None:
 )
 @runner_option
 @images_option
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs.")
-@parameter_options("source", "target", *CLUSTER_ONLY)
+@runs_option
+@parameter_options(HERE)
 def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: Any) -> None:
     """Run the pipeline on this machine, each step as a process or a container, and leave a live endpoint.
 
     The object store is the one in AWS_ENDPOINT_URL, or a small one that is started here. The summary is written to
     FOLDER/<run>/summary.json; FOLDER/latest is the newest run. `make stop` ends the endpoint and the store.
     """
-    from .. import pipeline
+    from .checks import check
     from .laptop import run_here
 
-    chosen = _images(images or Path("dist/images.json")) if runner == "docker" else None
-    run_here(pipeline.build(images=chosen), data, _given(parameters), runs, chosen)
+    chosen = images_for(runner, images)
+    settings = Settings(chosen).bind(**parameters)
+    check(pipeline.STEPS, {**settings.values, "target": "docker" if chosen else "process"})
+    run_here(pipeline.build, data, settings, runs)
 
 
 @main.command(name="compile")
 @click.argument("output", type=click.Path(path_type=Path), default="dist/pipeline.yaml")
-@images_option
-@gpus_option
-@gpu_node_option
-@s3_secret_option
-def compile_(output: Path, images: Path | None, gpus: int, gpu_node: str, s3_secret: str) -> None:
-    """Compile the pipeline for Kubeflow Pipelines into the file OUTPUT (dist/pipeline.yaml)."""
-    from kfp.compiler import Compiler
+@settings_options
+@parameter_options([one for one in ON_A_CLUSTER if one.setting])
+def compile_(output: Path, settings_file: Path | None, **given: Any) -> None:
+    """Compile the pipeline for Kubeflow Pipelines into the file OUTPUT (dist/pipeline.yaml).
 
-    from .. import pipeline
-    from ..components.common.files import atomic_file
+    The form in the UI asks for what changes from run to run. Settings of a place are bound here.
+    """
+    from .checks import check
 
-    with tempfile.TemporaryDirectory() as scratch, atomic_file(output) as partial:
-        compiled = Path(scratch) / "pipeline.yaml"  # the compiler insists on this ending
-        Compiler().compile(pipeline.build(s3_secret, _images(images), gpus, gpu_node), str(compiled))
-        partial.write_text(compiled.read_text())
-    say("compile", str(output))
+    settings = settings_for(settings_file, given)
+    check(pipeline.STEPS, settings.values)
+    write_compiled(pipeline.build(settings), output)
 
 
 @main.command()
 @click.option("--host", required=True, help="URL of the Kubeflow Pipelines API.")
 @click.option("--experiment", default="trainyard", help="Experiment that the run belongs to.")
 @click.option("--wait", is_flag=True, help="Wait until the run ends; its failure is this command's failure.")
-@images_option
-@gpus_option
-@gpu_node_option
-@s3_secret_option
-@parameter_options("target", "port", "server_image")
-def submit(
-    host: str,
-    experiment: str,
-    wait: bool,
-    images: Path | None,
-    gpus: int,
-    gpu_node: str,
-    s3_secret: str,
-    **parameters: Any,
-) -> None:
+@settings_options
+@parameter_options(ON_A_CLUSTER)
+def submit(host: str, experiment: str, wait: bool, settings_file: Path | None, **given: Any) -> None:
     """Start a run on a Kubeflow Pipelines cluster and print its URL.
 
     A login that the cluster asks for is kfp's own: see KF_PIPELINES_* in its documentation.
     """
-    from .. import pipeline
-    from ..components.serve.kserve.specification import check_name
+    from .checks import check
     from .cluster import submit_run
-    from .seeding import model_name
 
-    given = {"model_name": model_name(parameters["source"]), **_given(parameters)}
-    check_name(given["model_name"])
-    submit_run(pipeline.build(s3_secret, _images(images), gpus, gpu_node), given, host, experiment, wait)
+    chosen = {name: value for name in RUN_PARAMETERS if (value := given.pop(name)) is not None}
+    settings = settings_for(settings_file, given)
+    check(pipeline.STEPS, {**settings.values, **chosen})
+    submit_run(pipeline.build(settings), chosen, host, experiment, wait)
 
 
-def _images(path: Path | None) -> dict[str, str] | None:
-    """The images of the steps in such a file."""
-    if path is None:
-        return None
+def images_for(runner: str, images: Path | None) -> dict[str, str]:
+    """The images that the steps run in here; none for processes."""
+    if runner == "process":
+        return {}
     from .images import read_images
 
-    return read_images(path)
+    return read_images(images or Path("dist/images.json"))
 
 
-def _given(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that were given, looked at; the pipeline's own defaults hold for the others."""
-    from .checks import check
+def settings_for(
+    file: Path | None, given: dict[str, Any], parameters: Iterable[contract.Parameter] = PARAMETERS
+) -> Settings:
+    """The settings of a file, under what the command line gives."""
+    settings = read_settings(file, parameters) if file else Settings()
+    if images := given.pop("images", None):
+        from .images import read_images
 
-    given = {name: value for name, value in parameters.items() if value is not None}
-    check(given)
-    return given
+        given["images"] = read_images(images)
+    return settings.bind(**given)
 
 
-if __name__ == "__main__":
-    main()
+def write_compiled(component: Any, output: Path) -> None:
+    """Compile a pipeline into a file."""
+    from kfp.compiler import Compiler
+
+    from ..components.common.files import atomic_file
+
+    with tempfile.TemporaryDirectory() as scratch, atomic_file(output) as partial:
+        compiled = Path(scratch) / "pipeline.yaml"  # the compiler insists on this ending
+        Compiler().compile(component, str(compiled))
+        partial.write_text(compiled.read_text())
+    say("compile", str(output))

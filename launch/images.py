@@ -9,19 +9,19 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from ..components.common.cli import BadInput, say, step_group
+from ..components.common.cli import BadInput, command_group, say
 from ..components.common.files import atomic_file
+from .contract import ROOT, steps
 from .engine import client, engine
-from .options import STEPS
 
 Command = Callable[..., None]
-PROJECT = Path(__file__).parent.parent
+PROJECT = ROOT
 IMAGE_LINE = re.compile(r"^(\s+image: )\S+$", re.MULTILINE)
 """The line of a component.yaml that names its image."""
 
@@ -42,7 +42,7 @@ class Image:
 
 
 IMAGES = {
-    **{name: Image(name) for name in (*STEPS, "select")},
+    **{name: Image(name) for name in steps()},
     "predictor": Image("serve", "predictor", repository="predictor"),
 }
 """What a release consists of."""
@@ -133,6 +133,17 @@ def read_images(path: Path) -> dict[str, str]:
         ) from None
     except (ValueError, AttributeError):
         raise BadInput(f"--images: expected what make push writes, received something else in {path}") from None
+
+
+def image_of(name: str, images: Mapping[str, str]) -> str:
+    """One of such images.
+
+    Raises:
+        BadInput: it is not among them.
+    """
+    if name not in images:
+        raise BadInput(f"--images: expected an image of {name} as well, received none; make build")
+    return images[name]
 
 
 def _write(path: Path, text: str) -> None:
@@ -234,7 +245,7 @@ def options(*all_of_them: Callable[[Command], Command]) -> Callable[[Command], C
     return decorate
 
 
-@step_group
+@command_group
 def main() -> None:
     """Build, push and measure the images of the components.
 
@@ -286,8 +297,8 @@ def sizes(registry: str, version: str) -> None:
     for name in measured.layers:
         total, shared = measured.total(name) / 1e6, measured.shared(name) / 1e6
         click.echo(f"{name:<12}{total:>8.1f}{shared:>9.1f}{total - shared:>8.1f}")
-    five = Sizes({step: measured.layers[step] for step in STEPS}).unique() / 1e6
-    click.echo(f"\n{five:.1f} MB for the five steps, {measured.unique() / 1e6:.1f} MB for all")
+    components = Sizes({step: measured.layers[step] for step in steps()}).unique() / 1e6
+    click.echo(f"\n{components:.1f} MB for the steps, {measured.unique() / 1e6:.1f} MB for all")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import sys
 import time
 import urllib.request
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -20,12 +22,15 @@ from ..components.common.cli import BadInput
 from ..components.common.files import atomic_file
 from . import store
 from .containers import steps_as_containers
-from .options import STEPS
+from .images import image_of
 from .processes import PipelineRun, step_environment, steps_as_processes
 from .seeding import seed
+from .settings import Settings
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
+
+Build = Callable[[Settings], "GraphComponent"]
 
 
 def state_folder() -> Path:
@@ -34,41 +39,37 @@ def state_folder() -> Path:
 
 
 def run_here(
-    pipeline: "GraphComponent",
+    build: Build,
     data: str,
-    parameters: dict[str, Any],
+    settings: Settings,
     runs: Path,
-    images: dict[str, str] | None = None,
 ) -> None:
     """Run the quick start's pipeline, send one image to its endpoint, and tell how it went; see `run_pipeline`."""
     started = time.perf_counter()
-    run = run_pipeline(pipeline, data, parameters, runs, images)
+    run = run_pipeline(build, data, settings, runs)
     summary = _summarise(run, time.perf_counter() - started)
     _write_summary(run.folder, summary)
     click.echo(tell(summary))
 
 
 def run_pipeline(
-    pipeline: "GraphComponent",
+    build: Build,
     data: str,
-    parameters: dict[str, Any],
+    settings: Settings,
     runs: Path,
-    images: dict[str, str] | None = None,
 ) -> PipelineRun:
     """Run a pipeline here, on a data set that is brought into the store first.
 
     Args:
-        pipeline: Any that takes `source`, `model_name` and `target`.
+        build: Makes the pipeline: any that takes `source` and has the setting `target`.
         data: See `seeding.seed`.
-        parameters: Pipeline parameters that were given.
+        settings: Parameters that were given; with `images` (of the steps and of the model server) the steps run in
+            containers of these, without as processes.
         runs: Folder for the runs; `latest` in it points to the run, failed or not. A failed one gets a summary.json.
-        images: By step, and that of the model server; the steps run in containers of these. Without: as processes.
 
     Raises:
         BadInput, RuntimeError: a step failed; its last line is part of the message.
     """
-    if parameters.get("server_image") and not images:
-        raise BadInput("--server-image: expected --runner docker with it, received process; leave it out")
     home = state_folder()
     os.environ.update(store.environment(home))
     os.environ["TRAINYARD_HOME"] = str(home.resolve())  # the steps run in folders of their own
@@ -76,12 +77,11 @@ def run_pipeline(
     runs.mkdir(parents=True, exist_ok=True)
     here = {"target": "process"}
     steps: AbstractContextManager[PipelineRun] = steps_as_processes(runs)
-    if images:
-        if missing := [name for name in (*STEPS, "predictor") if name not in images]:
-            raise BadInput(f"--images: expected an image of {missing[0]} as well, received none; make build")
-        here = {"target": "docker", "image": images["predictor"]}
-        steps = steps_as_containers(runs, images, home.resolve())
-    return run_steps(pipeline, {"source": seeded.source, **seeded.parameters, **parameters, **here}, steps, runs)
+    if settings.images:
+        here = {"target": "docker", "image": image_of("predictor", settings.images)}
+        steps = steps_as_containers(runs, settings.images, home.resolve())
+    chosen = replace(settings, values={**seeded.parameters, **settings.values, **here})
+    return run_steps(build(chosen), {"source": seeded.source}, steps, runs)
 
 
 def run_steps(

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from ..components.common.cli import say, step
+from ..components.common.cli import command, say
 
 PROJECT = Path(__file__).parent.parent
 WHOLE = PROJECT / "requirements.txt"
 
 
-@step
+@command
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that fit.")
 def main(upgrade: bool) -> None:
     """Write requirements.lock, and a hash-checked lock beside each requirements*.in of the components."""

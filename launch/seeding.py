@@ -1,7 +1,6 @@
 """Bring the data set of a run into the object store, where the pipeline's first step fetches it."""
 
 import os
-import re
 import subprocess
 import sys
 import tarfile
@@ -13,14 +12,11 @@ from typing import Any
 import click
 
 from ..components.common.cli import BadInput, say
-from ..components.common.datasets.dataset import name_from
 from ..components.common.files import sha256_of_file, sha256_of_folder
 from ..components.common.store.s3 import client, ensure_bucket, s3_errors
 from .processes import step_environment
 
 BUCKET = "datasets"
-LONGEST_NAME = 40
-"""Letters of a model name that is made here: Kubernetes takes 63 for all that stand in the name of a pod."""
 DIGITS = Path(__file__).parent.parent / "examples" / "data" / "digits.npz"
 
 
@@ -41,7 +37,7 @@ def seed(data: str, home: Path) -> Seeded:
         home: State folder, in which the MNIST of an earlier call is kept.
 
     Returns:
-        Where it is, and a model name after it, so that a model of other images takes no other's place.
+        Where it is, and the parameters that suit it.
 
     Raises:
         BadInput: nothing lies at that path.
@@ -49,22 +45,11 @@ def seed(data: str, home: Path) -> Seeded:
     if not data:
         return _default(home)
     if "://" in data and not data.startswith("file://"):
-        return Seeded(data, {"model_name": model_name(data)})
+        return Seeded(data)
     path = Path(data.removeprefix("file://"))
     if not path.exists():
         raise BadInput(f"--data: expected a file, a folder or a URI, received {data!r}, where nothing is; correct it")
-    return Seeded(_upload(path), {"model_name": model_name(str(path.absolute()))})
-
-
-def model_name(data: str) -> str:
-    """A model name after a data set: `s3://datasets/My Photos.tar.gz` gives `my-photos`.
-
-    Args:
-        data: A URI, or an absolute path.
-    """
-    stem = re.sub(r"\.npz$|:[\d.]+$", "", name_from(data).lower())  # an array file, or a version of TFDS
-    name = re.sub("[^a-z0-9]+", "-", stem).strip("-")
-    return (name if name[:1].isalpha() else f"data-{name}")[:LONGEST_NAME].strip("-")
+    return Seeded(_upload(path))
 
 
 def _default(home: Path) -> Seeded:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from ..components.common.cli import say, step_group
+from ..components.common.cli import command_group, say
 from .store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
 
 SECONDS_TO_START = 30.0
@@ -158,7 +158,7 @@ def _last_line(log: Path) -> str:
     return next((line for line in reversed(lines) if line.strip()), "no message")
 
 
-@step_group
+@command_group
 def main() -> None:
     """Start, stop or show the object store of this machine.
 

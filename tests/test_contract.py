@@ -1,6 +1,5 @@
-"""Each step's command line against its component.yaml, and the files against both generations of kfp."""
+"""The contracts of the components: generated from their command lines, and loaded by both generations of kfp."""
 
-import importlib
 import os
 import re
 import subprocess
@@ -8,15 +7,18 @@ import sys
 import venv
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 
+import trainyard
+from trainyard.components.common.cli import BadInput
+from trainyard.launch import contract
+from trainyard.launch.contracts import command_of
+
 ROOT = Path(__file__).parent.parent
-STEPS = ("download", "train", "evaluate", "select", "export", "serve")
-PARAMETERS = {"String": "text", "Integer": "integer", "Float": "float", "Boolean": "boolean", "JsonObject": "json"}
+STEPS = contract.steps()
+PARAMETERS = set(contract.TYPES)
 ARTIFACTS = {"Artifact", "Dataset", "Model", "Metrics", "ClassificationMetrics", "HTML", "Markdown"}
-ON_BOTH_SIDES_BUT_KFP = {"executor_input"}
 
 each_step = pytest.mark.parametrize("step_name", STEPS)
 
@@ -25,33 +27,92 @@ def component(step_name: str) -> dict:
     return yaml.safe_load((ROOT / "components" / step_name / "component.yaml").read_text())
 
 
-def options(step_name: str) -> dict[str, click.Option]:
-    command = importlib.import_module(f"trainyard.components.{step_name}.__main__").main
-    ours = ("help", "debug", "no_ui")  # the last a short form of --ui false
-    return {p.name: p for p in command.params if isinstance(p, click.Option) and p.name not in ours}
+def test_the_generated_files_are_current():
+    """component.yaml and the page of every component; `make contracts` writes them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "trainyard.launch.contracts", "--check"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_changed_option_is_noticed_until_the_files_are_written_again(tmp_path):
+    program = """
+from trainyard.launch import contracts
+option = next(one for one in contracts.command_of("train").params if one.name == "epochs")
+option.default = 6
+contracts.main(["--check"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "components/train/component.yaml, docs/components/train.md; run make contracts" in done.stderr
 
 
 @each_step
-def test_command_line_and_component_name_the_same_options(step_name):
-    described = component(step_name)
-    names = [item["name"] for item in [*described["inputs"], *described["outputs"]]]
-    assert len(names) == len(set(names))
-    assert set(options(step_name)) - ON_BOTH_SIDES_BUT_KFP == set(names)
+def test_each_step_has_the_same_sections_and_shared_options_in_its_help(step_name):
+    done = subprocess.run(
+        [sys.executable, "-m", f"trainyard.components.{step_name}", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    headings = re.findall(r"^([A-Z].*):$", done.stdout, re.MULTILINE)
+    headings = [one for one in headings if one not in ("Example", "Examples", "Commands")]
+    assert headings[0] == "Inputs"
+    assert headings[-2:] == ["Outputs", "Other options"]
+    assert "--debug" in done.stdout.rpartition("Other options:")[2]
 
 
 @each_step
-def test_types_defaults_and_help_texts_are_the_same_on_both_sides(step_name):
+def test_each_step_checks_its_options_by_a_rule_that_knows_them_all_by_name(step_name):
+    """A rule whose argument is no option of the step any more fails here, not silently."""
+    command_of(step_name).check({})
+
+
+def test_the_check_of_a_step_is_the_one_that_a_pipeline_asks():
+    with pytest.raises(BadInput, match="--epochs: expected at least 1"):
+        command_of("train").check({"epochs": 0})
+
+
+@each_step
+def test_a_loaded_component_passes_every_default_on(step_name):
+    """Backend 2.17.0 fails on a default that a task did not pass."""
+    from kfp import dsl
+
+    loaded = trainyard.load(step_name, images={step_name: f"registry.example.com/{step_name}@sha256:1"})
     described = component(step_name)
-    for item in [*described["inputs"], *described["outputs"]]:
-        option = options(step_name)[item["name"]]
-        assert option.help == item["description"], item["name"]
-        is_input = item in described["inputs"]
-        if is_input and item["type"] in PARAMETERS:
-            assert option.type.name == PARAMETERS[item["type"]], item["name"]
-            if "default" in item:
-                assert option.type.convert(item["default"], option, None) == option.default, item["name"]
-        else:
-            assert isinstance(option.type, click.Path), item["name"]
+
+    @dsl.pipeline(name="one")
+    def one():
+        given = {}
+        for item in described["inputs"]:
+            if item["type"] in ARTIFACTS:
+                given[item["name"]] = dsl.importer(f"s3://bucket/{item['name']}", getattr(dsl, item["type"])).output
+            elif "default" not in item:
+                given[item["name"]] = "given"
+        loaded(**given)
+
+    task = one.pipeline_spec.root.dag.tasks[step_name]
+    assert set(task.inputs.parameters) == {item["name"] for item in described["inputs"] if item["type"] in PARAMETERS}
+    assert f"registry.example.com/{step_name}@sha256:1" in str(one.pipeline_spec.deployment_spec)
+
+
+def test_an_image_is_named_by_registry_and_version_or_digest():
+    from kfp import dsl
+
+    for given, expected in (
+        (
+            {"registry": "registry.example.com/ml", "version": "1.2"},
+            "registry.example.com/ml/trainyard-download:1.2",
+        ),
+        ({"images": {"download": "registry.example.com/d@sha256:2"}}, "registry.example.com/d@sha256:2"),
+        ({}, "trainyard-download"),
+    ):
+        download = trainyard.load("download", **given)
+
+        @dsl.pipeline(name="one")
+        def one():
+            download(source="s3://bucket/key")  # noqa: B023 (called at once)
+
+        assert f'"{expected}"' in str(one.pipeline_spec.deployment_spec)
+    with pytest.raises(BadInput, match="--images: expected an image of train as well"):
+        trainyard.load("train", images={"download": "x"})
 
 
 @each_step
@@ -130,7 +191,7 @@ for path in sys.argv[1:]:
     assert len(done.stdout.splitlines()) == len(STEPS)
 
 
-@pytest.mark.parametrize("module", [*(f"trainyard.components.{name}" for name in STEPS), "pipeline"])
+@pytest.mark.parametrize("module", [*(f"trainyard.components.{name}" for name in STEPS), "trainyard"])
 def test_help_is_answered_without_heavy_imports(module):
     """TensorFlow, boto3, kubernetes, kfp, matplotlib and numpy wait until there is work for them."""
     program = f"""

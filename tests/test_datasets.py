@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.datasets.decoding import decode_images
 from trainyard.components.common.datasets.png import decode_pngs
 from trainyard.components.common.datasets.tfrecord import example_class
@@ -409,7 +409,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np, PIL.Image
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 def megabytes(name):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))

@@ -16,13 +16,13 @@ import pytest
 
 from trainyard.components.common.artifacts.model import load_classifier
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.files import sha256_of_folder
 from trainyard.components.evaluate.gate import Threshold, Verdict, sentence
 from trainyard.components.evaluate.kfp_views import classification, v1_views
 from trainyard.components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve, wilson_interval
 from trainyard.components.evaluate.scoring import check_answers
-from trainyard.components.evaluate.slices import by_name, measure_slices
+from trainyard.components.evaluate.slices import measure_slices, metrics_of_slices
 
 PROJECT = Path(__file__).parent.parent
 OUTPUTS = (
@@ -258,7 +258,7 @@ def test_metrics_of_slices_are_those_of_scikit_learn_and_the_least_accurate_come
         assert one.macro_f1 == pytest.approx(metrics.f1_score(truth, said, average="macro"), abs=1e-9)
         assert one.loss == pytest.approx(metrics.log_loss(truth, normal, labels=range(7)), abs=1e-6)
         assert one.interval == wilson_interval(round(one.accuracy * one.examples), one.examples)
-    assert set(by_name(slices)) >= {"accuracy[light=dark]", "macro_f1[light=]", "loss[camera=a]"}
+    assert set(metrics_of_slices(slices)) >= {"accuracy[light=dark]", "macro_f1[light=]", "loss[camera=a]"}
 
 
 def test_a_class_that_the_test_split_lacks_has_no_curve_and_no_score():
@@ -586,10 +586,10 @@ def test_a_split_that_is_read_in_parts_gets_the_same_answers_to_the_last_digit(d
     from trainyard.components.evaluate import scoring
 
     data = open_dataset(dataset)
-    whole = scoring.score(model, scoring.Examples(data))
+    whole = scoring.score(model, scoring.EvaluationSet(data), print)
     monkeypatch.setattr(scoring, "PART", 100_000)
-    examples = scoring.Examples(data)
-    parts = scoring.score(model, examples)
+    examples = scoring.EvaluationSet(data)
+    parts = scoring.score(model, examples, print)
     assert [len(part.labels) for part in examples.parts()] == [256, 104]
     np.testing.assert_array_equal(parts.labels, whole.labels)
     np.testing.assert_array_equal(parts.probabilities, whole.probabilities)

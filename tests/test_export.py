@@ -7,7 +7,10 @@ import time
 
 import pytest
 
+from trainyard.components.common.datasets import name_from
 from trainyard.components.common.files import files_below, sha256_of_folder
+from trainyard.components.export.address import check_address, name_after
+from trainyard.components.serve.kserve.specification import check_name
 
 
 def make_model(folder, seed, files=12):
@@ -17,7 +20,7 @@ def make_model(folder, seed, files=12):
     for name in [*names, *(f"1/assets/{number}.txt" for number in range(files - len(names)))]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(source.randbytes(source.randrange(1, 60_000)))
-    (folder / "model.json").write_text(json.dumps({"format": 1, "seed": seed}))
+    (folder / "model.json").write_text(json.dumps({"format": 1, "seed": seed, "dataset": {"name": "mnist"}}))
     return folder
 
 
@@ -163,7 +166,7 @@ def test_of_two_publishers_of_different_content_one_gets_the_version(store, buck
 def test_of_two_publishers_of_the_next_version_each_gets_one(store, bucket, start, fake_model, other_model):
     for attempt in range(3):
         for model in (fake_model, other_model):
-            (model / "model.json").write_text(json.dumps({"format": 1, "of": model.name, "attempt": attempt}))
+            (model / "model.json").write_text(json.dumps({"format": 1, "of": attempt, "dataset": {"name": "mnist"}}))
         codes, said = finish(start(fake_model, "next"), start(other_model, "next"))
         assert codes == [0, 0], said
     assert published(store, bucket) == [1, 2, 3, 4, 5, 6]
@@ -285,3 +288,21 @@ def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, store, bucket,
         assert f"s3://{bucket}/: " in last_line(done)
         assert words in last_line(done)
     assert keys(store, bucket) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("/home/me/My Photos.tar.gz", "my-photos"),
+        ("s3://datasets/2024/cats+dogs/", "cats-dogs"),
+        ("https://example.com:8080/CIFAR-10.zip?expires=1&by=/me", "cifar-10"),
+        ("fashion_mnist", "fashion-mnist"),
+        ("2024", "data-2024"),
+        ("/data/猫.tgz", "data"),
+        ("/data/" + 9 * "numbers-", "numbers-numbers-numbers-numbers-numbers"),
+    ],
+)
+def test_a_model_without_a_name_is_named_after_its_data_set(data, name):
+    assert name_after(name_from(data)) == name
+    check_address(name, "models", "next")
+    check_name(name)

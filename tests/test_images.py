@@ -183,6 +183,13 @@ def test_no_image_holds_credentials_a_pip_cache_tests_or_a_certificate(names):
         assert "PIP_" not in found
 
 
+def test_the_templates_of_the_report_are_compiled_in_the_image(names):
+    report = "/app/trainyard/components/evaluate/report"
+    look = f"ls {report}/*.jinja | wc -l; find {report} -name '*.code' -readable | wc -l"
+    templates, compiled = docker("run", "--rm", names["evaluate"], "sh", "-c", look).stdout.split()
+    assert int(compiled) == int(templates) > 0
+
+
 def test_only_train_carries_tensorflow(names):
     look = "import importlib.util as util; print(util.find_spec('tensorflow') is not None)"
     carries = {step: docker("run", "--rm", name, "python3", "-c", look).stdout.strip() for step, name in names.items()}
@@ -655,20 +662,24 @@ def test_the_pipeline_compiles_pinned_to_digests(pushed, tmp_path):
 
 
 @pytest.fixture
-def released(pushed):
-    """Options that name two pinned components, one by path and one by URL."""
+def url(pushed):
+    """Where the pinned component.yaml files can be had."""
     handler = partial(SimpleHTTPRequestHandler, directory=pushed)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/components/train/component.yaml"
-        yield ["--download", pushed / "components/download/component.yaml", "--train", url]
+        yield f"http://127.0.0.1:{server.server_port}/components"
         server.shutdown()
 
 
-@pytest.mark.parametrize("runner", ["process", "docker"])
-def test_another_teams_pipeline_runs_with_pinned_components(runner, released, store, bucket, digits, tmp_path):
+@pytest.mark.parametrize("way", ["package", "package in containers", "url"])
+def test_another_teams_pipeline_runs_with_our_components(way, url, pushed, store, bucket, digits, tmp_path):
     store.client.upload_file(str(digits), bucket, "digits.npz")
-    command = [sys.executable, "-m", "examples.reuse", "run", *released, "--runner", runner, "--runs", tmp_path]
+    options = {
+        "package": [],
+        "package in containers": ["--images", pushed / "images.json"],
+        "url": ["--components", url],
+    }
+    command = [sys.executable, "-m", "examples.reuse", "run", *options[way], "--runs", tmp_path]
     done = subprocess.run(
         [*command, "--source", f"s3://{bucket}/digits.npz"],
         cwd=PROJECT,
@@ -680,9 +691,15 @@ def test_another_teams_pipeline_runs_with_pinned_components(runner, released, st
     assert "of the training images after epoch 5" in done.stdout
 
 
-def test_another_teams_pipeline_compiles_with_pinned_components(released, pushed, tmp_path):
+@pytest.mark.parametrize("way", ["package", "folder", "url"])
+def test_another_teams_pipeline_compiles_with_pinned_components(way, url, pushed, tmp_path):
     compiled = tmp_path / "reuse.yaml"
-    command = [sys.executable, "-m", "examples.reuse", "compile", *released, compiled]
+    options = {
+        "package": ["--images", pushed / "images.json"],
+        "folder": ["--components", pushed / "components"],
+        "url": ["--components", url],
+    }
+    command = [sys.executable, "-m", "examples.reuse", "compile", *options[way], compiled]
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
     executors = yaml.safe_load(compiled.read_text())["deploymentSpec"]["executors"]
     for step, name in json.loads((pushed / "images.json").read_text()).items():

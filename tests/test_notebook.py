@@ -1,7 +1,6 @@
 """The example notebook, executed from top to bottom."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -16,22 +15,17 @@ NOTEBOOK = PROJECT / "examples" / "mnist.ipynb"
 
 @pytest.fixture
 def executed(tmp_path, monkeypatch):
-    """The notebook after a run as Jupyter makes it, in its own folder of a copy of the repository."""
-    for name in ("KFP_HOST", "PYTHONPATH", "TRAINYARD_HOME"):
+    """The notebook after a run as Jupyter makes it, in a folder of its own: all it needs is the package."""
+    for name in ("KFP_HOST", "TRAINYARD_HOME"):
         monkeypatch.delenv(name, raising=False)
-    copy = tmp_path / "copy"
-    for name in ("components", "examples", "launch"):
-        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns(".trainyard", "runs"))
-    shutil.copy(PROJECT / "pipeline.py", copy)
-    folder = copy / "examples"
-    notebook = nbformat.read(folder / NOTEBOOK.name, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     try:
-        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
+        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
         yield notebook
     finally:
-        environment = {**os.environ, "TRAINYARD_HOME": str(folder / ".trainyard")}
+        environment = {**os.environ, "TRAINYARD_HOME": str(tmp_path / ".trainyard")}
         for module in ("trainyard.components.serve", "trainyard.launch.store"):
-            subprocess.run([sys.executable, "-m", module, "stop"], cwd=copy, env=environment, check=True)
+            subprocess.run([sys.executable, "-m", module, "stop"], cwd=tmp_path, env=environment, check=True)
 
 
 def test_the_notebook_runs_from_top_to_bottom_and_recognises_a_digit(executed):

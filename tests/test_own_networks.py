@@ -9,7 +9,7 @@ import pytest
 from tests.training import npz, train_here, weights
 from trainyard.components.common.artifacts.model import load_classifier, read_card
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 STANDING_STILL = 1e-12
 """A learning rate so small that weights stay as they are."""

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from tests.browser import Browser
 from tests.serving import answers_of, ask, publish
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 PHONE, DESKTOP = (360, 740), (1180, 900)

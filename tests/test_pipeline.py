@@ -15,9 +15,6 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT, outside_aws
-from trainyard.components.export.address import check_place
-from trainyard.components.serve.kserve.specification import check_name
-from trainyard.launch.seeding import model_name
 
 GOLDEN = Path(__file__).parent / "golden" / "pipeline.yaml"
 
@@ -87,6 +84,68 @@ def test_no_credential_is_in_the_compiled_pipeline_only_the_name_of_a_secret(tmp
     assert "do-not-show" not in text
 
 
+def form(compiled):
+    """The parameters that a run of a compiled pipeline asks for."""
+    return next(yaml.safe_load_all(compiled.read_text()))["root"]["inputDefinitions"]["parameters"]
+
+
+def test_the_form_of_a_run_asks_for_what_changes_from_run_to_run_and_for_nothing_of_a_place(compiled):
+    asked = form(compiled)
+    assert {"source", "architecture", "epochs", "thresholds", "version", "canary_percent"} <= set(asked)
+    assert not {"namespace", "service_account", "memory_request", "bucket", "target", "port", "owner"} & set(asked)
+    assert [name for name, one in asked.items() if not one.get("isOptional")] == ["source"]
+
+
+def test_a_settings_file_binds_what_belongs_to_a_place_and_options_override_it(tmp_path):
+    (tmp_path / "images.json").write_text('{"serve": "registry.example.com/serve@sha256:1"}')
+    settings = tmp_path / "prod.yaml"
+    settings.write_text(
+        "namespace: vision\nservice-account: models\nepochs: 9\ngpus: 2\nimages: images.json\n"
+        "labels: {team: vision}\nrun-parameters: [bucket]\n"
+    )
+    done = pipeline("compile", "--settings", settings, "--namespace", "staging", tmp_path / "p.yaml")
+    assert done.returncode == 0, done.stderr
+    spec = next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))
+    serve = spec["root"]["dag"]["tasks"]["serve"]["inputs"]["parameters"]
+    constants = {name: one["runtimeValue"]["constant"] for name, one in serve.items() if "runtimeValue" in one}
+    assert constants["namespace"] == "staging"
+    assert constants["service_account"] == "models"
+    assert constants["labels"] == {"team": "vision"}
+    assert form(tmp_path / "p.yaml")["epochs"]["defaultValue"] == 9
+    assert form(tmp_path / "p.yaml")["bucket"]["defaultValue"] == "models"
+    executors = spec["deploymentSpec"]["executors"]
+    assert executors["exec-serve"]["container"]["image"] == "registry.example.com/serve@sha256:1"
+    assert executors["exec-train"]["container"]["resources"]["accelerator"]["resourceCount"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("service_acount: x", "unknown setting 'service_acount'; did you mean service_account?"),
+        ("epochs: many", "epochs: 'many' is not a valid integer"),
+        ("gpus: all", "gpus: expected a whole number, received 'all'"),
+        ("- namespace", "expected a mapping of names to values"),
+        ("a: b: c", "expected YAML in "),
+        ("architecture: transformer", "--architecture: expected one of dense, cnn"),
+        ("run_parameters: [names]", "expected a parameter of the steps, received 'names'; did you mean namespace?"),
+    ],
+)
+def test_a_wrong_settings_file_is_refused_in_one_line(tmp_path, content, said):
+    (tmp_path / "prod.yaml").write_text(content)
+    done = pipeline("compile", "--settings", tmp_path / "prod.yaml", tmp_path / "p.yaml")
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+    assert not (tmp_path / "p.yaml").exists()
+
+
+def test_mistakes_of_several_steps_are_told_at_once(tmp_path):
+    done = pipeline("run", "--epochs", "0", "--version", "x", "--min-accuracy", "9", cwd=tmp_path)
+    assert done.returncode == 2
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["--epochs", "--min-accuracy", "--version"]
+    assert not list(tmp_path.iterdir())
+
+
 class KfpApi(http.server.BaseHTTPRequestHandler):
     """As much of the KFP 2 API (kubeflow.org/docs/components/pipelines/reference/api) as a submission needs."""
 
@@ -138,7 +197,7 @@ def test_submit_sends_the_pipeline_and_its_parameters_and_prints_the_url_of_the_
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{kfp_api.url}/#/runs/details/r1\n"
     run = next(body for path, body in kfp_api.asked if path.endswith("/runs"))
-    assert run["runtime_config"]["parameters"] == {"source": "s3://data/x.npz", "epochs": 7, "model_name": "x"}
+    assert run["runtime_config"]["parameters"] == {"source": "s3://data/x.npz", "epochs": 7}
     assert "components" in json.dumps(run["pipeline_spec"])
 
 
@@ -233,7 +292,7 @@ def predict(endpoint, images):
 def test_the_endpoint_answers_as_often_right_as_the_report_says(first_run):
     import numpy as np
 
-    from trainyard.components.common.datasets.dataset import open_dataset
+    from trainyard.components.common.datasets import open_dataset
 
     _, run, _ = first_run
     summary = json.loads((run / "summary.json").read_text())
@@ -274,24 +333,6 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
     assert sent.stderr == f"the latest run has no endpoint; this is that of runs/{before['run']}\n"
     assert "true label" in sent.stdout
     assert "test image 7\n" in make("predict", "INDEX=7", cwd=folder).stdout
-
-
-@pytest.mark.parametrize(
-    ("data", "name"),
-    [
-        ("/home/me/My Photos.tar.gz", "my-photos"),
-        ("s3://datasets/2024/cats+dogs/", "cats-dogs"),
-        ("https://example.com:8080/CIFAR-10.zip?expires=1&by=/me", "cifar-10"),
-        ("tfds://fashion_mnist:3.0.1", "fashion-mnist"),
-        ("file:///data/2024.npz", "data-2024"),
-        ("/data/猫.tgz", "data"),
-        ("/data/" + 9 * "numbers-", "numbers-numbers-numbers-numbers-numbers"),
-    ],
-)
-def test_a_model_is_named_after_its_data_set(data, name):
-    assert model_name(data) == name
-    check_place(name)
-    check_name(name)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +393,7 @@ def test_a_run_that_cannot_be_ends_with_one_plain_line(home, options, words):
     [
         (["bench"], "DATA: expected TFDS-prepared MNIST as .tar.gz, received none; make bench DATA=mnist.tar.gz"),
         (
-            [".venv/bin/python", "PYTHON=python3.99"],
+            [".venv/made", "PYTHON=python3.99"],
             "PYTHON: expected 3.11 to 3.13, received python3.99, which is not here; make PYTHON=python3.12",
         ),
     ],

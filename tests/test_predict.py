@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.serving import answers_of
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 INDEX = 17

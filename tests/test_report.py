@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainyard.components.common.datasets.dataset import ImageDataset, Options
+from trainyard.components.common.datasets import ImageDataset, Options
 from trainyard.components.evaluate.baseline import Baseline, McNemar
 from trainyard.components.evaluate.gate import Change, Threshold, Verdict
 from trainyard.components.evaluate.metrics import measure
-from trainyard.components.evaluate.report import render
-from trainyard.components.evaluate.scoring import Examples, Scored
+from trainyard.components.evaluate.report.page import render
+from trainyard.components.evaluate.report.templates import PAGE, environment
+from trainyard.components.evaluate.run import Outcome
+from trainyard.components.evaluate.scoring import EvaluationSet, Scored
 from trainyard.components.evaluate.slices import measure_slices
 
 PROJECT = Path(__file__).parent.parent
@@ -29,8 +31,6 @@ REPORTS = ("digits", "hostile", "two", "hundred", "long", "perfect")
 
 class MadeUp(ImageDataset):
     """A data set of random images."""
-
-    layout = "npz"
 
     def _read(self, split, places):
         images = np.random.default_rng(2).integers(0, 256, (self.counts[split], *self.image_shape), "uint8")
@@ -56,7 +56,8 @@ def report(
     known = {"name": "things", "layout": "npz", "source": "s3://" + "long/" * 40 + "x.npz", "sha256": "0f" * 32}
     known["train_counts"] = [10 * index for index in range(len(classes))]
     metrics = measure(labels, probabilities)
-    dataset = MadeUp(Path("things"), "things", classes, {"test": examples}, shape, Options())
+    values = ["" if index < 20 else "<i>dark</i>" if index < 200 else "bright" for index in range(examples)]
+    dataset = MadeUp(Path("things"), "things", "npz", classes, {"test": examples}, shape, Options())
     scored = Scored(
         card={
             "architecture": "cnn",
@@ -69,19 +70,18 @@ def report(
         },
         model_sha256="a1" * 32,
         backend="LiteRT",
-        dataset=dataset,
-        examples=Examples(dataset),
+        examples=EvaluationSet(dataset),
         labels=labels,
         probabilities=probabilities,
         metrics=metrics,
+        slices=measure_slices(dict.fromkeys(columns, values), labels, probabilities),
     )
     rules = [Threshold("accuracy", metrics.accuracy, bar)] if bar else []
-    values = ["" if index < 20 else "<i>dark</i>" if index < 200 else "bright" for index in range(examples)]
-    slices = measure_slices(dict.fromkeys(columns, values), labels, probabilities)
     if gained is None:
-        return render(scored, Verdict(rules), slices=slices)
+        return render(Outcome(scored, Verdict(rules)))
     rules += [Change("loss", metrics.loss, metrics.loss + 0.1, 0), Threshold("recall[<cat>]", 0.5, 0.4)]
-    return render(scored, Verdict(rules), Baseline("s3://models/things/3/", scored, McNemar(gained, 5)))
+    baseline = Baseline("s3://models/things/3/", scored, McNemar(gained, 5))
+    return render(Outcome(scored, Verdict(rules), baseline))
 
 
 @pytest.fixture(scope="module")
@@ -215,11 +215,22 @@ def test_learning_curves_show_validation_where_there_was_some(pages):
 
 def test_of_many_classes_the_worst_comes_first(pages):
     table = re.search(
-        r"<caption>Metrics of each class[^<]*, the lowest F1 first</caption>.*?</table>", pages["hundred"]
+        r"<caption>Metrics of each class[^<]*, the lowest F1 first</caption>.*?</table>", pages["hundred"], re.DOTALL
     )
     scores = [float(score) for score in re.findall(r"(?:<td>[\d.]+</td>){2}<td>([\d.]+)</td><td>", table[0])]
     assert len(scores) == 101
     assert scores[:100] == sorted(scores[:100])
+
+
+def test_templates_are_compiled_once_and_a_folder_that_takes_no_files_does_no_harm(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    environment(tmp_path).get_template(PAGE)
+    (kept,) = tmp_path.iterdir()
+    written = kept.stat().st_ino
+    environment(tmp_path).get_template(PAGE)
+    assert kept.stat().st_ino == written
+    assert environment(kept).get_template(PAGE).name == PAGE
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 # What the page looks like to the browser, measured inside a frame as narrow as a phone or as wide as a desk.

@@ -229,7 +229,7 @@ def test_it_compiles_for_a_cluster_with_a_branch_for_each_network(tmp_path):
     executors = spec["deploymentSpec"]["executors"]
     assert {one["container"]["image"] for one in executors.values()} == set(images.values())
     keyed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert {name.split("-")[1] for name in keyed} == {"download", "evaluate", "export", "serve"}
+    assert {name.split("-")[1] for name in keyed} == {"download", "train", "evaluate", "export", "serve"}
     assert {secret["secretName"] for one in keyed.values() for secret in one["secretAsEnv"]} == {"keys"}
     inner = next(part["dag"]["tasks"] for name, part in spec["components"].items() if "exit-handler" in name)
     assert {name for name in inner if name.startswith("train")} == {"train", "train-2", "train-3", "train-4"}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.serving import answers_of, ask, publish, seal, wait_until
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 

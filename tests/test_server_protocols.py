@@ -16,7 +16,7 @@ import pytest
 
 from tests.serving import answers_of, ask, wait_until
 from trainyard.components.common.artifacts import published
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 from trainyard.components.serve.here.service import Service, Wanted
 from trainyard.components.serve.server.limits import MOST_PREDICTIONS
 

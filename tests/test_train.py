@@ -11,7 +11,7 @@ import pytest
 
 from tests.training import npz, train_here, weights
 from trainyard.components.common.artifacts.model import load_classifier, read_card
-from trainyard.components.common.datasets.dataset import Split, open_dataset
+from trainyard.components.common.datasets import Split, open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,17 @@
 
 import atexit
 import errno
-import json
+import inspect
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -27,35 +29,6 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-class JsonObject(click.ParamType):
-    """An option that takes a JSON object, as KFP passes a JsonObject."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        """The object as a dict."""
-        try:
-            parsed = value if isinstance(value, dict) else json.loads(value or "{}")
-        except ValueError as error:
-            self.fail(f'expected a JSON object, received {value!r} ({error}); write it as \'{{"key": "value"}}\'')
-        if not isinstance(parsed, dict):
-            self.fail(f'expected a JSON object, received {value!r}; write it as \'{{"key": "value"}}\'')
-        return parsed
-
-
-class _SectionOption(click.Option):
-    """An option that the help lists under a heading of its own."""
-
-    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.section = section
-
-
-def section(title: str) -> Callable[..., Any]:
-    """`click.option` for options that belong together: the help lists them under this title."""
-    return partial(click.option, cls=_SectionOption, section=title)
-
-
 class _PlainFailures:
     """Turns every failure into an exit code and one plain last line on stderr.
 
@@ -66,9 +39,6 @@ class _PlainFailures:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for option in self.params:
-            if isinstance(option, click.Option) and option.default == "":
-                option.show_default = False  # '' stands for absent, as component.yaml has it
         self.params.append(
             click.Option(
                 ["--debug"], is_flag=True, is_eager=True, expose_value=False, help="Show the traceback of a failure."
@@ -81,8 +51,8 @@ class _PlainFailures:
         for option in self.get_params(ctx):  # type: ignore[attr-defined]
             if record := option.get_help_record(ctx):
                 sections.setdefault(getattr(option, "section", ""), []).append(record)
-        unnamed = sections.pop("", [])
-        for title, records in [*sections.items(), ("Other options" if sections else "Options", unnamed)]:
+        other = [*sections.pop("Other options", []), *sections.pop("", [])]
+        for title, records in [*sections.items(), ("Other options" if sections else "Options", other)]:
             with formatter.section(title):
                 formatter.write_dl(records)
         if isinstance(self, click.Group):
@@ -125,33 +95,90 @@ def explain(error: BaseException) -> tuple[int, str]:
     return 1, f"unexpected {type(error).__name__}: {text or 'no message'}; run again with --debug for the traceback"
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What a pipeline has to know of a step beyond its inputs and outputs.
+
+    Attributes:
+        checks: What looks at the options whatever the data is: each `module.name` in the step's package, a callable
+            whose arguments are named as options and which raises BadInput.
+        cached: Whether a result may be reused for equal inputs; not if the step changes the world outside.
+        store: Whether it reads or writes the object store.
+    """
+
+    checks: tuple[str, ...]
+    cached: bool = True
+    store: bool = True
+
+
 class StepCommand(_PlainFailures, click.Command):
-    """A step with one action."""
+    """A command line with one action. That of a step has traits, and checks its options before it runs."""
+
+    traits: Traits | None = None
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Look at the options that can be judged by themselves.
+
+        Args:
+            values: By name; an option that is missing has its default, a required one is empty.
+
+        Raises:
+            BadInput: one of them cannot be taken.
+        """
+        assert self.traits
+        package = inspect.unwrap(self.callback).__globals__["__package__"]
+        known = {option.name: "" if option.required else option.default for option in self.params} | dict(values)
+        for check in self.traits.checks:
+            module, _, name = check.rpartition(".")
+            rule = getattr(import_module(f".{module}", package), name)
+            rule(**{name: known[name] for name in inspect.signature(rule).parameters})
 
 
-class StepGroup(_PlainFailures, click.Group):
-    """A step whose main action stands beside others (`predict`, `stop`)."""
+class StepGroup(StepCommand, click.Group):
+    """A command line whose main action stands beside others (`predict`, `stop`)."""
 
     command_class = StepCommand
 
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120, "show_default": True}
+Function = Callable[..., None]
+Command = TypeVar("Command", bound=StepCommand)
 
 
-def step(function: Callable[..., None]) -> StepCommand:
-    """Make a function the command line of a step."""
+def command(function: Function) -> StepCommand:
+    """Make a function a command line."""
     return click.command(cls=StepCommand, context_settings=SETTINGS)(function)
 
 
-def step_group(function: Callable[..., None]) -> StepGroup:
-    """Make a function the command line of a step that has further actions as subcommands."""
+def command_group(function: Function) -> StepGroup:
+    """Make a function a command line that has further actions as subcommands."""
     return click.group(cls=StepGroup, invoke_without_command=True, context_settings=SETTINGS)(function)
 
 
-executor_input = click.option(
-    "--executor-input", default="", help="KFP's description of the outputs; filled in by KFP."
-)
-"""The option by which KFP 2 tells a step where its artifacts go; see `kfp_outputs.record_artifacts`."""
+def step(*checks: str, **traits: Any) -> Callable[[Function], StepCommand]:
+    """Make a function the command line of a step, called when its options have been checked; see `Traits`."""
+    return _with_traits(command, Traits(checks, **traits))
+
+
+def step_group(*checks: str, **traits: Any) -> Callable[[Function], StepGroup]:
+    """Make a function the command line of a step that has further actions as subcommands; see `step`."""
+    return _with_traits(command_group, Traits(checks, **traits))
+
+
+def _with_traits(make: Callable[[Function], Command], traits: Traits) -> Callable[[Function], Command]:
+    def decorate(function: Function) -> Command:
+        @wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> None:
+            ctx = click.get_current_context()
+            if not ctx.invoked_subcommand:
+                made.check(ctx.params)
+            function(*args, **kwargs)
+
+        made = make(checked)
+        made.traits = traits
+        return made
+
+    return decorate
 
 
 def leave_at_once(command: click.Command) -> NoReturn:

@@ -1,29 +1,21 @@
 """Command line of the download step."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 
-import click
+from ..common.cli import say, step
+from ..common.options import Output, executor_input, inputs, outputs
 
-from ..common.cli import BadInput, executor_input, say, step
 
-
-@step
-@click.option(
+@step("fetch.check")
+@inputs(
     "--source",
     required=True,
     help="What to fetch: s3://bucket/key, http(s)://..., file://..., a path, or tfds://name[:version]. "
     "Archives are unpacked.",
 )
-@click.option("--sha256", default="", help="SHA-256 that the source must have; empty: not checked.")
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Folder to write the data set into.",
-)
+@inputs("--sha256", default="", help="Expected SHA-256 of the source; empty: not checked.")
+@outputs("--dataset", required=True, type=Output("Dataset"), help="Folder to write the data set to.")
 @executor_input
 def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
     """Fetch a data set, check it and unpack it.
@@ -41,8 +33,6 @@ def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
     Example:
       trainyard download --source s3://datasets/digits.npz --dataset my-data
     """
-    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise BadInput(f"--sha256: expected 64 hexadecimal digits, received {sha256!r}")
     import json
 
     from ..common.files import atomic_folder

@@ -1,6 +1,7 @@
 """Fetching of a data set, whatever kind of source it has, into one folder."""
 
 import errno
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,14 @@ class Fetched:
     files: int
 
 
+def check(source: str, sha256: str) -> None:
+    """Raise BadInput for a source that cannot be fetched, or a digest that is none."""
+    if "://" in source and urlsplit(source).scheme not in _FETCHERS:
+        raise BadInput(f"--source: expected s3, http, https, file or tfds before '://', received {source!r}")
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise BadInput(f"--sha256: expected 64 hexadecimal digits, received {sha256!r}")
+
+
 def fetch(source: str, folder: Path, expected_sha256: str = "") -> Fetched:
     """Fetch a data set into an existing, empty folder; archives are unpacked while they arrive.
 
@@ -46,8 +55,6 @@ def fetch(source: str, folder: Path, expected_sha256: str = "") -> Fetched:
         OSError: the network or the disk failed.
     """
     scheme = urlsplit(source).scheme if "://" in source else "path"
-    if scheme not in _FETCHERS:
-        raise BadInput(f"--source: expected s3, http, https, file or tfds before '://', received {source!r}")
     try:
         fetched = _FETCHERS[scheme](source, folder)
     except OSError as error:

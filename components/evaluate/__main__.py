@@ -1,93 +1,79 @@
-"""Score a model on the test split, draw the report and decide whether it may be published."""
+"""Command line of the evaluate step."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
+from ..common.cli import say, step
+from ..common.options import Input, JsonObject, Output, executor_input, inputs, on_corrupt, outputs, section
 
-from ..common.cli import JsonObject, say, step
-
-FOLDER = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path)
+data = section("Data")
+gate = section("Quality gate")
 
 
-@step
-@click.option("--dataset", required=True, type=FOLDER, metavar="FOLDER", help="Data set folder, as download writes it.")
-@click.option(
+@step("gate.check_gate")
+@inputs("--dataset", required=True, type=Input("Dataset"), help="Data set folder, as download writes it.")
+@inputs(
     "--model",
     required=True,
-    type=FOLDER,
-    metavar="FOLDER",
+    type=Input("Model"),
     help="Model folder, as train writes it; a SavedModel or a .keras file needs TensorFlow.",
 )
-@click.option(
-    "--on-corrupt",
-    default="fail",
-    help="What damaged images do: fail, which names the first, or skip, which leaves them out and counts them.",
+@on_corrupt
+@data(
+    "--slice-by",
+    default="",
+    help="Columns of the data set, comma-separated: test images with the same value in one are also evaluated "
+    "separately; in rules as accuracy[lighting=dark].",
 )
-@click.option("--min-accuracy", default=0.0, help="Smallest test accuracy that passes, 0 to 1.")
-@click.option(
+@gate("--min-accuracy", default=0.0, help="Minimum test accuracy to pass, 0 to 1.")
+@gate(
     "--thresholds",
     type=JsonObject(),
     default={},
-    help='Bounds of any metrics, as {"macro_f1": 0.9, "recall[7]": 0.8, "loss": 0.2}: a number is the least that '
-    'passes, for loss and calibration_error the most; ">= 0.9" and "<= 0.2" say it outright.',
+    help='Bounds of any metrics, as {"macro_f1": 0.9, "recall[7]": 0.8, "loss": 0.2}: the minimum (maximum for loss '
+    'and calibration_error), or write ">= 0.9" or "<= 0.2".',
 )
-@click.option(
-    "--slice-by",
-    default="",
-    help="Columns of the data set, comma-separated: the test images that share a value in one are judged for "
-    "themselves as well; in rules as accuracy[lighting=dark].",
-)
-@click.option(
+@gate(
     "--baseline",
     default="",
     help="Model to compare with: s3://bucket/name/ for its newest published version, s3://bucket/name/version/, or a "
     "model folder.",
 )
-@click.option(
+@gate(
     "--change-thresholds",
     type=JsonObject(),
     default={},
-    help='How much worse than the baseline metrics may be, as {"accuracy": 0.01, "loss": 0.02}; 0: not worse, below 0: '
-    "better by that much. Where no version is published yet, they pass.",
+    help='Largest allowed drop against the baseline, as {"accuracy": 0.01, "loss": 0.02}; 0: none; negative: required '
+    "gain. Passed if no version is published yet.",
 )
-@click.option(
+@outputs(
     "--evaluation",
     required=True,
-    type=FOLDER,
-    metavar="FOLDER",
-    help="Folder to write the evaluation into: metrics, verdict, report and a few answered examples.",
+    type=Output("Artifact", folder=True),
+    help="Folder to write the evaluation to: metrics, verdict, report and a few test examples with their answers.",
 )
-@click.option("--metrics", type=FILE, metavar="FILE", help="File to write the scalars into, as JSON.")
-@click.option(
+@outputs("--metrics", type=Output("Metrics"), help="File to write the scalars to, as JSON.")
+@outputs(
     "--classification-metrics",
-    type=FILE,
-    metavar="FILE",
-    help="File to write the confusion matrix and the ROC curves into, as JSON.",
+    type=Output("ClassificationMetrics"),
+    help="File to write the confusion matrix and the ROC curves to, as JSON.",
 )
-@click.option("--report", type=FILE, metavar="FILE", help="File to write the report into.")
-@click.option(
+@outputs("--report", type=Output("HTML"), help="File to write the report to.")
+@outputs(
     "--predictions",
-    type=FILE,
-    metavar="FILE",
-    help="File to write every answer into, as CSV: index, label, prediction, probability, correct.",
+    type=Output("Artifact"),
+    help="File to write all predictions to, as CSV: index, label, prediction, probability, correct.",
 )
-@click.option("--accuracy", type=FILE, metavar="FILE", help="File to write the test accuracy into, 0 to 1.")
-@click.option("--passed", type=FILE, metavar="FILE", help="File to write the verdict into, true or false.")
-@click.option(
-    "--mlpipeline-metrics",
-    type=FILE,
-    metavar="FILE",
-    help="File to write the scalars into, as the KFP 1 UI reads them.",
+@outputs("--accuracy", type=Output("Float"), help="File to write the test accuracy to, 0 to 1.")
+@outputs("--passed", type=Output("Boolean"), help="File to write the verdict to, true or false.")
+@outputs(
+    "--mlpipeline-metrics", type=Output("Artifact"), help="File to write the scalars to, as the KFP 1 UI reads them."
 )
-@click.option(
-    "--mlpipeline-ui-metadata",
-    type=FILE,
-    metavar="FILE",
-    help="File to write the plots into, as the KFP 1 UI reads them.",
+@outputs(
+    "--mlpipeline-ui-metadata", type=Output("Artifact"), help="File to write the plots to, as the KFP 1 UI reads them."
 )
-@click.option("--executor-input", default="", help="KFP's description of the outputs; filled in by KFP.")
+@executor_input
 def main(
     dataset: Path,
     model: Path,
@@ -118,73 +104,35 @@ def main(
       trainyard evaluate --dataset data --model model --evaluation evaluation \\
         --baseline s3://models/mnist/ --change-thresholds '{"accuracy": 0.005}'
     """
-    from .gate import (
-        Threshold,
-        Verdict,
-        change_rules,
-        check_gate,
-        check_names,
-        threshold_rules,
-        word,
-    )
-
-    check_gate(min_accuracy, thresholds, baseline, change_thresholds)
+    from ..common.files import write_text
     from ..common.kfp_outputs import record_artifacts, write_parameter
     from . import kfp_views
-    from .baseline import compare
-    from .output import write_evaluation, write_json, write_predictions, write_text
-    from .report import render
-    from .scoring import SPLIT, Examples, open_data, score
-    from .slices import by_name, measure_slices, read_columns
+    from .gate import Gate
+    from .outputs import write_evaluation, write_json, write_predictions
+    from .report.page import render
+    from .run import evaluate
 
-    data = open_data(dataset, model, on_corrupt)
-    for note in data.notes:
-        say("evaluate", note)
-    columns = read_columns(data, SPLIT, slice_by)
-    scored = score(model, Examples(data))
-    if data.skipped:
-        say("evaluate", data.told_skipped())
-    result, classes = scored.metrics, scored.classes
-    slices = measure_slices(columns, scored.labels, scored.probabilities)
-    values = result.by_name(classes) | by_name(slices)
-    rules = [Threshold("accuracy", result.accuracy, min_accuracy)] if min_accuracy else []
-    rules += threshold_rules(thresholds, values)
-    check_names("--change-thresholds", change_thresholds, values)
-    before = compare(baseline, model, scored) if baseline else None
-    if before:
-        earlier = None
-        if then := before.scored:
-            earlier_slices = measure_slices(columns, then.labels, then.probabilities)
-            earlier = then.metrics.by_name(classes) | by_name(earlier_slices)
-        rules += change_rules(change_thresholds, values, earlier)
-    verdict = Verdict(rules)
-    page = render(scored, verdict, before, slices)
-    scalars = kfp_views.scalars(result)
-    classification = kfp_views.classification(result, classes)
-
-    write_evaluation(evaluation, scored, verdict, before, slices, page)
-    write_json(metrics, scalars)
-    write_json(classification_metrics, classification)
+    rules = Gate(min_accuracy, thresholds, change_thresholds)
+    result = evaluate(dataset, model, rules, baseline, slice_by, on_corrupt, partial(say, "evaluate"))
+    page = render(result)
+    write_evaluation(evaluation, result, page)
     write_text(report, page)
-    write_predictions(predictions, scored)
-    write_json(mlpipeline_metrics, kfp_views.v1_metrics(result))
-    write_json(mlpipeline_ui_metadata, kfp_views.v1_views(result, classes, page))
-    write_parameter(accuracy, result.accuracy)
-    write_parameter(passed, verdict.passed)
-    record_artifacts(executor_input, {"metrics": scalars, "classification_metrics": classification})
+    write_predictions(predictions, result.scored)
 
-    for column in columns:
-        worst = next(one for one in slices if one.column == column)
-        images = f"{worst.examples:,} images" + (", too few to judge by" if worst.few else "")
-        say("evaluate", f"least accurate by {column}: {worst.value or '(empty)'} {worst.accuracy:.4f} ({images})")
-    if before and before.test:
-        say("evaluate", f"after {before.name}: {before.test.words}")
-    low, high = result.interval
-    say(
-        "evaluate",
-        f"accuracy {result.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {result.loss:.4f}, "
-        + (", ".join(f"gate {rule.requirement}: {word(rule)}" for rule in rules) or "no threshold set"),
-    )
+    found, classes = result.scored.metrics, result.scored.classes
+    shown = {
+        "metrics": kfp_views.scalars(found),
+        "classification_metrics": kfp_views.classification(found, classes),
+    }
+    write_json(metrics, shown["metrics"])
+    write_json(classification_metrics, shown["classification_metrics"])
+    write_json(mlpipeline_metrics, kfp_views.v1_metrics(found))
+    write_json(mlpipeline_ui_metadata, kfp_views.v1_views(found, classes, page))
+    write_parameter(accuracy, found.accuracy)
+    write_parameter(passed, result.verdict.passed)
+    record_artifacts(executor_input, shown)
+    for line in result.summary():
+        say("evaluate", line)
 
 
 if __name__ == "__main__":

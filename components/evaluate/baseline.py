@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..common.cli import BadInput, say
+from ..common.cli import BadInput
+from ..common.progress import readable_shape
 from .models import trained_card
-from .scoring import Scored, differing_classes, score, size
+from .scoring import Scored, differing_classes, score
 
 FEW = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""
@@ -48,7 +50,7 @@ class McNemar:
         """How likely a difference of this size or a larger one is between models that are equally good, 0 to 1."""
         if self.exact:
             tail = sum(math.comb(self.discordant, count) for count in range(min(self.gained, self.lost) + 1))
-            return min(1.0, 2 * tail / 2**self.discordant)
+            return min(1.0, 2.0 * tail / 2.0**self.discordant)
         corrected = max(0, abs(self.gained - self.lost) - 1)
         return math.erfc(math.sqrt(corrected**2 / self.discordant / 2))
 
@@ -80,45 +82,46 @@ class Baseline:
     test: McNemar | None = None
 
 
-def compare(uri: str, model: Path, new: Scored) -> Baseline:
+def compare(uri: str, model: Path, new: Scored, say: Callable[[str], None]) -> Baseline:
     """Let the baseline answer the same images.
 
     Args:
         uri: `s3://bucket/name/version/`, `s3://bucket/name/` for the newest version, or a model folder.
         model: Where the new model is.
         new: The new model, scored.
+        say: Receives a line about what is found.
 
     Raises:
         BadInput: there is no model there, or it knows other classes or takes other images.
     """
     if not uri.startswith("s3://"):
-        return _compared(uri, Path(uri), model, new)
+        return _compared(uri, Path(uri), model, new, say)
     from ..common.artifacts import published
 
     version = published.choose(uri, "--baseline")
     if version is None:
-        say("evaluate", f"{uri}: no version is published there yet, nothing to compare with")
+        say(f"{uri}: no version is published there yet, nothing to compare with")
         return Baseline(uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "baseline"
         published.fetch(version, folder)
         try:
-            return _compared(version.source.uri, folder, model, new)
+            return _compared(version.source.uri, folder, model, new, say)
         except BadInput as error:  # told of the place that the caller knows
             raise BadInput(str(error).replace(str(folder), version.source.uri.rstrip("/"))) from None
 
 
-def _compared(name: str, folder: Path, model: Path, new: Scored) -> Baseline:
+def _compared(name: str, folder: Path, model: Path, new: Scored, say: Callable[[str], None]) -> Baseline:
     card, ours = trained_card(folder), new.card
     differ = differing_classes(ours["classes"], card["classes"])
     if not differ and ours["input"]["shape"] != card["input"]["shape"]:
-        differ = f"images of {size(ours['input']['shape'])}", size(card["input"]["shape"])
+        differ = f"images of {readable_shape(ours['input']['shape'])}", readable_shape(card["input"]["shape"])
     if differ:
         raise BadInput(
             f"--baseline: expected {differ[0]}, as the model in {model} knows them, received {differ[1]} in {name}; "
             "compare with a model of the same task"
         )
-    scored = score(folder, new.examples)
+    scored = score(folder, new.examples, say)
     right, before = new.answers == new.labels, scored.answers == new.labels
     return Baseline(name, scored, McNemar(int(np.sum(right & ~before)), int(np.sum(~right & before))))
 

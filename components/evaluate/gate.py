@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..common.cli import BadInput
@@ -16,25 +16,23 @@ HAIR = 1e-12
 
 
 class Rule(Protocol):
-    """One condition of the gate.
+    """One condition of the gate."""
 
-    Attributes:
-        metric: What it looks at.
-    """
-
-    metric: str
+    @property
+    def metric(self) -> str:
+        """Name of the metric it bounds."""
 
     @property
     def passed(self) -> bool:
-        """Whether the model fulfils it."""
+        """Whether the model meets it."""
 
     @property
     def requirement(self) -> str:
-        """What is asked: `accuracy >= 0.95`."""
+        """The condition: `accuracy >= 0.95`."""
 
     @property
     def finding(self) -> str:
-        """What is asked and what was found: `accuracy 0.9741 >= 0.95`."""
+        """The condition with the values found: `accuracy 0.9741 >= 0.95`."""
 
     def as_json(self) -> dict[str, Any]:
         """The rule's own fields in evaluation.json."""
@@ -118,7 +116,9 @@ class Waived:
     metric: str
     allowed: float
 
-    passed = True
+    @property
+    def passed(self) -> bool:
+        return True
 
     @property
     def requirement(self) -> str:
@@ -144,9 +144,9 @@ def sentence(rule: Rule) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Passed when every rule is, and so where there is none."""
+    """The outcome of the gate: passed when every rule is, and so without any rule."""
 
-    rules: list[Rule]
+    rules: Sequence[Rule]
 
     @property
     def passed(self) -> bool:
@@ -161,45 +161,47 @@ class Verdict:
         return {"passed": self.passed, "rules": rules}
 
 
-def threshold_rules(thresholds: Mapping[str, Any], values: Mapping[str, float]) -> list[Rule]:
-    """The rules of `--thresholds`.
+@dataclass(frozen=True)
+class Gate:
+    """The rules that a model must meet to be published.
 
-    Args:
-        thresholds: By metric, a number (the least that passes, or the most where less is better), or `>=` or `<=` with
-            a number as text.
-        values: Every metric of the model by name.
-
-    Raises:
-        BadInput: there is no such metric, or no such bound.
+    Attributes:
+        min_accuracy: Minimum test accuracy, 0 to 1; 0: no rule.
+        thresholds: By metric, a bound: the minimum (maximum if less is better) as a number, or text as `<= 0.2`.
+        change_thresholds: By metric, the largest allowed drop against the baseline; negative: required gain.
     """
-    check_names("--thresholds", thresholds, values)
-    return [Threshold(name, values[name], *_bound(name, wanted)) for name, wanted in thresholds.items()]
+
+    min_accuracy: float = 0.0
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
+    change_thresholds: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_metrics(self, known: Iterable[str]) -> None:
+        """Raise BadInput, which lists the `known` metrics, unless every rule is on one of these."""
+        names = list(known)
+        _check_names("--thresholds", self.thresholds, names)
+        _check_names("--change-thresholds", self.change_thresholds, names)
+
+    def judge(self, values: Mapping[str, float], baseline: Mapping[str, float] | None = None) -> Verdict:
+        """Apply the rules.
+
+        Args:
+            values: Every metric of the model by name.
+            baseline: The same of the baseline; None: no version is published yet, which waives the rules on changes.
+        """
+        rules: list[Rule] = []
+        if self.min_accuracy:
+            rules.append(Threshold("accuracy", values["accuracy"], self.min_accuracy))
+        for name, wanted in self.thresholds.items():
+            rules.append(Threshold(name, values[name], *_bound(name, wanted)))
+        for name, allowed in self.change_thresholds.items():
+            if baseline is None:
+                rules.append(Waived(name, allowed))
+            else:
+                rules.append(Change(name, values[name], baseline[name], float(allowed)))
+        return Verdict(rules)
 
 
-def change_rules(
-    allowed: Mapping[str, Any], values: Mapping[str, float], baseline: Mapping[str, float] | None
-) -> list[Rule]:
-    """The rules of `--change-thresholds`.
-
-    Args:
-        allowed: By metric, how much worse than the baseline's it may be; below 0, how much better it must be.
-        values: Every metric of the model by name.
-        baseline: The same of the baseline; None: there is none yet, which waives the rules.
-
-    Raises:
-        BadInput: there is no such metric.
-    """
-    check_names("--change-thresholds", allowed, values)
-    rules: list[Rule] = []
-    for name, wanted in allowed.items():
-        rules.append(
-            Waived(name, wanted) if baseline is None else Change(name, values[name], baseline[name], float(wanted))
-        )
-    return rules
-
-
-def check_names(option: str, names: Iterable[str], values: Mapping[str, float]) -> None:
-    """Raise BadInput, with the metrics that there are, unless each of these names is one."""
+def _check_names(option: str, names: Iterable[str], values: Sequence[str]) -> None:
     unknown = next((name for name in names if name not in values), None)
     if unknown is None:
         return

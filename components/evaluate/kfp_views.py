@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from .metrics import Metrics
+from .metrics import ClassifierMetrics
 
 SCALARS = {
     "accuracy": "PERCENTAGE",
@@ -22,13 +22,13 @@ MATRIX_CLASSES = 200
 """Most classes whose confusion matrix Kubeflow gets: its metadata store takes 4 MB at a time, and nobody reads more."""
 
 
-def scalars(metrics: Metrics) -> dict[str, float]:
+def scalars(metrics: ClassifierMetrics) -> dict[str, float]:
     """Metadata of a `Metrics` artifact."""
     overall = metrics.overall()
     return {name: overall[name] for name in SCALARS if name in overall}
 
 
-def classification(metrics: Metrics, classes: list[str]) -> dict[str, Any]:
+def classification(metrics: ClassifierMetrics, classes: list[str]) -> dict[str, Any]:
     """Metadata of a `ClassificationMetrics` artifact: confusion matrix and micro-average ROC curve (it holds one)."""
     matrix = {
         "confusionMatrix": {
@@ -45,7 +45,7 @@ def classification(metrics: Metrics, classes: list[str]) -> dict[str, Any]:
     return (matrix if len(classes) <= MATRIX_CLASSES else {}) | roc
 
 
-def v1_metrics(metrics: Metrics) -> dict[str, Any]:
+def v1_metrics(metrics: ClassifierMetrics) -> dict[str, Any]:
     """Content of `mlpipeline_metrics`."""
     return {
         "metrics": [
@@ -54,7 +54,7 @@ def v1_metrics(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def v1_views(metrics: Metrics, classes: list[str], report: str) -> dict[str, Any]:
+def v1_views(metrics: ClassifierMetrics, classes: list[str], report: str) -> dict[str, Any]:
     """Content of `mlpipeline_ui_metadata`: confusion matrix, micro-average ROC curve, and the whole report."""
     classes = [name.strip() for name in classes]  # the UI strips the cells' names, but not the labels
     pairs = ((truth, answer) for truth in range(len(classes)) for answer in range(len(classes)))
@@ -76,7 +76,7 @@ def v1_views(metrics: Metrics, classes: list[str], report: str) -> dict[str, Any
     return {"version": 1, "outputs": [*matrix, roc | inline_csv, whole]}
 
 
-def _roc_points(metrics: Metrics) -> list[tuple[float, float, float]]:
+def _roc_points(metrics: ClassifierMetrics) -> list[tuple[float, float, float]]:
     """False positive rate, true positive rate and threshold of some points of the micro-average curve."""
     curve = metrics.micro_roc
     thresholds = curve.thresholds.clip(max=1.0)  # JSON and the UI know no infinity

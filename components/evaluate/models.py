@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..common.artifacts.model import CARD, SAVED_MODEL, SavedModelClassifier, read_card, require_tensorflow
-from ..common.cli import BadInput, say
-from ..common.datasets.dataset import ImageDataset
+from ..common.cli import BadInput
+from ..common.datasets import ImageDataset
 
 
 def trained_card(model: Path) -> dict[str, Any]:
@@ -62,10 +62,12 @@ def foreign_model(model: Path) -> SavedModelClassifier | KerasClassifier | None:
     return None
 
 
-def card_of(model: Path, data: ImageDataset) -> tuple[dict[str, Any], SavedModelClassifier | KerasClassifier | None]:
-    """The card of a model, and the model itself where it had to be loaded for it.
+def card_of(
+    model: Path, data: ImageDataset, say: Callable[[str], None]
+) -> tuple[dict[str, Any], SavedModelClassifier | KerasClassifier | None]:
+    """The card of a model, and the model itself if it had to be loaded for it.
 
-    A model that train did not write has no card: its class names are the data set's.
+    A model that train did not write has no card: its class names are the data set's, which `say` receives a line about.
 
     Raises:
         BadInput: this is no model.
@@ -73,7 +75,7 @@ def card_of(model: Path, data: ImageDataset) -> tuple[dict[str, Any], SavedModel
     foreign = foreign_model(model)
     if foreign is None:
         return trained_card(model), None
-    say("evaluate", f"{model}: no {CARD} there; {foreign.kind}, run on TensorFlow, with the data set's class names")
+    say(f"{model}: no {CARD} there; {foreign.kind}, run on TensorFlow, with the data set's class names")
     shape = _filled(foreign.input_shape, data.image_shape)
     return {
         "architecture": foreign.kind,
@@ -124,4 +126,4 @@ class KerasClassifier:
 
     def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
         """See `Classifier.predict`."""
-        return self._model.predict(images.astype(np.float32), batch_size=batch, verbose=0)
+        return np.asarray(self._model.predict(images.astype(np.float32), batch_size=batch, verbose=0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,12 @@ import numpy as np
 
 from ..common.artifacts.model import CARD, load_classifier
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset, Split, open_dataset
+from ..common.datasets import ImageDataset, Split, open_dataset
 from ..common.files import sha256_of_file, sha256_of_folder
-from .metrics import Metrics, measure
+from ..common.progress import readable_shape, some_of
+from .metrics import ClassifierMetrics, measure
 from .models import card_of, trained_card
+from .slices import Slice, measure_slices, metrics_of_slices, read_columns
 
 SPLIT = "test"
 PART = 64 * 2**20
@@ -36,21 +38,26 @@ class Scored:
         card: The model's card.
         model_sha256: Digest of the model folder, which ties these numbers to it.
         backend: What ran the model, `LiteRT` or `TensorFlow`.
-        dataset: The data set.
-        examples: Its test split.
+        examples: The test split.
         labels: int64, shape (images,), indices into `classes`.
         probabilities: float32, shape (images, classes).
         metrics: Computed from labels and probabilities.
+        slices: The same of parts of the split, by column of the data set.
     """
 
     card: dict[str, Any]
     model_sha256: str
     backend: str
-    dataset: ImageDataset
-    examples: Examples
+    examples: EvaluationSet
     labels: np.ndarray
     probabilities: np.ndarray
-    metrics: Metrics
+    metrics: ClassifierMetrics
+    slices: list[Slice]
+
+    @property
+    def dataset(self) -> ImageDataset:
+        """The data set."""
+        return self.examples.dataset
 
     @property
     def classes(self) -> list[str]:
@@ -66,18 +73,30 @@ class Scored:
     @cached_property
     def answers(self) -> np.ndarray:
         """int64, shape (images,): the most probable class of each image."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1))
+
+    def metrics_by_name(self) -> dict[str, float]:
+        """Every metric by name: of the whole split, of each class as `recall[7]`, of each slice as
+        `accuracy[lighting=dark]`."""
+        return self.metrics.by_name(self.classes) | metrics_of_slices(self.slices)
 
 
-class Examples:
-    """The test split of a data set: held in memory where it is small, read in parts where it may be larger than that.
+class EvaluationSet:
+    """The test split of a data set: kept in memory if it is small, else read in parts.
 
     Attributes:
         dataset: The data set.
+        columns: By name of a column to slice by, its value for each image.
     """
 
-    def __init__(self, dataset: ImageDataset) -> None:
+    def __init__(self, dataset: ImageDataset, slice_by: str = "") -> None:
+        """Read the columns `slice_by`, comma-separated names, and the images if they are few.
+
+        Raises:
+            BadInput: the data set has no such split or column, or damaged images.
+        """
         self.dataset = dataset
+        self.columns = read_columns(dataset, SPLIT, slice_by)
         self._image = math.prod(dataset.image_shape)
         small = dataset.counts.get(SPLIT, 0) * self._image <= PART
         self._whole = dataset.read(SPLIT) if small else None
@@ -100,14 +119,19 @@ def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
     return open_dataset(folder, (height, width) if takes.get("resized") else None, on_corrupt)
 
 
-def score(model: Path, examples: Examples) -> Scored:
+def score(model: Path, examples: EvaluationSet, say: Callable[[str], None]) -> Scored:
     """Let a model answer the whole test split.
+
+    Args:
+        model: Model folder, or a SavedModel or `.keras` file.
+        examples: The test split.
+        say: Receives a line about a model without a card.
 
     Raises:
         BadInput: this is no model, or it does not fit the data.
     """
     data = examples.dataset
-    card, foreign = card_of(model, data)
+    card, foreign = card_of(model, data, say)
     check_fit(model, card, data)
     classifier = foreign or load_classifier(model)
     labels, probabilities = map(
@@ -119,11 +143,11 @@ def score(model: Path, examples: Examples) -> Scored:
         card=card,
         model_sha256=sha256_of_folder(model) if model.is_dir() else sha256_of_file(model),
         backend=classifier.backend,
-        dataset=data,
         examples=examples,
         labels=labels,
         probabilities=probabilities,
         metrics=measure(labels, probabilities),
+        slices=measure_slices(examples.columns, labels, probabilities),
     )
 
 
@@ -138,7 +162,7 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
 
     takes, shape = card["input"]["shape"], data.image_shape
     if tuple(takes) != tuple(shape):
-        raise misfit(f"images of {size(takes)}", size(shape))
+        raise misfit(f"images of {readable_shape(takes)}", readable_shape(shape))
     if differ := differing_classes(card["classes"], data.class_names):
         raise misfit(*differ)
     if len(card["classes"]) < 2:
@@ -148,7 +172,7 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
 def differing_classes(knows: list[str], names: list[str]) -> tuple[str, str] | None:
     """Both sides in words where they are not the same classes; names and bare numbers can be."""
     if len(knows) != len(names):
-        return f"{len(knows)} classes ({_some(knows)})", f"{len(names)} ({_some(names)})"
+        return f"{len(knows)} classes ({some_of(knows)})", f"{len(names)} ({some_of(names)})"
     if knows == names or numbered(len(names)) in (knows, names):
         return None
     at = next(index for index in range(len(names)) if knows[index] != names[index])
@@ -161,7 +185,7 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
     if probabilities.shape[1:] != (classes,):
         raise BadInput(
             f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "
-            f"{size(probabilities.shape[1:])}; train the model again"
+            f"{readable_shape(probabilities.shape[1:])}; train the model again"
         )
     unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if unusable:
@@ -181,12 +205,3 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
 def numbered(count: int) -> list[str]:
     """The class names of data that has none: 0, 1, 2 ..."""
     return [str(index) for index in range(count)]
-
-
-def size(shape: Iterable[int]) -> str:
-    """A shape for people: 28 x 28 x 1."""
-    return " x ".join(map(str, shape))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset
+from ..common.datasets import ImageDataset
 from .metrics import confusion_matrix, cross_entropy, wilson_interval
 
 SLICE_METRICS = ("accuracy", "loss", "macro_f1")
@@ -82,7 +82,7 @@ def measure_slices(columns: Mapping[str, Sequence[str]], labels: np.ndarray, pro
     return slices
 
 
-def by_name(slices: Iterable[Slice]) -> dict[str, float]:
+def metrics_of_slices(slices: Iterable[Slice]) -> dict[str, float]:
     """Every metric of every slice by name, as `accuracy[lighting=dark]`."""
     return {f"{metric}[{one.column}={one.value}]": getattr(one, metric) for one in slices for metric in SLICE_METRICS}
 

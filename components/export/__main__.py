@@ -2,38 +2,33 @@
 
 from pathlib import Path
 
-import click
-
 from ..common.cli import say, step
+from ..common.options import Input, Output, inputs, outputs, section
+
+destination = section("Destination")
 
 
-@step
-@click.option(
-    "--model",
-    required=True,
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Model folder, as train writes it.",
-)
-@click.option(
+@step("address.check_address", cached=False)
+@inputs("--model", required=True, type=Input("Model"), help="Model folder, as train writes it.")
+@inputs(
     "--evaluation",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=Input("Artifact", folder=True),
     help="Evaluation folder of this model, as evaluate writes it.",
 )
-@click.option("--bucket", default="models", help="Bucket to publish into; made, private, when it is missing.")
-@click.option("--model-name", default="mnist", help="Name to publish under, the folder in the bucket.")
-@click.option(
+@section("Destination", setting="any")(
+    "--bucket", default="models", help="Bucket to publish to; created as private if missing."
+)
+@destination(
+    "--model-name",
+    default="",
+    help="Name to publish under, the folder in the bucket; empty: the name of the data set in the model card.",
+)
+@destination(
     "--version",
     default="next",
-    help="A positive integer, or 'next' for the first free one; a model that the newest one holds already keeps it.",
+    help="A positive integer, or 'next' for the first free one; unchanged content keeps the newest version.",
 )
-@click.option(
-    "--model-uri",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="File to write the published URI into.",
-)
+@outputs("--model-uri", type=Output("String"), help="File to write the published URI to.")
 def main(
     model: Path, evaluation: Path | None, bucket: str, model_name: str, version: str, model_uri: Path | None
 ) -> None:
@@ -51,13 +46,14 @@ def main(
     Example:
       trainyard export --model my-model --evaluation my-evaluation --bucket models --model-name digits
     """
+    from ..common.artifacts.model import read_card
     from ..common.kfp_outputs import write_parameter
     from ..common.progress import counted, readable_size
-    from .address import check_place
+    from .address import name_after
     from .publish import publish
     from .verdict import check_evaluation
 
-    check_place(model_name, bucket, version)
+    model_name = model_name or name_after(read_card(model)["dataset"]["name"])
     if evaluation:
         check_evaluation(evaluation, model)
     else:

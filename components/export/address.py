@@ -1,4 +1,4 @@
-"""Where a model is published."""
+"""Where a model is published: s3://BUCKET/MODEL_NAME/VERSION/."""
 
 import re
 
@@ -6,11 +6,13 @@ from ..common.cli import BadInput
 
 NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 BUCKET = "[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]"
+LONGEST_NAME = 40
+"""Letters of a name that is made here: Kubernetes takes 63 for all that stand in the name of a pod."""
 
 
-def check_place(model_name: str = "mnist", bucket: str = "models", version: str = "next") -> None:
-    """Raise BadInput for what no store takes as a part of s3://BUCKET/MODEL_NAME/VERSION/."""
-    if not re.fullmatch(NAME, model_name):
+def check_address(model_name: str, bucket: str, version: str) -> None:
+    """Raise BadInput for what no store takes as a part of s3://BUCKET/MODEL_NAME/VERSION/; no name is one to make."""
+    if model_name and not re.fullmatch(NAME, model_name):
         raise BadInput(
             f"--model-name: expected at most 63 lower-case letters, digits and inner hyphens, received {model_name!r}"
         )
@@ -20,3 +22,9 @@ def check_place(model_name: str = "mnist", bucket: str = "models", version: str 
         )
     if not re.fullmatch("next|[1-9][0-9]{0,8}", version):
         raise BadInput(f"--version: expected a positive integer or 'next', received {version!r}")
+
+
+def name_after(dataset: str) -> str:
+    """A model name after the name of a data set: `My Photos` gives `my-photos`."""
+    name = re.sub("[^a-z0-9]+", "-", dataset.lower()).strip("-")
+    return (name if name[:1].isalpha() else f"data-{name}")[:LONGEST_NAME].strip("-")

@@ -3,53 +3,39 @@
 import shutil
 from pathlib import Path
 
-import click
-
-from ..common.cli import executor_input, say, step
-
-FOLDER = click.Path(path_type=Path)
+from ..common.cli import say, step
+from ..common.options import Input, Output, executor_input, inputs, outputs, section
 
 
-@step
-@click.option(
-    "--model-a", required=True, type=FOLDER, metavar="FOLDER", help="Model folder, as train writes it; it wins a tie."
-)
-@click.option(
+@step("choosing.check_metric", store=False)
+@inputs("--model-a", required=True, type=Input("Model"), help="Model folder, as train writes it; it wins a tie.")
+@inputs(
     "--evaluation-a",
     required=True,
-    type=FOLDER,
-    metavar="FOLDER",
+    type=Input("Artifact", folder=True),
     help="Evaluation folder of the first model, as evaluate writes it.",
 )
-@click.option("--model-b", required=True, type=FOLDER, metavar="FOLDER", help="Model folder to compare with it.")
-@click.option(
-    "--evaluation-b", required=True, type=FOLDER, metavar="FOLDER", help="Evaluation folder of the second model."
+@inputs("--model-b", required=True, type=Input("Model"), help="Model folder to compare with it.")
+@inputs(
+    "--evaluation-b",
+    required=True,
+    type=Input("Artifact", folder=True),
+    help="Evaluation folder of the second model.",
 )
-@click.option(
+@section("Comparison")(
     "--metric",
     default="accuracy",
-    help="What decides: accuracy, macro_f1 (more is better) or loss (less is better).",
+    help="Metric to compare by: accuracy or macro_f1 (higher is better), or loss (lower is better).",
 )
-@click.option("--model", required=True, type=FOLDER, metavar="FOLDER", help="Folder to copy the better model into.")
-@click.option(
+@outputs("--model", required=True, type=Output("Model"), help="Folder to copy the better model to.")
+@outputs(
     "--evaluation",
     required=True,
-    type=FOLDER,
-    metavar="FOLDER",
-    help="Folder to copy its evaluation into, with comparison.json on all models compared so far.",
+    type=Output("Artifact", folder=True),
+    help="Folder to copy its evaluation to, with comparison.json on all models compared so far.",
 )
-@click.option(
-    "--comparison",
-    type=FOLDER,
-    metavar="FILE",
-    help="File to write the table of all models compared so far into.",
-)
-@click.option(
-    "--winner",
-    type=FOLDER,
-    metavar="FILE",
-    help="File to write the name of the better model's architecture into.",
-)
+@outputs("--comparison", type=Output("Markdown"), help="File to write the table of all models compared so far to.")
+@outputs("--winner", type=Output("String"), help="File to write the name of the better model's architecture to.")
 @executor_input
 def main(
     model_a: Path,

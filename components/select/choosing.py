@@ -29,6 +29,12 @@ class Candidate:
     sha256: str
 
 
+def check_metric(metric: str) -> None:
+    """Raise BadInput for a metric that models cannot be compared by."""
+    if metric not in BETTER:
+        raise BadInput(f"--metric: expected one of {', '.join(BETTER)}, received {metric!r}; choose one of these")
+
+
 def candidates(model: Path, evaluation: Path) -> list[Candidate]:
     """The model first, then those that lost to it in comparisons before.
 
@@ -64,10 +70,8 @@ def first_is_better(first: Candidate, second: Candidate, metric: str) -> bool:
     """Whether the first one wins; it wins a tie as well. One that passed its gate always beats one that did not.
 
     Raises:
-        BadInput: there is no such metric, or the two were evaluated on different examples.
+        BadInput: the two were evaluated on different examples.
     """
-    if metric not in BETTER:
-        raise BadInput(f"--metric: expected one of {', '.join(BETTER)}, received {metric!r}; choose one of these")
     if first.labels_sha256 != second.labels_sha256:
         others = "others" if first.examples == second.examples else f"{second.examples:,}"
         raise BadInput(

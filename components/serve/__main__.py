@@ -6,52 +6,53 @@ from typing import Any
 
 import click
 
-from ..common.cli import BadInput, StepCommand, say, section, step_group
+from ..common.cli import BadInput, StepCommand, say, step_group
+from ..common.options import Output, executor_input, inputs, outputs, section
 from .options import service_options
 
-what, here, outputs = section("What to do"), section("This machine"), section("Outputs")
-FILE = click.Path(path_type=Path)
+rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), section("This machine", "machine")
 
 
-@step_group
-@what(
+@step_group("orders.check", "kserve.specification.Service", cached=False)
+@inputs(
+    "--model-uri", default="", metavar="URI", help="Published model, s3://bucket/name/version/, as export prints it."
+)
+@inputs(
+    "--model-name",
+    default="",
+    help="Name of the endpoint's model, and of the InferenceService; empty: the name in --model-uri.",
+)
+@rollout(
     "--action",
     default="apply",
     metavar="ACTION",
     help="What to do: apply (create or update), promote or rollback (end a canary), delete, or status.",
 )
-@what("--model-uri", default="", metavar="URI", help="Published model, s3://bucket/name/version/, as export prints it.")
-@what(
-    "--model-name",
-    default="",
-    help="Name of the endpoint's model, and of the InferenceService; empty: that in a --model-uri "
-    "s3://bucket/name/version/, else mnist.",
-)
-@what(
+@policy(
     "--target",
     default="kserve",
     help="Where to serve: kserve (an InferenceService on a cluster), process or docker (a model server on this "
     "machine).",
 )
-@what(
+@rollout(
     "--canary-percent",
     default=100,
-    help="Share of the requests that the new version gets; below 100 the earlier one stays beside it.",
+    help="Share of the requests that the new version gets; below 100 the current version stays beside it.",
 )
-@what(
+@rollout(
     "--auto-promote",
     type=click.BOOL,
     default=False,
-    help="Promote the canary in the same step, once it has proved itself.",
+    help="Promote the canary in the same step, once it has passed the smoke test.",
 )
-@what(
+@policy(
     "--smoke-test",
     type=click.BOOL,
     default=True,
-    help="Send the examples that travelled with the model and compare the answers with those at evaluation.",
+    help="Send the examples published with the model and compare the answers with those at evaluation.",
 )
-@what("--dry-run", type=click.BOOL, default=False, help="Change nothing: print what apply would send to the cluster.")
-@what("--timeout", default=600, help="Seconds to wait until the endpoint answers.")
+@rollout("--dry-run", type=click.BOOL, default=False, help="Change nothing: print what apply would send.")
+@policy("--timeout", default=600, help="Seconds to wait until the endpoint answers.")
 @service_options
 @here("--port", default=0, help="Port of a model server on this machine; 0: any free one.")
 @here(
@@ -66,17 +67,16 @@ FILE = click.Path(path_type=Path)
     default=True,
     help="Show a page at the root of a model server on this machine, to try the model in a browser.",
 )
-@here("--no-ui", is_flag=True, help="The same as --ui false.")
-@outputs("--endpoint", type=FILE, metavar="FILE", help="File to write the URL for predictions into.")
-@outputs("--revision", type=FILE, metavar="FILE", help="File to write the name of the newest revision into.")
+@here("--no-ui", is_flag=True, by_hand=True, help="Same as --ui false.")
+@outputs("--endpoint", type=Output("String"), help="File to write the URL for predictions to.")
+@outputs("--revision", type=Output("String"), help="File to write the name of the newest revision to.")
 @outputs(
     "--status",
-    type=FILE,
-    metavar="FILE",
-    help="File to write what is served into: each version with its share, state, origin and since when.",
+    type=Output("JsonObject"),
+    help="File to write what is served to: each version with its share, state, origin and start.",
 )
-@outputs("--summary", type=FILE, metavar="FILE", help="File to write the same into as Markdown, with the curl line.")
-@click.option("--executor-input", default="", help="KFP's description of the outputs; filled in by KFP.")
+@outputs("--summary", type=Output("Markdown"), help="File to write the same to as Markdown, with the curl line.")
+@executor_input
 @click.pass_context
 def main(
     ctx: click.Context,
@@ -122,8 +122,6 @@ def main(
     """
     if ctx.invoked_subcommand:
         return
-    if server_image and target != "docker":
-        raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
     from .orders import Order, name_in
 
     name = model_name or name_in(model_uri)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-from ..common.cli import JsonObject, section
+from ..common.options import JsonObject, section
 
-cluster = section("Cluster")
-model_server = section("Model server (KServe)")
-scale = section("Replicas and resources (KServe)")
-pods = section("Pods (KServe)")
+cluster = section("Cluster", setting="cluster")
+model_server = section("Model server (KServe)", setting="cluster")
+scale = section("Replicas and resources (KServe)", setting="cluster")
+pods = section("Pods (KServe)", setting="cluster")
+KEEP = "keep the current value, or KServe's default"
 
 _OPTIONS = (
     cluster(
@@ -18,7 +19,11 @@ _OPTIONS = (
     cluster(
         "--context", default="", help="Context of the kubeconfig; empty: the pod's own cluster, or the current context."
     ),
-    cluster("--deployment-mode", default="", help="Standard or Knative; empty: as it is, Standard for a new service."),
+    cluster(
+        "--deployment-mode",
+        default="",
+        help="Standard or Knative; empty: keep the current mode, Standard for a new service.",
+    ),
     cluster(
         "--route",
         default="",
@@ -34,72 +39,93 @@ _OPTIONS = (
         "--model-format",
         default="",
         help="Model format as KServe names it: tensorflow, sklearn, xgboost, pytorch, onnx, triton, ...; empty: "
-        "as it is, tensorflow for a new service.",
+        "keep the current value, tensorflow for a new service.",
     ),
     model_server(
         "--runtime-version",
         default="",
-        help="Version of the model server; empty: as it is, 2.19.1 for a new service with tensorflow.",
+        help="Version of the model server; empty: keep the current value, 2.19.1 for a new service with tensorflow.",
     ),
-    model_server("--runtime", default="", help="Name of the serving runtime; empty: as it is, or KServe's choice."),
+    model_server(
+        "--runtime", default="", help="Name of the serving runtime; empty: keep the current one, or KServe's choice."
+    ),
     model_server(
         "--image",
         default="",
-        help="Image of a model server of your own, instead of a model format; for --target docker, empty is "
+        help="Image of your own model server, instead of a model format; for --target docker, the default is "
         "trainyard-predictor:dev.",
     ),
     model_server(
         "--service-account",
         default="",
-        help="Service account that holds the store's credentials for KServe; empty: as it is, or the namespace's "
-        "default.",
+        help="Service account with the store's credentials for KServe; empty: keep the current value, or the "
+        "namespace's default.",
     ),
     model_server(
         "--storage-secret",
         default="",
-        help="Secret with the store's credentials for KServe, in place of those of the service account.",
+        help="Secret with the store's credentials for KServe, instead of the service account's.",
     ),
     model_server(
         "--request-timeout",
         default=0,
-        help="Seconds that the model server has for a request; 0: as it is, or KServe's own.",
+        help=f"Timeout of a request to the model server in seconds; 0: {KEEP}.",
     ),
     scale(
-        "--min-replicas", default=-1, help="Fewest pods; 0 lets Knative scale to zero, -1: as it is, or KServe's own."
+        "--min-replicas",
+        default=-1,
+        help=f"Minimum number of pods; 0 lets Knative scale to zero, -1: {KEEP}.",
     ),
-    scale("--max-replicas", default=0, help="Most pods; 0: as it is, or KServe's own."),
+    scale("--max-replicas", default=0, help=f"Maximum number of pods; 0: {KEEP}."),
     scale(
         "--scale-metric",
         default="",
-        help="What the number of pods follows: concurrency, rps, cpu or memory; empty: as it is, or KServe's own.",
+        help=f"Metric to autoscale on: concurrency, rps, cpu or memory; empty: {KEEP}.",
     ),
     scale(
-        "--scale-target", default=0, help="Value of that metric that one pod is to have; 0: as it is, or KServe's own."
+        "--scale-target",
+        default=0,
+        help=f"Target value of that metric per pod; 0: {KEEP}.",
     ),
-    scale("--cpu-request", default="", help="CPU that a pod asks for, e.g. 500m; empty: as it is, or KServe's own."),
-    scale("--cpu-limit", default="", help="CPU that a pod may take, e.g. 2; empty: as it is, or KServe's own."),
     scale(
-        "--memory-request", default="", help="Memory that a pod asks for, e.g. 512Mi; empty: as it is, or KServe's own."
+        "--cpu-request",
+        default="",
+        help=f"CPU request of a pod, e.g. 500m; empty: {KEEP}.",
     ),
-    scale("--memory-limit", default="", help="Memory that a pod may take, e.g. 2Gi; empty: as it is, or KServe's own."),
-    scale("--predictor-gpus", default=0, help="NVIDIA GPUs of a pod that serves; 0: as it is, or none."),
+    scale(
+        "--cpu-limit",
+        default="",
+        help=f"CPU limit of a pod, e.g. 2; empty: {KEEP}.",
+    ),
+    scale(
+        "--memory-request",
+        default="",
+        help=f"Memory request of a pod, e.g. 512Mi; empty: {KEEP}.",
+    ),
+    scale(
+        "--memory-limit",
+        default="",
+        help=f"Memory limit of a pod, e.g. 2Gi; empty: {KEEP}.",
+    ),
+    scale("--predictor-gpus", default=0, help="NVIDIA GPUs per serving pod; 0: keep the current value, or none."),
     pods(
         "--node-selector",
         type=JsonObject(),
         default={},
-        help="Labels of the nodes that the pods may run on, as a JSON object.",
+        help="Labels of the nodes to run the pods on, as a JSON object.",
     ),
-    pods("--labels", type=JsonObject(), default={}, help="Further labels of the InferenceService, as a JSON object."),
+    pods("--labels", type=JsonObject(), default={}, help="Additional labels of the InferenceService, as JSON."),
     pods(
         "--annotations",
         type=JsonObject(),
         default={},
-        help="Further annotations of the InferenceService, as a JSON object.",
+        help="Additional annotations of the InferenceService, as JSON.",
     ),
     pods(
         "--sidecar-injection",
         default="",
-        help="true or false for the annotation sidecar.istio.io/inject; empty: as it is, or Istio's own.",
+        help="true or false for the annotation sidecar.istio.io/inject; empty: keep the current value, or Istio's "
+        "default.",
     ),
 )
 

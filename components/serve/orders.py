@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common.cli import BadInput
 
+TARGETS = ("kserve", "process", "docker")
 ACTIONS = ("apply", "promote", "rollback", "delete", "status")
 
 
@@ -57,6 +58,31 @@ class Order:
     def canary(self) -> bool:
         """Whether the earlier version is to stay beside the new one."""
         return self.canary_percent < 100
+
+
+def check(
+    action: str,
+    model_name: str,
+    canary_percent: int,
+    auto_promote: bool,
+    dry_run: bool,
+    timeout: int,
+    target: str,
+    server_image: str,
+    port: int,
+) -> None:
+    """Raise BadInput for options of the step that contradict each other, whatever is served."""
+    if target not in TARGETS:
+        raise BadInput(f"--target: expected {', '.join(TARGETS)}, received {target!r}; choose one of these")
+    if server_image and target != "docker":
+        raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
+    if not 0 <= port <= 65535:
+        raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
+    if target == "kserve" and model_name:
+        from .kserve.specification import check_name
+
+        check_name(model_name)
+    Order(action, model_name, "", canary_percent, auto_promote, dry_run=dry_run, timeout=timeout)
 
 
 def name_in(model_uri: str) -> str:

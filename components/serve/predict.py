@@ -103,7 +103,7 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) 
         BadInput: there is no such data set, or no such image in it.
         EndpointError: the endpoint does not answer, or takes other images.
     """
-    from ..common.datasets.dataset import open_dataset
+    from ..common.datasets import open_dataset
 
     told = _metadata_if_any(endpoint)
     size = _input_shape(endpoint.url, told)[:2] if _resizes(told) else None

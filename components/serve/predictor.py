@@ -13,12 +13,12 @@ import click
 
 from ..common.artifacts.model import read_card
 from ..common.artifacts.published import MANIFEST
-from ..common.cli import step
+from ..common.cli import command
 from .here.service import Service, Wanted
 from .server.main import bind, run
 
 
-@step
+@command
 @click.option(
     "--model",
     type=click.Path(path_type=Path),

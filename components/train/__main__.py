@@ -3,12 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import click
-
-from ..common.cli import executor_input, leave_at_once, say, section, step
-
-FOLDER = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path)
+from ..common.cli import leave_at_once, say, step
+from ..common.options import Input, Output, executor_input, inputs, on_corrupt, outputs, section
 
 SECONDS_BETWEEN_LINES = 60.0
 """Of a long epoch, in a log."""
@@ -16,42 +12,30 @@ SECONDS_BETWEEN_LINES = 60.0
 data = section("Data")
 network = section("Network")
 training = section("Training")
-about = section("Model card")
-output = section("Outputs")
+about = section("Model card", setting="any")
 
 
-@step
-@data(
-    "--dataset",
-    required=True,
-    metavar="FOLDER",
-    type=FOLDER,
-    help="Data set folder, as download writes it.",
-)
+@step("hyperparameters.Hyperparameters")
+@inputs("--dataset", required=True, type=Input("Dataset"), help="Data set folder, as download writes it.")
 @data(
     "--image-size",
     default="",
     metavar="HxW",
-    help="Height and width in pixels that every image is brought to, as 64x96, or 64 for both; empty: none, all have "
-    "one size.",
+    help="Height and width in pixels to resize all images to, as 64x96, or 64 for both; empty: no resizing, all images "
+    "have one size.",
 )
-@data(
-    "--on-corrupt",
-    default="fail",
-    metavar="fail|skip",
-    help="What damaged images do: fail, which names the first, or skip, which leaves them out and counts them.",
-)
+@on_corrupt
 @data(
     "--validation-split",
     default=0.0,
     help="Share of the training split to validate on, 0 to 1; 0: the data set's split 'validation', if it has one.",
 )
-@data(
+@section("Data", setting="any")(
     "--memory-budget",
     default=0,
     metavar="MB",
-    help="Memory that images may take, in MB; what does not fit is read from disk as training goes on, with the same "
-    "result. 0: half of what is free.",
+    help="Memory for images, in MB; what does not fit is read from disk during training, with the same result. 0: half "
+    "of the free memory.",
 )
 @network(
     "--architecture",
@@ -61,15 +45,15 @@ output = section("Outputs")
 @network(
     "--model-config",
     default="",
-    help="A network of your own in place of --architecture, as model.to_json() of Keras writes it: a file, an s3:// "
-    "URI, or the JSON itself. It gets pixels of 0 to 1, or of 0 to 255 where it has a layer Rescaling or "
-    "Normalization, and ends in a number for each class, logits or softmax.",
+    help="Your own network instead of --architecture, as written by model.to_json() of Keras: a file, an s3:// URI, or "
+    "the JSON itself. It gets pixels of 0 to 1, or of 0 to 255 if it has a layer Rescaling or Normalization, and ends "
+    "in one number per class, logits or softmax.",
 )
 @network(
     "--base-model",
     default="",
-    help="A trained model to go on from, in place of --architecture: s3://bucket/name/ for its newest published "
-    "version, s3://bucket/name/version/, a model folder or a .keras file. For other classes it gets a new last layer.",
+    help="A trained model to fine-tune, instead of --architecture: s3://bucket/name/ for its newest published version, "
+    "s3://bucket/name/version/, a model folder or a .keras file. For other classes it gets a new last layer.",
 )
 @training("--epochs", default=5, help="Passes over the training split, at least 1.")
 @training("--batch-size", default=128, help="Images per optimizer step, at least 1.")
@@ -77,15 +61,9 @@ output = section("Outputs")
 @training("--seed", default=0, help="Seed of the initial weights and of the order of the images.")
 @training("--optimizer", default="adam", help="Optimizer: adam, adamw, rmsprop or sgd (with momentum 0.9).")
 @training(
-    "--schedule",
-    default="constant",
-    help="Learning rate over the training: constant, or cosine (falling to zero).",
+    "--schedule", default="constant", help="Learning rate over the training: constant, or cosine (falling to zero)."
 )
-@training(
-    "--warmup",
-    default=0.0,
-    help="Share of the training in which the learning rate rises from zero, 0 to 1.",
-)
+@training("--warmup", default=0.0, help="Share of the training in which the learning rate rises from zero, 0 to 1.")
 @training(
     "--early-stopping",
     default=0,
@@ -94,8 +72,8 @@ output = section("Outputs")
 @training(
     "--class-weights",
     default="",
-    help="What an image of a class counts: balanced (rare classes count as much as frequent ones), or JSON such as "
-    '{"cat": 2.5}, the others 1; empty: all images count the same.',
+    help="Weight of each class in the loss: balanced (inverse to its frequency), or JSON such as "
+    '{"cat": 2.5}, the others 1; empty: 1 for all.',
 )
 @training(
     "--augmentation",
@@ -104,21 +82,17 @@ output = section("Outputs")
 )
 @about("--intended-use", default="", help="What the model is for, and what it is not for.")
 @about("--limitations", default="", help="Where it is known or likely to fail.")
-@about("--owner", default="", help="Who answers for it, and how to reach them.")
+@about("--owner", default="", help="Who is responsible for it, and how to reach them.")
 @about("--licence", default="", help="Its licence, as an SPDX identifier or in words.")
-@output("--model", required=True, metavar="FOLDER", type=FOLDER, help="Folder to write the model into.")
-@output("--model-card", metavar="FILE", type=FILE, help="File to write the model card into, as Markdown.")
-@output(
+@outputs("--model", required=True, type=Output("Model"), help="Folder to write the model to.")
+@outputs("--model-card", type=Output("Markdown"), help="File to write the model card to, as Markdown.")
+@outputs(
     "--tensorboard",
-    metavar="FOLDER",
-    type=FOLDER,
-    help="Folder to write event files for TensorBoard into, after every epoch.",
+    type=Output("Artifact", folder=True),
+    help="Folder to write event files for TensorBoard to, after every epoch.",
 )
-@output(
-    "--mlpipeline-ui-metadata",
-    metavar="FILE",
-    type=FILE,
-    help="File to write the views into, as the KFP UI reads them.",
+@outputs(
+    "--mlpipeline-ui-metadata", type=Output("Artifact"), help="File to write the views to, as the KFP UI reads them."
 )
 @executor_input
 def main(

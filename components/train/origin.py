@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..common.artifacts.model import CARD, KERAS_MODEL
 from ..common.cli import BadInput
 from ..common.files import sha256_of_file
+from ..common.progress import readable_shape
 from . import architectures
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _classifier(option: str, network: keras.Model, image_shape: Shape, classes: 
         takes, gives = tuple(network.inputs[0].shape[1:]), tuple(network.outputs[0].shape[1:])
     except Exception as error:  # a layer that cannot be, such as pooling of nothing
         raise BadInput(
-            f"{option}: expected a network for {_size(image_shape)} pixels, received one that cannot take "
+            f"{option}: expected a network for {readable_shape(image_shape)} pixels, received one that cannot take "
             f"them ({_first_line(error)}); change its layers or --image-size"
         ) from None
     if len(network.inputs) != 1 or len(network.outputs) != 1:
@@ -230,7 +231,7 @@ def _classifier(option: str, network: keras.Model, image_shape: Shape, classes: 
     if gives != (classes,):
         raise BadInput(
             f"{option}: expected one number for each of the {classes} classes, received an output of "
-            f"{_size(gives)}; change the last layer to {classes} units"
+            f"{readable_shape(gives)}; change the last layer to {classes} units"
         )
     image = pixels = keras.Input(image_shape, name="image")
     scalers = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -305,12 +306,9 @@ def _misfit(option: str, takes: Any, image_shape: Shape) -> BadInput:
     same_channels = len(wanted) == 3 and wanted[2] in ("any", image_shape[2]) and "any" not in wanted[:2]
     advice = f"pass --image-size {wanted[0]}x{wanted[1]}" if same_channels else "take a network for such images"
     return BadInput(
-        f"{option}: expected a network for images of {_size(image_shape)}, received one for {_size(wanted)}; {advice}"
+        f"{option}: expected a network for images of {readable_shape(image_shape)}, received one for "
+        f"{readable_shape(wanted)}; {advice}"
     )
-
-
-def _size(shape: Any) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _why_not(error: Exception) -> str:

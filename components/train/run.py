@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.artifacts.model import CARD
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset, download_of, open_dataset
+from ..common.datasets import ImageDataset, download_of, open_dataset
 from ..common.files import atomic_folder, check_output
 from ..common.native_logs import muted_native_logs
 from ..common.progress import counted, readable_size

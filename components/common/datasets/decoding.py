@@ -117,7 +117,7 @@ def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for image, target in zip(images, result, strict=True):
         for channel in range(images.shape[3]):
             band = Image.fromarray(image[..., channel])
-            target[..., channel] = band.resize(size[::-1], Image.Resampling.BILINEAR)
+            target[..., channel] = np.asarray(band.resize(size[::-1], Image.Resampling.BILINEAR))
     return result
 
 

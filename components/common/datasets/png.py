@@ -35,7 +35,7 @@ def decode_pngs(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.nda
     width, height = int.from_bytes(header[16:20]), int.from_bytes(header[20:24])
     if header[:8] != SIGNATURE or header[12:16] != b"IHDR" or header[24:25] != b"\x08" or header[26:] != bytes(3):
         return None
-    channels = CHANNELS.get(header[25])
+    channels = CHANNELS.get(header[25], 0)
     if (height, width, channels) != shape or height * width > LARGEST:
         return None
     if any(not content.startswith(header) for content in encoded):
@@ -107,10 +107,14 @@ def _left_to_right(rows: np.ndarray, above: np.ndarray, predict: Predictor) -> n
 
 
 def _average(left: np.ndarray, up: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    return (left + up) >> 1
+    halved: np.ndarray = (left + up) >> 1
+    return halved
 
 
 def _paeth(left: np.ndarray, up: np.ndarray, corner: np.ndarray) -> np.ndarray:
     """Whichever of left, up and corner is nearest to left + up - corner; ties in this order."""
     to_left, to_up, to_corner = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
-    return np.where((to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner))
+    nearest: np.ndarray = np.where(
+        (to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner)
+    )
+    return nearest

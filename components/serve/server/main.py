@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import uvicorn
 
-from ...common.cli import BadInput, Terminated, step
+from ...common.cli import BadInput, Terminated, command
 from ..here.service import AVAILABLE, END, Service, State, VersionState, Wanted
 from .http_api import application
 from .limits import MOST_CONNECTIONS, Limits, impatient
@@ -194,7 +194,7 @@ def run(service: Service, listener: socket.socket, patience: float) -> None:
         runner.run(serve())
 
 
-@step
+@command
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=0, help="Port to listen on; 0: any free one.")

@@ -1,11 +1,10 @@
-"""Write results into files."""
+"""Write the result of an evaluation into files."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +12,34 @@ import numpy as np
 
 from ..common.files import atomic_file, atomic_folder, write_text
 from .baseline import Baseline
-from .gate import Verdict
 from .metrics import CLASS_METRICS
+from .run import Outcome
 from .scoring import Scored
-from .slices import SLICE_METRICS, Slice
+from .slices import SLICE_METRICS
 
 MARKER = "evaluation.json"
 EXAMPLES = 5
 
 
-def write_evaluation(
-    folder: Path,
-    scored: Scored,
-    verdict: Verdict,
-    baseline: Baseline | None,
-    slices: Sequence[Slice],
-    report: str,
-) -> None:
+def write_evaluation(folder: Path, result: Outcome, report: str) -> None:
     """Write metrics and verdict (evaluation.json), the report, and a few answered examples."""
     with atomic_folder(folder, marker=MARKER) as partial:
-        write_json(partial / MARKER, summary(scored, verdict, baseline, slices))
+        write_json(partial / MARKER, as_json(result))
         write_text(partial / "report.html", report)
-        write_json(partial / "examples.json", {"examples": answered_examples(scored)})
+        write_json(partial / "examples.json", {"examples": answered_examples(result.scored)})
 
 
-def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None, slices: Sequence[Slice]) -> dict[str, Any]:
-    """What evaluation.json holds."""
-    metrics = scored.metrics
+def as_json(result: Outcome) -> dict[str, Any]:
+    """Content of evaluation.json."""
+    scored, metrics = result.scored, result.scored.metrics
     return {
         **metrics.overall(),
         "accuracy_interval": list(metrics.interval),
         "examples": metrics.examples,
         "labels_sha256": hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
         **({"skipped": scored.dataset.skipped} if scored.dataset.skipped else {}),
-        **verdict.as_json(),
-        **({"baseline": compared(baseline)} if baseline else {}),
+        **result.verdict.as_json(),
+        **({"baseline": baseline_as_json(result.baseline)} if result.baseline else {}),
         "model_sha256": scored.model_sha256,
         "backend": scored.backend,
         "classes": [
@@ -66,7 +58,7 @@ def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None, slices:
                 **{metric: getattr(one, metric) for metric in SLICE_METRICS},
                 "accuracy_interval": list(one.interval),
             }
-            for one in slices
+            for one in scored.slices
         ],
         "confusion_matrix": metrics.confusion.tolist(),
         "calibration": {
@@ -77,8 +69,8 @@ def summary(scored: Scored, verdict: Verdict, baseline: Baseline | None, slices:
     }
 
 
-def compared(baseline: Baseline) -> dict[str, Any]:
-    """What evaluation.json holds of the baseline."""
+def baseline_as_json(baseline: Baseline) -> dict[str, Any]:
+    """What evaluation.json contains about the baseline."""
     if not baseline.scored or not baseline.test:
         return {"name": baseline.name, "found": False}
     test = baseline.test

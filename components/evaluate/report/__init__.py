@@ -1,0 +1,1 @@
+"""The evaluation report: one HTML file that needs no network, no script and no other file."""

@@ -1,0 +1,63 @@
+"""The report's templates. Their code is kept in __pycache__, as Python keeps that of modules: compiling takes 40 ms.
+
+`python -m trainyard.components.evaluate.report.templates` compiles them beforehand, for an image.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket, BytecodeCache
+from markupsafe import Markup
+
+from ...common.files import atomic_file
+from .formats import FILTERS
+
+FOLDER = Path(__file__).parent
+PAGE = "report.html.jinja"
+
+
+class CodeCache(BytecodeCache):
+    """The code of templates in a folder, if that can be written to; Jinja compares it with the source."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Read the code of a template, if it is there."""
+        with suppress(OSError), self._file(bucket).open("rb") as file:
+            bucket.load_bytecode(file)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Write the code of a template, unless Python is not to write that of modules either."""
+        if not sys.dont_write_bytecode:
+            with suppress(OSError), atomic_file(self._file(bucket)) as partial, partial.open("wb") as file:
+                bucket.write_bytecode(file)
+
+    def _file(self, bucket: Bucket) -> Path:
+        return self._folder / f"{bucket.key}.{sys.implementation.cache_tag}.code"
+
+
+def environment(cache: Path = FOLDER / "__pycache__") -> Environment:
+    """Jinja with every value escaped, the filters of `formats`, and a folder for the templates' code."""
+    jinja = Environment(
+        loader=FileSystemLoader(FOLDER),
+        bytecode_cache=CodeCache(cache),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    jinja.filters.update(FILTERS)
+    jinja.globals["style"] = Markup((FOLDER / "report.css").read_text(encoding="utf-8"))
+    return jinja
+
+
+if __name__ == "__main__":
+    templates = environment()
+    for name in templates.list_templates(extensions=["jinja"]):
+        templates.get_template(name)

@@ -1,0 +1,158 @@
+"""Load components and join them to pipelines whose parameters are theirs.
+
+A pipeline's own code says how artifacts flow. Everything else comes from the contracts of its steps: what changes from
+run to run is a parameter of the pipeline, what belongs to a place is bound when it is built (`Settings`). Every input
+is passed explicitly: backend 2.17.0 fails on a default that a task did not pass.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .contract import Parameter, file_of, parameters_of, read
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
+    from kfp.dsl.pipeline_task import PipelineTask
+
+PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonObject": dict}
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+"""Keys of the secret with the store's credentials, each the name of an environment variable."""
+
+Step = Callable[..., "PipelineTask"]
+
+
+def load(
+    step: str,
+    images: Mapping[str, str] | str | Path | None = None,
+    *,
+    registry: str = "",
+    version: str = "",
+) -> Step:
+    """A component for your own pipeline: a function that makes a task and passes on every default.
+
+    Args:
+        step: `download`, `train`, `evaluate`, `select`, `export` or `serve`.
+        images: By step, as `make push` writes them to dist/images.json, or that file; such names are pinned by digest.
+        registry: Where the images are, host[:port][/path], if `images` does not name them.
+        version: Their tag.
+
+    Returns:
+        A function of the component's inputs by name, see docs/components.
+
+    Raises:
+        BadInput: there is no such component, or `images` does not name its image.
+    """
+    from .images import IMAGES, image_of, read_images
+
+    if isinstance(images, str | Path):
+        images = read_images(Path(images))
+    if images is not None:
+        return _loaded(step, image_of(step, images))
+    return _loaded(step, IMAGES[step].reference(registry, version) if version else "")
+
+
+def _loaded(step: str, image: str = "") -> Step:
+    """A component whose tasks pass every default on, with another image than component.yaml's if one is given."""
+    from kfp.components import load_component_from_file
+
+    component = load_component_from_file(str(file_of(step)))
+    defaults = {one.name: one.parse(one.default) for one in read(step).parameters if one.default is not None}
+
+    def task(**given: Any) -> PipelineTask:
+        made = component(**{**defaults, **given})
+        return made.set_container_image(image) if image else made
+
+    task.__name__, task.__doc__ = step, component.description
+    return task
+
+
+def assemble(
+    name: str,
+    description: str,
+    steps: tuple[str, ...],
+    wire: Callable[..., None],
+    settings: Settings,
+    wired: tuple[str, ...] = (),
+) -> GraphComponent:
+    """A pipeline of components.
+
+    Args:
+        name: Of the pipeline.
+        description: In the UI.
+        steps: Names of the components.
+        wire: Called with a function for each of the steps, which takes what the pipeline itself decides (artifacts
+            above all) and makes the task.
+        settings: What is bound.
+        wired: Parameters that `wire` passes itself; they are none of the pipeline's.
+
+    Raises:
+        BadInput: the settings name what none of the steps has.
+    """
+    from kfp import dsl
+
+    contract = [one for one in parameters_of(steps) if one.name not in wired]
+    settings.check(contract)
+    run_parameters = [one for one in contract if not one.setting or one.name in settings.run_parameters]
+    bound = {one.name: _value(one, settings) for one in contract if one not in run_parameters}
+
+    def pipeline(*values: Any) -> None:
+        known = bound | dict(zip((one.name for one in run_parameters), values, strict=True))
+        wire(*(_step(step, known, settings) for step in steps))
+
+    pipeline.__name__ = name.replace("-", "_")
+    pipeline.__signature__ = inspect.Signature([_argument(one, settings) for one in run_parameters])  # type: ignore[attr-defined]
+    return dsl.pipeline(name=name, description=description)(pipeline)
+
+
+def _value(parameter: Parameter, settings: Settings) -> Any:
+    return settings.values.get(parameter.name, parameter.parse(parameter.default))
+
+
+def _argument(parameter: Parameter, settings: Settings) -> inspect.Parameter:
+    default = inspect.Parameter.empty if parameter.default is None else _value(parameter, settings)
+    return inspect.Parameter(
+        parameter.name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=settings.values.get(parameter.name, default),
+        annotation=PYTHON_TYPES[parameter.type],
+    )
+
+
+def _step(name: str, known: Mapping[str, Any], settings: Settings) -> Step:
+    """A function that makes the task of a step: with what the pipeline knows, on the cluster as the settings say."""
+    from kfp import kubernetes
+
+    contract = read(name)
+    component = _loaded(name, settings.images.get(name, ""))
+    own = {one.name: known[one.name] for one in contract.parameters if one.name in known}
+
+    def task(**given: Any) -> PipelineTask:
+        made = component(**{**own, **given})
+        if not contract.cached:  # it changes the world outside
+            made.set_caching_options(False)
+        if contract.store:
+            kubernetes.use_secret_as_env(made, settings.s3_secret, {key: key for key in STORE_KEYS})
+        if name == "train" and settings.gpus:
+            _ask_for_gpus(made, settings)
+        return made
+
+    return task
+
+
+GPU = "nvidia.com/gpu"
+
+
+def _ask_for_gpus(task: PipelineTask, settings: Settings) -> None:
+    """Give a task NVIDIA GPUs, on nodes that are kept for them if need be."""
+    from kfp import kubernetes
+
+    task.set_accelerator_type(GPU).set_accelerator_limit(settings.gpus)
+    kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
+    if settings.gpu_node:
+        key, _, value = settings.gpu_node.partition("=")
+        kubernetes.add_node_selector(task, key, value)
