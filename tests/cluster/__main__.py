@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from trainyard.components.common.cli import BadInput, say, step_group
+from trainyard.components.common.cli import BadInput, command_group, say
 from trainyard.launch.engine import client
 
 from . import programs
@@ -22,7 +22,7 @@ node = Node(STATE, network)
 serving = Serving(STATE, network, node)
 
 
-@step_group
+@command_group
 def main() -> None:
     """A one-node Kubernetes cluster with KServe on this machine, in a network of its own.
 
@@ -32,6 +32,8 @@ def main() -> None:
       python -m tests.cluster run kubectl get pods -A
       python -m tests.cluster stop
     """
+    if click.get_current_context().invoked_subcommand is None:
+        click.echo(click.get_current_context().get_help())
 
 
 @main.command()
@@ -41,7 +43,7 @@ def start(base: str) -> None:
     if lacks := programs.missing():
         raise BadInput(f"expected a machine with root, Go and Linux's own tools, received one without {lacks}")
     if network.exists():
-        raise BadInput("the cluster is there already; python -m tests.cluster stop ends it")
+        raise BadInput("expected no cluster, received one that runs already; make cluster-stop ends it")
     began = time.monotonic()
     _clear()
     STATE.mkdir()
@@ -56,7 +58,7 @@ def start(base: str) -> None:
     node.wait_until_ready()
     say("cluster", "starting KServe")
     serving.start()
-    say("cluster", f"ready after {time.monotonic() - began:.0f} s: python -m tests.cluster run kubectl get nodes")
+    say("cluster", f"ready after {time.monotonic() - began:.0f} s; make e2e tests on it, make cluster-stop ends it")
 
 
 @main.command()
@@ -73,7 +75,7 @@ def stop() -> None:
 def run(command: tuple[str, ...]) -> None:
     """Run COMMAND in the cluster's network, with KUBECONFIG, the store and its programs in the environment."""
     if not network.exists():
-        raise BadInput("expected a running cluster, received none; python -m tests.cluster start makes one")
+        raise BadInput("expected a running cluster, received none; make cluster starts one")
     path = f"{node.programs}:{os.environ['PATH']}"
     line = network.inside(command)
     os.execvpe(line[0], line, {**os.environ, **serving.environment(), "PATH": path})

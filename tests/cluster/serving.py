@@ -1,6 +1,7 @@
 """What makes a cluster one that serves models: KServe, a gateway, an object store, and the images of their pods."""
 
 import base64
+import json
 import secrets
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from .node import API, SANDBOX_IMAGE, Node
 from .programs import GATEWAY_API, HERE, KSERVE, module_folder
 
 WEBHOOK = "https://127.0.0.1:9443"
-GATEWAY = f"http://{NODE_ADDRESS}"
 STORE = f"http://{NODE_ADDRESS}:8333"
 PREDICTOR = "trainyard-predictor:cluster"
+INGRESS = {"enableGatewayApi": True, "disableIstioVirtualHost": True}
+"""How KServe makes its routes, where that is not its default."""
 OTHERS = {
     "sandbox": SANDBOX_IMAGE.removeprefix("docker.io/"),
     "storage-initializer": "kserve/storage-initializer:v0.20.0",
@@ -64,7 +66,8 @@ class Serving:
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-        others = {"KUBECONFIG": str(self._node.kubeconfig), "E2E_GATEWAY": GATEWAY, "E2E_IMAGE": PREDICTOR}
+        restart = f"cd {HERE.parents[1]} && {sys.executable} -m tests.cluster restart-api"
+        others = {"KUBECONFIG": str(self._node.kubeconfig), "E2E_IMAGE": PREDICTOR, "E2E_RESTART_API": restart}
         self._environment.touch(mode=0o600)
         self._environment.write_text("".join(f"{name}={value}\n" for name, value in {**key, **others}.items()))
         home = self._state / "store"
@@ -105,12 +108,9 @@ class Serving:
                 path = webhook["clientConfig"]["service"]["path"]
                 webhook["clientConfig"] = {"url": f"{WEBHOOK}{path}", "caBundle": certificate}
             if one["metadata"]["name"] == "inferenceservice-config":
-                one["data"] = {
-                    **one["data"],
-                    "ingress": one["data"]["ingress"].replace('"enableGatewayApi": false', '"enableGatewayApi": true'),
-                }
+                one["data"]["ingress"] = json.dumps({**json.loads(one["data"]["ingress"]), **INGRESS})
         self._node.apply(*(one for one in objects if one not in definitions))
-        self._node.apply(*GATEWAY_OBJECTS)
+        self._node.kubectl("apply", "-f", str(HERE / "gateway.yaml"))
 
     def _start_kserve(self) -> None:
         folder = self._state / "kserve"
@@ -152,25 +152,3 @@ def _wanted(one: dict) -> bool:
     name = one["metadata"]["name"]
     elsewhere = ("Deployment", "DaemonSet", "Certificate", "Issuer", "Service")
     return one["kind"] not in elsewhere and not any(part in name for part in ("llm", "localmodel"))
-
-
-GATEWAY_OBJECTS = (
-    {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "GatewayClass",
-        "metadata": {"name": "traefik"},
-        "spec": {"controllerName": "traefik.io/gateway-controller"},
-    },
-    {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "kserve-ingress-gateway", "namespace": "kserve"},
-        "spec": {
-            "gatewayClassName": "traefik",
-            "listeners": [
-                {"name": "http", "protocol": "HTTP", "port": 80, "allowedRoutes": {"namespaces": {"from": "All"}}}
-            ],
-        },
-    },
-)
-"""The Gateway that KServe's routes attach to, by its default name."""

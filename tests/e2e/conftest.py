@@ -1,8 +1,8 @@
 """What the tests on a cluster share: published models, a namespace of each test's own, the serve step with its Role.
 
 KUBECONFIG names the cluster, AWS_ENDPOINT_URL and the other AWS variables a store that is reached under one address
-from here and from the cluster's pods. E2E_IMAGE is our model server's image as the nodes find it, E2E_GATEWAY the URL of the
-Gateway where its own status does not tell, E2E_RESTART_API a command that ends the API server for some seconds.
+from here and from the cluster's pods. E2E_IMAGE is our model server's image as the nodes find it, E2E_GATEWAY the URL
+of the Gateway where its own status does not tell, E2E_RESTART_API a command that ends the API server for some seconds.
 """
 
 import json

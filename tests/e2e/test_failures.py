@@ -1,4 +1,4 @@
-"""Rollouts that cannot succeed: told early, in KServe's words or the pods', with what was served before still served."""
+"""Rollouts that cannot succeed: told early, in KServe's words or the pods', while the earlier version is served on."""
 
 import pytest
 
