@@ -61,7 +61,7 @@ def test_of_two_creators_at_once_each_ends_well_or_says_that_it_was_superseded(s
 
 
 def test_writes_of_others_meanwhile_do_no_harm(service):
-    """Others write to the object all the time, as `kubectl apply` does: the step reads again, and the update succeeds."""
+    """Others write to the object all the time, as `kubectl apply` does: the step reads again, and succeeds."""
     service.apply(1)
     step = service.start(uri=service.published.uris[1])
     writes = 0
