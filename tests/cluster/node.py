@@ -63,6 +63,18 @@ class Node:
         listed = {"apiVersion": "v1", "kind": "List", "items": objects}
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", manifest=json.dumps(listed))
 
+    def define(self, *definitions: dict) -> None:
+        """Create CustomResourceDefinitions, and wait until the API serves them."""
+        self.apply(*definitions)
+
+        def established() -> bool:
+            try:
+                return bool(self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"))
+            except RuntimeError:  # kubectl does not wait for one that has no status at all yet
+                return False
+
+        wait_for("the custom resources", established, self._network.logs / "kube-apiserver")
+
     def import_images(self, *names: str, docker: str) -> None:
         """Bring images from a container engine into the node."""
         with subprocess.Popen([docker, "save", *names], stdout=subprocess.PIPE) as saved:

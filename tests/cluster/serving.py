@@ -100,8 +100,7 @@ class Serving:
         released = yaml.load_all((_released() / "kserve.yaml").read_text(), yaml.CSafeLoader)
         objects = [one for one in released if one and _wanted(one)]
         definitions = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
-        self._node.apply(*definitions)
-        self._node.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        self._node.define(*definitions)
         certificate = base64.b64encode(self._node.certificate.read_bytes()).decode()
         for one in objects:
             for webhook in one.get("webhooks", []):  # the controller is a process of this machine
