@@ -5,6 +5,7 @@ import json
 import secrets
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import yaml
@@ -17,8 +18,8 @@ from .node import API, SANDBOX_IMAGE, Node
 from .programs import GATEWAY_API, HERE, KSERVE, module_folder
 
 WEBHOOK = "https://127.0.0.1:9443"
-STORE = f"http://{NODE_ADDRESS}:8333"
 PREDICTOR = "trainyard-predictor:cluster"
+STORE_SERVERS = ("master", "volume", "filer", "s3", "admin")
 INGRESS = {"enableGatewayApi": True, "disableIstioVirtualHost": True}
 """How KServe makes its routes, where that is not its default."""
 OTHERS = {
@@ -60,8 +61,11 @@ class Serving:
         return dict(line.split("=", 1) for line in self._environment.read_text().splitlines())
 
     def _start_store(self) -> None:
+        # Its sockets in /tmp are named after its ports: those of another checkout's cluster are others.
+        first = 10_000 + zlib.crc32(str(self._state).encode()) % 1_000 * len(STORE_SERVERS)
+        ports = {name: first + index for index, name in enumerate(STORE_SERVERS)}
         key = {
-            "AWS_ENDPOINT_URL": STORE,
+            "AWS_ENDPOINT_URL": f"http://{NODE_ADDRESS}:{ports['s3']}",
             "AWS_ACCESS_KEY_ID": "trainyard",
             "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -73,7 +77,7 @@ class Serving:
         home = self._state / "store"
         home.mkdir()
         without = ["-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0"]
-        listening = [f"-ip={NODE_ADDRESS}", f"-ip.bind={NODE_ADDRESS}", "-s3.port=8333"]
+        listening = [f"-ip={NODE_ADDRESS}", *(f"-{name}.port={port}" for name, port in ports.items())]
         command = [Path(sys.executable).with_name("weed"), "mini", f"-dir={home}", *listening, *without]
         self._network.start("weed", [*command, "-master.volumeSizeLimitMB=16"], {**key, "HOME": str(home)})
 

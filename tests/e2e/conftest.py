@@ -81,7 +81,8 @@ def published(store, dataset, model, tmp_path_factory):
 
     def step(name, *arguments):
         command = [sys.executable, "-m", f"trainyard.components.{name}", *map(str, arguments)]
-        subprocess.run(command, cwd=PROJECT, env=os.environ | store.environment, check=True, capture_output=True)
+        done = subprocess.run(command, cwd=PROJECT, env=os.environ | store.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
     other = folder / "other"
     step("train", "--dataset", dataset, "--model", other, "--epochs", 3, "--seed", 8)
