@@ -25,7 +25,7 @@ class Advance(Protocol):
 
 
 class Progress:
-    """Tells how far a step is, in lines that stay; between them a bar on a terminal, or a line now and then in a log."""
+    """Tells how far a step is: lines that stay; between them a bar on a terminal, or a line now and then in a log."""
 
     def __init__(self, step_name: str, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
         self._step_name = step_name
