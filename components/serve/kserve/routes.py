@@ -6,8 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...common.cli import BadInput
-from ..client import Endpoint, EndpointError
-from ..known_examples import Answers
+from ..client import Endpoint, EndpointError, PredictionClient
 from . import status
 from .cluster import Namespace, Object
 from .deployment_mode import DeploymentMode
@@ -24,7 +23,9 @@ def endpoint(service: Object) -> str:
     return f"{url}/v2/models/{name}/infer" if triton or model.get("protocolVersion") == "v2" else f"{url}{_path(name)}"
 
 
-def way(cluster: Namespace, mode: DeploymentMode, service: Object, goal: Goal, route: str) -> tuple[Answers, str]:
+def way(
+    cluster: Namespace, mode: DeploymentMode, service: Object, goal: Goal, route: str
+) -> tuple[PredictionClient, str]:
     """The way to the version that is rolled out, and its name in words.
 
     Args:
@@ -63,7 +64,7 @@ class _Proxied:
         self._cluster, self._service, self._path = cluster, service, path
 
     def predict(self, instances: list[Any]) -> list[Any]:
-        """See `client.Endpoint.predict`."""
+        """See `PredictionClient`."""
         try:
             answer = self._cluster.ask_service(self._service, self._path, {"instances": instances})
         except BadInput as error:

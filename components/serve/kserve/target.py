@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from ...common.cli import BadInput
 from ...common.waiting import wait_for
 from ..client import EndpointError
-from ..known_examples import Known, WrongAnswer
+from ..known_examples import KnownExamples, WrongAnswer
 from ..orders import Order, Outcome
 from ..target import Tell
 from . import routes, smoke, specification, status
@@ -153,7 +153,7 @@ class KServeTarget:
             )
         return there
 
-    def _examples(self, wanted: Object) -> Known | None:
+    def _examples(self, wanted: Object) -> KnownExamples | None:
         """What the smoke test will send; looked for before anything is changed."""
         if not self._order.smoke_test:
             return None
@@ -163,7 +163,7 @@ class KServeTarget:
             self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
         return known
 
-    def _roll_out(self, plan: Plan, known: Known | None) -> Outcome:
+    def _roll_out(self, plan: Plan, known: KnownExamples | None) -> Outcome:
         """Write what is planned, wait until it is served and proves itself; else take it back."""
         there, written, before = self._write(plan)
         mode = self._mode(written)
@@ -203,7 +203,7 @@ class KServeTarget:
         self._tell(f"{self._name}: {done} InferenceService {self._where}, model {goal.storage_uri}")
         return written, before
 
-    def _prove(self, service: Object, goal: Goal, known: Known) -> None:
+    def _prove(self, service: Object, goal: Goal, known: KnownExamples) -> None:
         """Send the known examples to the version that is rolled out."""
         answers, by = routes.way(self._cluster, self._mode(service), service, goal, self._options.route)
         patience = min(smoke.SECONDS_TO_SETTLE, self._order.timeout / 10)
