@@ -159,7 +159,7 @@ def main(
 
 @main.command(cls=StepCommand)
 @click.option("--endpoint", required=True, metavar="URL", help="Predict URL, as serve prints it.")
-@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="A PNG or JPEG image of any size.")
+@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="An image file of any size.")
 @click.option("--invert", is_flag=True, help="Swap dark and light in the image, as for dark ink with an MNIST model.")
 @click.option(
     "--json",
@@ -215,6 +215,19 @@ def predict(
         say("predict", f"picture in {picture}")
     if result:
         asking.save_result(seen, result)
+
+
+@main.command("start", cls=StepCommand)
+def start_again() -> None:
+    """Start the model servers of this machine again, as after a restart, on the ports they had.
+
+    \b
+    Example:
+      trainyard serve start
+    """
+    from .here import services
+
+    services.start(_tell)
 
 
 @main.command(cls=StepCommand)

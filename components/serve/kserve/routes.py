@@ -8,8 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ...common.cli import BadInput
-from ..client import Endpoint, EndpointError
-from ..known_examples import Answers
+from ..client import Endpoint, EndpointError, PredictionClient
 from . import status
 from .cluster import Namespace, Object
 from .deployment_mode import DeploymentMode
@@ -91,7 +90,7 @@ class Route:
                 "from outside it cannot be asked by itself"
             )
 
-    def answers(self, service: Object, goal: Goal) -> tuple[Answers, str]:
+    def answers(self, service: Object, goal: Goal) -> tuple[PredictionClient, str]:
         """The way to the version that is rolled out, and its name in words.
 
         Args:
@@ -156,7 +155,7 @@ class _Proxied:
         self._cluster, self._service, self._path = cluster, service, path
 
     def predict(self, instances: list[Any]) -> list[Any]:
-        """See `client.Endpoint.predict`."""
+        """See `PredictionClient`."""
         try:
             answer = self._cluster.ask_service(self._service, self._path, {"instances": instances})
         except BadInput as error:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from ...common.cli import BadInput
 from ...common.waiting import wait_for
 from ..client import EndpointError
-from ..known_examples import Known, WrongAnswer
+from ..known_examples import KnownExamples, WrongAnswer
 from ..orders import Order, Outcome
 from ..target import Tell
 from . import routes, smoke, specification, status
@@ -161,7 +161,7 @@ class KServeTarget:
             )
         return there
 
-    def _examples(self, wanted: Object) -> Known | None:
+    def _examples(self, wanted: Object) -> KnownExamples | None:
         """What the smoke test will send; looked for before anything is changed."""
         if not self._order.smoke_test:
             return None
@@ -171,7 +171,7 @@ class KServeTarget:
             self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
         return known
 
-    def _stages(self, there: Object | None, wanted: Object, known: Known | None) -> Iterator[Stage]:
+    def _stages(self, there: Object | None, wanted: Object, known: KnownExamples | None) -> Iterator[Stage]:
         """The way of the order's version to its requests."""
         if there is None:
             yield Stage(self._wanted)
@@ -193,7 +193,7 @@ class KServeTarget:
             yield from former
         yield Stage(self._wanted)
 
-    def _why_not_staged(self, there: Object, wanted: Object, known: Known | None) -> str:
+    def _why_not_staged(self, there: Object, wanted: Object, known: KnownExamples | None) -> str:
         """Why the new version does not stand beside the old one first; empty: it does."""
         mode = self._mode(wanted)
         goal = mode.goal(there)
@@ -227,7 +227,7 @@ class KServeTarget:
             f"received {asked}, of which the canary gets {mode.share_of(service)}; pass 0, or leave it out"
         )
 
-    def _roll_out(self, stages: Iterable[Stage], known: Known | None) -> Outcome:
+    def _roll_out(self, stages: Iterable[Stage], known: KnownExamples | None) -> Outcome:
         """Go through the stages, each to its end; if one fails, restore what was stable before the first."""
         seen: list[Object | None] = []
         with self._restored_on_failure(seen):
@@ -275,7 +275,7 @@ class KServeTarget:
         generation = written["metadata"].get("generation", 0)
         return written, replace(goal, changed=changed, touched=touched, generation=generation), before
 
-    def _prove(self, service: Object, goal: Goal, known: Known) -> None:
+    def _prove(self, service: Object, goal: Goal, known: KnownExamples) -> None:
         """Send the known examples to the version that is rolled out."""
         answers, by = self._route(service).answers(service, goal)
         patience = min(smoke.SECONDS_TO_SETTLE, self._order.timeout / 10)
