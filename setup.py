@@ -21,11 +21,12 @@ def requirements(file: Path) -> list[str]:
 
 steps = {file.parent.name: requirements(file) for file in ROOT.glob("components/*/requirements.in")}
 setup(
+    script_name="setup.py",  # this file lies in the package's folder, and is no part of it
     packages=["trainyard", *(f"trainyard.{name}" for name in find_packages(ROOT, include=["components*", "launch*"]))],
     package_dir={"trainyard": "."},
     package_data={
         "": ["component.yaml", "*.css", "*.html", "*.js", "*.jinja"],
-        "trainyard": ["py.typed", "examples/data/*"],
+        "trainyard": ["py.typed", "examples/data/README.md", "examples/data/digits.npz"],
         "trainyard.components.serve.server": ["static/*"],
     },
     extras_require={

@@ -1,8 +1,5 @@
 """Run a pipeline's steps as containers of this machine, on kfp.local's own orchestrator.
 
-kfp's DockerRunner says neither how a step ended nor what it said last, and mounts nothing beside the outputs. So its
-task handler is exchanged for the time of a run, as in launch.processes.
-
 A step gets what it would get from a strict cluster: a file system that is read-only but for /tmp and the outputs, no
 capabilities, the caller's user, and this machine's network, where the object store listens.
 """
@@ -10,13 +7,13 @@ capabilities, the caller's user, and this machine's network, where the object st
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..components.common.cli import BadInput
-from .processes import PipelineRun, StepRun, pass_on
+from .orchestrator import PipelineRun, Task, orchestrated
+from .processes import pass_on
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -30,6 +27,8 @@ HARDENED = {
 }
 CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 """Variables that name a file of this machine, which a step needs as well."""
+SERVE = ["python3", "-m", "trainyard.components.serve"]
+"""How the command of the serve step begins, whatever a pipeline calls its tasks."""
 
 
 @contextlib.contextmanager
@@ -45,44 +44,27 @@ def steps_as_containers(runs: Path, images: dict[str, str], home: Path | None = 
     Raises:
         BadInput, RuntimeError: no engine answers, or an image is neither here nor in its registry.
     """
-    from kfp import local
-    from kfp.local import docker_task_handler as handlers
-    from kfp.local import status
-
-    run = PipelineRun()
     root = runs.resolve()
     environment, certificates = _environment()
-    reached: dict[str, dict[str, Any]] = {"serve": _engine_and(home)} if home else {}
 
-    class StepContainer(handlers.DockerTaskHandler):
-        """Runs the command of component.yaml in a container."""
+    def run_task(task: Task) -> tuple[int, str]:
+        serves = task.image == images.get("serve") and task.command[: len(SERVE)] == SERVE
+        more = _engine_and(home) if home and serves else {}
+        return run_container(
+            engine,
+            task.image,
+            task.command,
+            environment={**environment, **more.get("environment", {}), **task.environment},
+            volumes=[*(f"{path}:{path}:ro" for path in certificates), f"{root}:{root}", *more.get("volumes", [])],
+            group_add=more.get("group_add", []),
+            user=f"{os.getuid()}:{os.getgid()}",
+            **HARDENED,
+        )
 
-        def run(self) -> Any:
-            task = run.place(runs, self.full_command)
-            started = time.perf_counter()
-            more = reached.get(task, {})
-            code, last_line = run_container(
-                engine,
-                self.image,
-                list(self.full_command),
-                environment={**environment, **more.get("environment", {}), **self.env_vars},
-                volumes=[*(f"{path}:{path}:ro" for path in certificates), f"{root}:{root}", *more.get("volumes", [])],
-                group_add=more.get("group_add", []),
-                user=f"{os.getuid()}:{os.getgid()}",
-                **HARDENED,
-            )
-            run.steps.append(StepRun(task, time.perf_counter() - started, code, last_line))
-            return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
-
-    with connect() as engine:
+    with connect() as engine, orchestrated(runs, run_task) as run:
         for image in images.values():
             provide(engine, image)
-        local.init(local.DockerRunner(), pipeline_root=str(root))
-        original, handlers.DockerTaskHandler = handlers.DockerTaskHandler, StepContainer
-        try:
-            yield run
-        finally:
-            handlers.DockerTaskHandler = original
+        yield run
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ..components.common.cli import BadInput, StepCommand, command, say
-from ..components.common.files import atomic_file
+from ..components.common.files import write_text
 from ..components.common.options import ARTIFACTS, Input, JsonObject, Option, Output
 from .contract import COMPONENTS, ROOT, SECTIONS, SETTINGS, TRAITS
 
@@ -196,18 +196,26 @@ def files() -> Iterator[tuple[Path, str]]:
         yield PAGES / f"{folder.name}.md", page(folder.name)
 
 
+def stale() -> list[tuple[Path, str]]:
+    """The generated files that are missing or not current, with the content that they should have."""
+    return [(file, text) for file, text in files() if not file.is_file() or file.read_text() != text]
+
+
+def write() -> None:
+    """Write the files that are not current."""
+    for file, text in stale():
+        write_text(file, text)
+        say("contracts", str(file.relative_to(ROOT)))
+
+
 @command
 @click.option("--check", is_flag=True, help="Write nothing; fail if a file is not current.")
 def main(check: bool) -> None:
     """Write component.yaml and the reference page of every component."""
-    stale = [(file, text) for file, text in files() if not file.is_file() or file.read_text() != text]
-    if check and stale:
-        names = ", ".join(str(file.relative_to(ROOT)) for file, _ in stale)
+    if not check:
+        write()
+    elif names := ", ".join(str(file.relative_to(ROOT)) for file, _ in stale()):
         raise BadInput(f"expected generated files to be current, received changes in {names}; run make contracts")
-    for file, text in stale:
-        with atomic_file(file) as partial:
-            partial.write_text(text)
-        say("contracts", str(file.relative_to(ROOT)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,14 +27,15 @@ from ..components.common.state import state_folder
 from . import store
 from .containers import steps_as_containers
 from .images import image_of
-from .processes import PipelineRun, step_environment, steps_as_processes
+from .orchestrator import PipelineRun
+from .processes import command_here, step_environment, steps_as_processes
 from .seeding import seed
 from .settings import Settings
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
-SUMMARY = "summary.json"
+SUMMARY, REPORT = "summary.json", "report.html"
 Build = Callable[[Settings], "GraphComponent"]
 
 
@@ -102,18 +104,31 @@ def run_steps(
         try:
             pipeline(**parameters)
         except RuntimeError as error:
-            if not any(step.exit_code for step in run.steps):  # kfp itself failed, not a step
+            if not run.failed:  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
-    assert run.folder is not None
-    run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
-    (run.folder / "orchestrator.log").write_text(orchestrator.getvalue())
-    _point_latest(runs, run.folder)
-    failed = next((step for step in run.steps if step.exit_code), None)
+        except BaseException:
+            _close(run, runs, orchestrator.getvalue(), {"status": "interrupted"})
+            raise
+    failed = run.failed
+    _close(run, runs, orchestrator.getvalue(), {"status": "failed", "error": failed.last_line} if failed else None)
     if failed:
-        write_json(run.folder / SUMMARY, {"status": "failed", "error": failed.last_line, **_steps(run)}, indent=2)
+        assert run.folder is not None
+        report = next(run.folder.glob("evaluate*/report"), None)
+        shown = f"; the report is {shutil.copy(report, run.folder / REPORT)}" if report else ""
         error = BadInput if failed.exit_code == 2 else RuntimeError
-        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}")
+        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}{shown}")
     return run
+
+
+def _close(run: PipelineRun, runs: Path, said: str, ending: dict[str, Any] | None) -> None:
+    """Leave what a run ended in: what kfp said, the link `latest`, and for one that did not succeed its summary."""
+    if run.folder is None:  # it ended before its first step
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
+    (run.folder / "orchestrator.log").write_text(said)
+    _point_latest(runs, run.folder)
+    if ending:
+        write_json(run.folder / SUMMARY, {**ending, **_steps(run)}, indent=2)
 
 
 def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
@@ -123,7 +138,7 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     evaluation = Evaluation.read(folder / "evaluate/evaluation")
     card = Card.read(folder / "train/model")
     endpoint = (folder / "serve/endpoint").read_text()
-    report = folder / "report.html"
+    report = folder / REPORT
     report.write_bytes((folder / "evaluate/report").read_bytes())
     answered = AnsweredExamples.read(folder / "evaluate/evaluation")
     assert answered is not None
@@ -168,21 +183,16 @@ def _steps(run: PipelineRun) -> dict[str, Any]:
 def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
     """Send a test image and return what the model saw; the step draws the picture in the terminal."""
     result = folder / "prediction.json"
-    command = [
-        sys.executable,
-        "-m",
-        "trainyard.components.serve",
-        "predict",
-        "--endpoint",
-        endpoint,
-        "--index",
-        str(index),
-    ]
+    command = ["python3", "-m", "trainyard.components.serve", "predict", "--endpoint", endpoint, "--index", str(index)]
     command += ["--data", str(folder / "download/dataset"), "--picture", str(folder / "prediction.png")]
     click.echo(err=True)
     sys.stdout.flush()
     sent = subprocess.run(
-        [*command, "--result", str(result)], check=False, env=step_environment(), stderr=subprocess.PIPE, text=True
+        command_here([*command, "--result", str(result)]),
+        check=False,
+        env=step_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
     )
     if sent.returncode:
         raise RuntimeError(f"the endpoint is up, but the prediction failed: {last_line(sent.stderr)}")

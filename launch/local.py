@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .containers import steps_as_containers
 from .images import read_images
-from .processes import PipelineRun, StepRun, steps_as_processes
+from .orchestrator import PipelineRun, StepRun
+from .processes import steps_as_processes
 
 __all__ = ["PipelineRun", "StepRun", "containers", "processes"]
 

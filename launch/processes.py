@@ -1,9 +1,4 @@
-"""Run a pipeline's steps as processes of this machine, on kfp.local's own orchestrator.
-
-kfp.local walks the pipeline (defaults, placeholders, retries, loops), but its SubprocessRunner refuses steps that are
-containers, and it has no place to plug another runner in. So its task handler is exchanged for the time of a run. kfp
-is pinned to 2.17, and a test runs a two-step pipeline, so that a change inside kfp shows at once.
-"""
+"""Run a pipeline's steps as processes of this machine, on kfp.local's own orchestrator."""
 
 import codecs
 import contextlib
@@ -12,46 +7,13 @@ import pty
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from .orchestrator import PipelineRun, Task, orchestrated
 
 TAIL = 4096
 """Characters of a step's stderr that are kept, to tell its last line."""
-
-
-@dataclass(frozen=True)
-class StepRun:
-    """One step as it ran: its name in the pipeline, wall time in seconds, exit code and last line on stderr."""
-
-    name: str
-    seconds: float
-    exit_code: int
-    last_line: str
-
-
-@dataclass
-class PipelineRun:
-    """What is known of a run: its folder (once the first step began) and the steps that ended, in order."""
-
-    folder: Path | None = None
-    steps: list[StepRun] = field(default_factory=list)
-
-    def place(self, runs: Path, command: list[str]) -> str:
-        """Learn the folder of the run from the command of a step that begins; returns the name of its task.
-
-        kfp.local hands a step paths <runs>/<run>/<task>/<output>. Those of its inputs belong to tasks that succeeded
-        before it. A step without any (an exit handler) is named by its place in the run.
-        """
-        root = runs.resolve()
-        parts = [Path(argument).relative_to(root).parts for argument in command if argument.startswith(f"{root}/")]
-        if not parts:
-            return f"step-{len(self.steps) + 1}"
-        succeeded = {step.name for step in self.steps if step.exit_code == 0}
-        self.folder = runs / parts[0][0]
-        return next(part[1] for part in parts if part[1] not in succeeded)
 
 
 @contextlib.contextmanager
@@ -61,44 +23,34 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
     Args:
         runs: Folder for the runs; each gets a folder of its own in it, with a folder per step.
     """
-    from kfp import local
-    from kfp.local import status
-    from kfp.local import subprocess_task_handler as handlers
 
-    run = PipelineRun()
+    def run_task(task: Task) -> tuple[int, str]:
+        return run_process(command_here(task.command), {**step_environment(), **task.environment})
 
-    class StepProcess(handlers.SubprocessTaskHandler):
-        """Runs the command of component.yaml with this interpreter."""
-
-        def __init__(
-            self, image: str, full_command: list[str], pipeline_root: str, runner: Any, env_vars: dict[str, str] | None
-        ) -> None:
-            self.image, self.command = image, list(full_command)
-            self.environment = {**step_environment(), **(env_vars or {})}
-
-        def run(self) -> Any:
-            task = run.place(runs, self.command)
-            program, *arguments = self.command
-            started = time.perf_counter()
-            code, last_line = run_process(
-                [sys.executable if program in ("python", "python3") else program, *arguments], self.environment
-            )
-            run.steps.append(StepRun(task, time.perf_counter() - started, code, last_line))
-            return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
-
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs.resolve()))
-    original, handlers.SubprocessTaskHandler = handlers.SubprocessTaskHandler, StepProcess
-    try:
+    with orchestrated(runs, run_task) as run:
         yield run
-    finally:
-        handlers.SubprocessTaskHandler = original
+
+
+def command_here(command: list[str]) -> list[str]:
+    """A step's command on this machine, where `python3` is this interpreter.
+
+    A step of this package does not look for modules in the current folder (`-P`): there a team may have a `random.py`
+    or a `components/` of its own.
+    """
+    program, *arguments = command
+    if program not in ("python", "python3"):
+        return command
+    ours = arguments[0] == "-m" and arguments[1].startswith("trainyard.")
+    return [sys.executable, *(["-P"] if ours else []), *arguments]
 
 
 def step_environment() -> dict[str, str]:
-    """The environment of a step's process: this one, with the repository on Python's path, whatever folder it is in."""
-    root = str(Path(__file__).parents[1].resolve())
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}
+    """The environment of a step's process: this one, with this interpreter first on PATH.
+
+    The steps that kfp makes of Python functions (`@dsl.component`) call `python3` through a shell.
+    """
+    path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
+    return {**os.environ, "PATH": path}
 
 
 def run_process(command: list[str], environment: dict[str, str]) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import click
 from ..components.common.cli import BadInput, say
 from ..components.common.files import sha256_of_file, sha256_of_folder
 from ..components.common.store.s3 import client, ensure_bucket, s3_errors
-from .processes import step_environment
+from .processes import command_here, step_environment
 
 BUCKET = "datasets"
 DIGITS = Path(__file__).parent.parent / "examples" / "data" / "digits.npz"
@@ -56,15 +55,9 @@ def _default(home: Path) -> Seeded:
     mnist = home / "datasets" / "mnist"
     if not mnist.is_dir():
         say("run", "fetching MNIST through TFDS")
-        command = [
-            sys.executable,
-            "-m",
-            "trainyard.components.download",
-            "--source",
-            "tfds://mnist",
-            "--dataset",
-            str(mnist),
-        ]
+        command = command_here(
+            ["python3", "-m", "trainyard.components.download", "--source", "tfds://mnist", "--dataset", str(mnist)]
+        )
         fetched = subprocess.run(command, env=step_environment(), stderr=subprocess.PIPE, text=True, check=False)
         if fetched.returncode:
             say(
@@ -90,7 +83,7 @@ def _upload(path: Path) -> str:
         with tempfile.TemporaryDirectory() as scratch:
             if path.is_dir():
                 folder, path = path, Path(scratch) / name
-                with tarfile.open(path, "w") as archive:
+                with tarfile.open(path, "w", dereference=True) as archive:
                     archive.add(folder, arcname=".")
             store.upload_file(str(path), BUCKET, key)
     say("run", f"{os.fspath(path.name)} is now {uri}")

@@ -14,6 +14,7 @@ import pytest
 from tests.kserve_models import kserve_package
 from tests.kubernetes_api import kubernetes_api
 from trainyard.components.common.store import s3
+from trainyard.launch.engine import engine
 from trainyard.launch.store import start_store, stop_store
 
 PROJECT = Path(__file__).parent.parent
@@ -84,6 +85,17 @@ def small_disk(tmp_path):
         pytest.skip("a small disk takes root and mount")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def builder(tmp_path_factory):
+    """A container engine that builds images; without one the test is skipped."""
+    empty = tmp_path_factory.mktemp("empty")
+    (empty / "Dockerfile").write_text("FROM scratch\nLABEL empty=true\n")
+    try:
+        engine("build", "--quiet", str(empty))
+    except Exception as error:
+        pytest.skip(f"NO IMAGE IS TESTED: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from tests.kubernetes_api import kubernetes_api
 from tests.serving import answers_of, ask, publish, wait_until
 from tests.test_kserve import FIRST
 from trainyard.components.common.cli import BadInput
+from trainyard.launch.containers import steps_as_containers
 from trainyard.launch.engine import engine, failure
 
 STEPS = ("download", "train", "evaluate", "export", "serve")
@@ -37,14 +38,8 @@ STRICT = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileg
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory):
+def built(builder, tmp_path_factory):
     """The folder that names the images of a release, which have been built."""
-    empty = tmp_path_factory.mktemp("empty")
-    (empty / "Dockerfile").write_text("FROM scratch\nLABEL empty=true\n")
-    try:
-        engine("build", "--quiet", str(empty))
-    except Exception as error:
-        pytest.skip(f"NO IMAGE IS TESTED: {error}")
     dist = tmp_path_factory.mktemp("images") / "dist"
     done = images("build", "--version", "test", "--dist", dist)
     if "base image" in done.stderr:
@@ -261,6 +256,25 @@ def test_the_small_examples_run_in_containers(names, example, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout in ("the first step was here, and so was the second\n", "11\n")
+
+
+def test_only_the_serve_step_reaches_the_engine_and_not_what_is_called_like_it(built, tmp_path):
+    from kfp import dsl
+
+    look = "mkdir -p $(dirname $0) && { test -e /var/run/docker.sock && echo reached || echo not; } >$0"
+
+    @dsl.container_component
+    def serve(socket: dsl.OutputPath(str)):
+        return dsl.ContainerSpec("python:3.11-slim", ["sh", "-c", look], [socket])
+
+    @dsl.pipeline(name="named-alike")
+    def named_alike():
+        serve()
+
+    (tmp_path / "home").mkdir()
+    with steps_as_containers(tmp_path / "runs", {"serve": "python:3.11-slim"}, tmp_path / "home") as run:
+        named_alike()
+    assert (run.folder / "serve" / "socket").read_text().strip() == "not"
 
 
 def test_a_failed_step_in_a_container_is_told_in_its_own_words(built, names, tmp_path):

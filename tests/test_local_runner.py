@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import trainyard
 from trainyard.components.common.cli import BadInput
 from trainyard.launch.laptop import run_steps
 from trainyard.launch.processes import run_process, steps_as_processes
@@ -116,13 +117,110 @@ def test_a_step_that_ends_before_it_wrote_anything_is_told_of_as_any_other(two_s
     assert json.loads((runs / "latest" / "summary.json").read_text())["status"] == "failed"
 
 
-def test_kfp_is_as_before_afterwards(tmp_path):
-    from kfp.local import subprocess_task_handler
+@pytest.fixture
+def team(tmp_path, monkeypatch):
+    """Another team's folder, which is the current one; modules of its own in it may not get into our steps."""
+    folder = tmp_path / "team"
+    for name in ("components/__init__.py", "components/common.py", "pipeline.py", "trainyard_settings.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("raise ImportError('a module of the team')\n")
+    monkeypatch.chdir(folder)
+    return folder
 
-    before = subprocess_task_handler.SubprocessTaskHandler
+
+@pytest.mark.filterwarnings("ignore:The default base_image")
+def test_a_step_of_another_team_stands_between_ours_and_each_is_called_by_its_name(team, digits, tmp_path):
+    from kfp import dsl
+
+    @dsl.component(install_kfp_package=False)
+    def python_of(dataset: dsl.Input[dsl.Dataset]) -> str:
+        import pathlib
+        import sys
+
+        assert pathlib.Path(dataset.path, "digits.npz").is_file()
+        return sys.executable
+
+    download = trainyard.load("download")
+
+    @dsl.pipeline(name="mixed")
+    def mixed(first: str, second: str) -> str:
+        python = python_of(dataset=download(source=first).outputs["dataset"])
+        download(source=second).after(python)
+        return python.output
+
+    with trainyard.local.processes(tmp_path / "runs") as run:
+        task = mixed(first=str(digits), second=str(digits))
+    assert [(step.name, step.exit_code) for step in run.steps] == [("download", 0), ("python-of", 0), ("download-2", 0)]
+    assert Path(task.output).samefile(sys.executable)
+
+    runs = tmp_path / "failed"
+    with pytest.raises(BadInput, match=r"step download-2 failed \(exit code 2\): .*/nowhere"):
+        run_steps(mixed, {"first": str(digits), "second": "/nowhere"}, steps_as_processes(runs), runs)
+    summary = json.loads((runs / "latest" / "summary.json").read_text())
+    assert list(summary["steps"]) == ["download", "python-of", "download-2"]
+
+
+def test_modules_of_the_current_folder_do_not_get_into_our_steps(team, digits, tmp_path):
+    """Not even those that are named as one of Python's own."""
+    from kfp import dsl
+
+    (team / "random.py").write_text("raise ImportError('the random of the team')\n")
+    download = trainyard.load("download")
+
+    @dsl.pipeline(name="one")
+    def one(source: str):
+        download(source=source)
+
+    with trainyard.local.processes(tmp_path / "runs") as run:
+        one(source=str(digits))
+    assert [(step.name, step.exit_code) for step in run.steps] == [("download", 0)]
+
+
+def test_a_step_that_succeeds_when_it_is_tried_again_did_not_fail(tmp_path):
+    from kfp import dsl
+
+    @dsl.container_component
+    def flaky(marker: str):
+        return dsl.ContainerSpec("never-pulled", ["sh", "-c", 'rmdir "$0" && exit 1; true'], [marker])
+
+    @dsl.pipeline(name="again")
+    def again(marker: str):
+        flaky(marker=marker).set_retry(1)
+
+    (tmp_path / "marker").mkdir()
+    runs = tmp_path / "runs"
+    run = run_steps(again, {"marker": str(tmp_path / "marker")}, steps_as_processes(runs), runs)
+    assert [(step.name, step.exit_code) for step in run.steps] == [("flaky", 1), ("flaky", 0)]
+
+
+def test_a_step_of_a_loop_is_called_by_its_iteration_as_well(tmp_path):
+    from kfp import dsl
+
+    @dsl.container_component
+    def check(word: str):
+        return dsl.ContainerSpec("never-pulled", ["test"], [word, "=", "good"])
+
+    @dsl.pipeline(name="loop")
+    def loop():
+        with dsl.ParallelFor(["good", "bad"]) as word:
+            check(word=word)
+
+    runs = tmp_path / "runs"
+    with pytest.raises(RuntimeError, match=r"step for-loop-[0-9]-iteration-1/check failed \(exit code 1\)"):
+        run_steps(loop, {}, steps_as_processes(runs), runs)
+    assert (runs / "latest").resolve().parent == runs
+
+
+def test_kfp_is_as_before_afterwards(tmp_path):
+    from kfp.local import subprocess_task_handler, task_dispatcher
+
+    def parts():
+        return subprocess_task_handler.SubprocessTaskHandler, task_dispatcher.run_single_task_implementation
+
+    before = parts()
     with steps_as_processes(tmp_path):
-        assert subprocess_task_handler.SubprocessTaskHandler is not before
-    assert subprocess_task_handler.SubprocessTaskHandler is before
+        assert not set(parts()) & set(before)
+    assert parts() == before
 
 
 def test_a_server_that_a_step_leaves_behind_does_not_hold_the_run(tmp_path):

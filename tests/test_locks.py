@@ -49,6 +49,12 @@ def test_all_locks_agree_on_the_version_of_a_package():
     assert {name: found for name, found in versions.items() if len(found) > 1} == {}
 
 
+def test_what_a_step_needs_is_there_on_this_machine_too():
+    whole = set(wanted(PROJECT / "requirements.txt"))
+    for source in PROJECT.glob("components/*/requirements.in"):
+        assert set(wanted(source)) <= whole, f"a line for {source.relative_to(PROJECT)} in requirements.txt"
+
+
 def test_every_component_has_a_dockerfile():
     components = {path.parent for path in PROJECT.glob("components/*/component.yaml")}
     assert {path.parent for path in DOCKERFILES} == components

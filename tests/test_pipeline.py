@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -243,6 +244,8 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
     done = pipeline("run", "--data", digits, "--epochs", 1, "--min-accuracy", 0.999, cwd=folder, env=environment)
     assert done.returncode == 2
     assert re.search(r"step export failed .*0\.999", done.stderr.splitlines()[-1])
+    report = done.stderr.splitlines()[-1].rpartition("the report is ")[2]
+    assert "0.999" in (folder / report).read_text()
     summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert list(summary["steps"]) == ["download", "train", "evaluate", "export"]
@@ -253,6 +256,28 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
     assert sent.stderr == f"the latest run has no endpoint; this is that of runs/{before['run']}\n"
     assert "true label" in sent.stdout
     assert "test image 7\n" in make("predict", "INDEX=7", cwd=folder).stdout
+    (folder / "mine").mkdir()
+    shutil.copy(folder / "runs" / before["run"] / "prediction.png", folder / "mine" / "a digit.png")
+    mine = make("predict", "IMAGE=mine/a digit.png", cwd=folder)
+    assert mine.returncode == 0, mine.stderr
+    assert "test image" not in mine.stdout
+
+
+def test_an_interrupted_run_leaves_its_summary_and_is_the_latest(home, digits):
+    folder, environment = home
+    command = [sys.executable, "-m", "trainyard", "run", "--data", digits, "--epochs", "100000"]
+    with subprocess.Popen(
+        command, cwd=folder, env=outside_aws() | environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if "epoch 3/" in line:
+                process.terminate()
+                break
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
+    assert summary == {"status": "interrupted", "steps": summary["steps"]}
+    assert list(summary["steps"]) == ["download"]
 
 
 @pytest.mark.parametrize(

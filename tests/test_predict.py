@@ -352,8 +352,8 @@ def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_
         (endpoint, ["--json", tmp_path / "text.png"], '--json: expected {"instances": [image]}'),
         (endpoint, ["--json", tmp_path / "two.json"], '--json: expected {"instances": [image]}'),
         (endpoint, ["--json", tmp_path / "none.json"], "--json: expected a file"),
-        (endpoint, ["--image", tmp_path / "text.png"], "--image: expected a PNG or JPEG image"),
-        (endpoint, ["--image", tmp_path / "none.png"], "--image: expected a PNG or JPEG file"),
+        (endpoint, ["--image", tmp_path / "text.png"], "text.png: expected an image (PNG, JPEG, "),
+        (endpoint, ["--image", tmp_path / "none.png"], f"--image: {tmp_path / 'none.png'} does not exist"),
         ("http://127.0.0.1:1/", ["--data", dataset, "--index", "0"], "--endpoint: expected a predict URL"),
     ]:
         done = predict(url, *options)

@@ -383,6 +383,18 @@ def test_a_server_ends_when_its_folder_is_gone(machine, three):
     wait_until(lambda: not alive(pid))
 
 
+def test_after_a_crash_an_endpoint_is_started_again_on_the_port_it_had(machine, three, dataset, model, images):
+    url = machine.serve(three).stdout.strip()
+    os.kill(machine.state()["pid"], signal.SIGKILL)
+    asked = machine.command("predict", "--endpoint", url, "--data", dataset)
+    assert asked.returncode == 1
+    assert "check that the model is served, or trainyard serve start" in last_line(asked)
+    again = machine.command("start")
+    assert again.returncode == 0, again.stderr
+    assert last_line(again).endswith(url)
+    assert served_alike(url, model, images)
+
+
 def test_two_steps_at_once_end_with_one_server(machine, three, four):
     name = ["--model-name", "mnist"]
     commands = [

@@ -1,5 +1,6 @@
 """The embedded object store: found, durable, private, and stopped without harm to others."""
 
+import json
 import os
 import signal
 import stat
@@ -187,3 +188,13 @@ def test_a_wrong_checksum_is_refused(store, bucket):
     with pytest.raises(ClientError, match=r"BadDigest|checksum"):
         store.client.put_object(Bucket=bucket, Key="x", Body=b"sent", ChecksumSHA256="A" * 43 + "=")
     assert "Contents" not in store.client.list_objects_v2(Bucket=bucket)
+
+
+def test_a_store_that_is_started_again_answers_at_the_address_it_had(tmp_path):
+    before = start_store(tmp_path).environment
+    os.kill(json.loads((tmp_path / "store" / "server.json").read_text())["pid"], signal.SIGKILL)
+    again = start_store(tmp_path).environment
+    stop_store(tmp_path)
+    assert again == before
+    assert start_store(tmp_path).environment == before
+    stop_store(tmp_path)

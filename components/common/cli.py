@@ -91,7 +91,7 @@ def explain(error: BaseException) -> tuple[int, str]:
             return 1, f"{where}the disk is full; make room, or write elsewhere"
         return 1, f"{where}{error.strerror} ({type(error).__name__})"
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return 1, f"this needs the Python package {error.name}, which is not here; install it, or take an image with it"
+        return 1, f'this needs the Python package {error.name}; pip install "trainyard[local]", or use an image with it'
     if isinstance(error, OSError | RuntimeError) and text:
         return 1, text
     return 1, f"unexpected {type(error).__name__}: {text or 'no message'}; run again with --debug for the traceback"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -88,8 +89,9 @@ def without_suffix(name: str) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below a folder, as sorted paths relative to it."""
-    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    """Every file below a folder, links followed, as sorted paths relative to it."""
+    found = (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(path.relative_to(folder) for path in found if path.is_file())
 
 
 def sha256_of_file(path: Path) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from ..common.artifacts.evaluation import EXAMPLES, AnsweredExample, AnsweredExamples
 from ..common.artifacts.model import CARD, Card, read_card
 from ..common.artifacts.published import EVALUATION_FOLDER, StorePrefix
+from .client import PredictionClient
 
 MOST_DIFFERENCE = 0.01
 """Between a probability at evaluation and one that is served. Other kernels or hardware stay far below."""
@@ -19,15 +19,8 @@ class WrongAnswer(RuntimeError):
     """The endpoint answers otherwise than the model did at evaluation."""
 
 
-class Answers(Protocol):
-    """What can be asked for probabilities."""
-
-    def predict(self, instances: list[Any]) -> list[Any]:
-        """Class probabilities of images, see `client.Endpoint.predict`."""
-
-
 @dataclass(frozen=True)
-class Known:
+class KnownExamples:
     """A model's examples.
 
     Attributes:
@@ -39,13 +32,13 @@ class Known:
     examples: list[AnsweredExample]
 
 
-def in_folder(model: Path) -> Known | None:
+def in_folder(model: Path) -> KnownExamples | None:
     """The examples in a model folder; None when there are none."""
     answered = AnsweredExamples.read(model / EVALUATION_FOLDER)
-    return Known(Card.read(model).classes, answered.examples) if answered else None
+    return KnownExamples(Card.read(model).classes, answered.examples) if answered else None
 
 
-def published(uri: str) -> Known | None:
+def published(uri: str) -> KnownExamples | None:
     """The examples of a published model; None when there are none.
 
     Args:
@@ -68,7 +61,7 @@ def published(uri: str) -> Known | None:
         return in_folder(folder)
 
 
-def check(endpoint: Answers, model: Path) -> str:
+def check(endpoint: PredictionClient, model: Path) -> str:
     """Compare the answers for the examples of a model folder, see `compare`.
 
     A model folder without an evaluation (served by hand) gets one blank image, to see that it answers at all.
@@ -81,7 +74,7 @@ def check(endpoint: Answers, model: Path) -> str:
     return "answers (no examples travelled with the model)"
 
 
-def compare(endpoint: Answers, known: Known) -> str:
+def compare(endpoint: PredictionClient, known: KnownExamples) -> str:
     """Send examples and compare labels and probabilities with those that the model gave at evaluation.
 
     Returns:

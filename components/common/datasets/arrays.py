@@ -3,7 +3,7 @@
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..cli import BadInput
 from .dataset import Column, ImageDataset, Options
 from .decoding import resized
 from .rows import Header, bytes_of, read_rows
+from .values import Scale, scale_of
 
 CHANGED_AT_ONCE = 16 * 2**20
 """Bytes of an array that are held at once while its images are resized, or made bytes."""
@@ -35,11 +36,24 @@ class StoredImages:
         path: The file.
         header: What the array holds; its offset is that in the file, or 0 where it must be unpacked.
         unpack: None where the numbers lie in the file as they are.
+        check: Raises BadInput where the file does not have its checksum; None where reading tells it.
     """
 
     path: Path
     header: Header
     unpack: Unpack | None = None
+    check: Callable[[], None] | None = None
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """The numbers, some at a time, in the order in which they lie in the file."""
+        size = self.header.dtype.itemsize
+        left = math.prod(self.header.shape) * size
+        with self.unpack() if self.unpack else self.path.open("rb") as file:
+            if not self.unpack:
+                file.seek(self.header.offset)
+            while left and (content := file.read(min(UNPACKED_AT_ONCE, left))):
+                left -= len(content)
+                yield np.frombuffer(content, self.header.dtype, len(content) // size)
 
 
 class ArrayDataset(ImageDataset):
@@ -72,11 +86,15 @@ class ArrayDataset(ImageDataset):
         """
         counts = {split: len(of_split) for split, of_split in labels.items()}
         self._row = image_of(images["train"].header.shape)
+        train = images["train"]
+        self._scale = scale_of(train.parts(), train.header.dtype, train.path)
+        notes = [*notes, *filter(None, [self._scale.told])]
         super().__init__(folder, name, layout, class_names, counts, self._row, options, notes)
         self._images = dict(images)
         self._all_labels = dict(labels)
         self._all_columns = columns
         self._unpacked: dict[str, BinaryIO] = {}
+        self._checked_files: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_unpacked": {}}
@@ -100,17 +118,20 @@ class ArrayDataset(ImageDataset):
     def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labels = self._labels(split)[places]
         stored = self._images[split]
-        if self._row == self.image_shape and stored.header.dtype == np.uint8:
+        if self._row == self.image_shape and stored.header.dtype == np.uint8 and self._scale == Scale():
             return self._rows(split, places).reshape(-1, *self._row), labels
         images = np.empty((len(places), *self.image_shape), np.uint8)
         some = max(1, CHANGED_AT_ONCE // (stored.header.dtype.itemsize * math.prod(self._row)))
         for at in range(0, len(places), some):
             rows = self._rows(split, places[at : at + some]).reshape(-1, *self._row)
-            images[at : at + some] = resized(_pixels(rows, stored.path), self.image_shape[:2])
+            images[at : at + some] = resized(self._scale.pixels(rows, stored.path), self.image_shape[:2])
         return images, labels
 
     def _rows(self, split: str, places: np.ndarray) -> np.ndarray:
         stored = self._images[split]
+        if stored.check and split not in self._checked_files:
+            stored.check()
+            self._checked_files.add(split)
         if stored.unpack is None:
             with stored.path.open("rb") as file:
                 return read_rows(file, stored.header, places, stored.path)
@@ -136,8 +157,9 @@ def _whole(stored: StoredImages, unpack: Unpack) -> np.ndarray:
         while done < len(target) and (content := numbers.read(min(UNPACKED_AT_ONCE, len(target) - done))):
             target[done : done + len(content)] = content
             done += len(content)
-    if done < len(target):
-        raise BadInput(f"{stored.path}: expected {header.shape[0]} images, received fewer; fetch it again")
+        longer = numbers.read(1)  # and so to the end, where the checksum is
+    if done < len(target) or longer:
+        raise _other_length(stored)
     return array.T if header.by_column else array
 
 
@@ -149,16 +171,13 @@ def _unpacked(stored: StoredImages, unpack: Unpack) -> BinaryIO:
     else:
         with unpack() as numbers:
             shutil.copyfileobj(numbers, file, UNPACKED_AT_ONCE)
+        if file.tell() != math.prod(stored.header.shape) * stored.header.dtype.itemsize:
+            raise _other_length(stored)
     file.flush()
     return file
 
 
-def _pixels(array: np.ndarray, path: Path) -> np.ndarray:
-    """Images as uint8; other number types are taken when they hold whole numbers 0 to 255."""
-    if array.dtype != np.uint8:
-        if not (np.issubdtype(array.dtype, np.number) and array.min() >= 0 and array.max() <= 255):
-            raise BadInput(f"{path}: expected pixels 0 to 255, received {array.dtype} outside of it; scale them")
-        if (array != array.astype(np.uint8)).any():
-            raise BadInput(f"{path}: expected whole numbers 0 to 255 as pixels, received fractions; multiply by 255")
-        array = array.astype(np.uint8)
-    return array
+def _other_length(stored: StoredImages) -> BadInput:
+    return BadInput(
+        f"{stored.path}: expected {stored.header.shape[0]} images as it says, received fewer or more; fetch it again"
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..cli import BadInput
 from ..progress import counted, some_of
+from .source import source_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +84,9 @@ class ImageDataset(ABC):
         self.skipped: list[str] = []
         self.notes = list(notes)
         self._on_disk = dict(counts)
+        self._stored_in = {split: split for split in counts}
+        self._parts: dict[str, np.ndarray] = {}
+        self._damaged_on_disk: dict[str, list[int]] = {}
         self._kept: dict[str, np.ndarray] = {}
         self._known_labels: dict[str, np.ndarray] = {}
 
@@ -94,7 +98,7 @@ class ImageDataset(ABC):
         """
         places = self.places(split)
         if split not in self._known_labels:
-            self._known_labels[split] = self._checked(split, self._labels(split)[places])
+            self._known_labels[split] = self._checked(split, self._labels(self._stored_in[split])[places])
         return self._known_labels[split]
 
     def images(self, split: str, indices: np.ndarray | None = None) -> np.ndarray:
@@ -107,7 +111,7 @@ class ImageDataset(ABC):
             IndexError: there is no image at an index.
         """
         places = self.places(split)
-        return self._read(split, places if indices is None else places[indices])[0]
+        return self._read(self._stored_in[split], places if indices is None else places[indices])[0]
 
     def read(self, split: str) -> Split:
         """Read one split whole.
@@ -121,7 +125,7 @@ class ImageDataset(ABC):
         """One split, so many examples at a time; see `read`."""
         places = self.places(split)
         for at in range(0, len(places), size):
-            images, labels = self._read(split, places[at : at + size])
+            images, labels = self._read(self._stored_in[split], places[at : at + size])
             yield Split(images, self._checked(split, labels))
 
     def column(self, split: str, name: str) -> list[str]:
@@ -131,7 +135,7 @@ class ImageDataset(ABC):
             BadInput: there is no such column; the message lists those there are.
         """
         places = self.places(split)
-        columns = self._columns(split)
+        columns = self._columns(self._stored_in[split])
         if name not in columns:
             there = f"the columns {', '.join(columns)}" if columns else "no columns"
             raise BadInput(f"{self.folder}: expected a column {name!r} of {split}, received {there}; choose another")
@@ -155,15 +159,49 @@ class ImageDataset(ABC):
         if split not in self._kept:
             if not self.counts.get(split):
                 self._no_examples(split)
-            places = np.arange(self.counts[split])
-            if self.options.on_corrupt == "skip" and (damaged := self._damaged(split)):
-                self.skipped += [self._name_of(split, place) for place in damaged]
-                places = np.delete(places, damaged)
+            places = self._parts.get(split, np.arange(self.counts[split]))
+            if self.options.on_corrupt == "skip":
+                damaged = np.isin(places, self._damaged_in(self._stored_in[split]))
+                self.skipped += [self._name_of(self._stored_in[split], place) for place in places[damaged].tolist()]
+                places = places[~damaged]
                 self.counts[split] = len(places)
                 if not len(places):
                     self._no_examples(split)
             self._kept[split] = places
         return self._kept[split]
+
+    def hold_out_test(self) -> None:
+        """Keep every fifth image of each class of train, from the second on, for a test split that there is not.
+
+        Raises:
+            BadInput: a class has one image only.
+        """
+        import numpy as np
+
+        labels = self._checked("train", self._labels("train"))
+        order = np.argsort(labels, kind="stable")
+        classes, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        if single := [self.class_names[label] for label in classes[counts == 1].tolist()]:
+            raise BadInput(
+                f"{source_of(self.folder)}: expected two images or more of each class, one for the test, received one "
+                f"of {some_of(single)}; add images, or remove these classes"
+            )
+        rank = np.empty(len(labels), np.int64)
+        rank[order] = np.arange(len(labels)) - np.repeat(first, counts)
+        tested = rank % 5 == 1
+        self._parts = {"train": np.flatnonzero(~tested), "test": np.flatnonzero(tested)}
+        self._stored_in |= {"train": "train", "test": "train"}
+        self.counts = {split: len(places) for split, places in self._parts.items()}
+        self.notes.insert(
+            0,
+            f"split here, for want of a test split: {self.counts['train']:,} images to learn from, "
+            f"{self.counts['test']:,} for the test (every fifth of each class)",
+        )
+
+    def _damaged_in(self, stored: str) -> list[int]:
+        if stored not in self._damaged_on_disk:
+            self._damaged_on_disk[stored] = self._damaged(stored)
+        return self._damaged_on_disk[stored]
 
     def _no_examples(self, split: str) -> NoReturn:
         present = ", ".join(f"{name} ({count})" for name, count in self.counts.items())

@@ -67,7 +67,7 @@ class FilesDataset(EncodedDataset):
 
     def _name_of(self, split: str, place: int) -> str:
         files = self._splits[split]
-        return files.names[place] if files.folder == self.folder else f"{files.folder.name}/{files.names[place]}"
+        return (files.folder / files.names[place]).relative_to(self.folder).as_posix()
 
     def _columns(self, split: str) -> dict[str, Column]:
         names = self._metadata(split)[0]
@@ -122,7 +122,7 @@ def open_classes(
     classes = in_order({label for of_split in images.values() for label in of_split})
     if without := [label for label in classes if not images["train"].get(label)]:
         raise BadInput(
-            f"{source_of(path)}: expected PNG or JPEG files of each class in {places['train'].name}/<label>/, "
+            f"{source_of(path)}: expected images of each class in {places['train'].name}/<label>/, "
             f"received none of {some_of(without)}; add or convert them, or rename or remove these folders"
         )
     splits = {
@@ -131,7 +131,7 @@ def open_classes(
         if any(by_class.values())
     }
     if left_out:
-        told = f"{counted(len(left_out))} left out, no PNG or JPEG in the folder of a class"
+        told = f"{counted(len(left_out))} left out, no image in the folder of a class"
         notes = [*notes, f"{told}: {some_of(left_out)}"]
     return FilesDataset(path, layout, classes, splits, _image_shape(splits["train"], options), options, notes)
 

@@ -1,76 +1,43 @@
-"""The layout `folders`: `train/<label>/*.png` and `test/<label>/*.png` (JPEG as well)."""
+"""The layout `folders`: one for each split, in it one for each class: `train/<label>/*.png`, `test/<label>/*.png`."""
 
-import os
 from pathlib import Path
 
-from ..cli import BadInput
-from ..files import files_below
+from ..progress import counted
 from .dataset import Options
 from .files import METADATA, FilesDataset, open_classes
-from .naming import SPLITS, folders_in, is_clutter, visible
+from .image_folders import files_below, has_images, holds_class, images_by_class, inside_wrappers
+from .naming import folders_in, splits_in
 from .source import source_of
 
 
 def find(place: Path) -> list[Path]:
     """See `opening.Layout`."""
-    train = [name for name in folders_in(place) if SPLITS.get(name.lower()) == "train"]
-    return [place] if any(folders_in(place / name) for name in train) else []
+    splits = split_folders(place)
+    return [place] if "train" in splits else []
 
 
 def open_found(path: Path, options: Options) -> FilesDataset:
     """See `opening.Layout`."""
-    places, others = _split_folders(path)
+    names = split_folders(path)
+    places = {split: inside_wrappers(path / name) for split, name in sorted(names.items())}
     images: dict[str, dict[str, list[str]]] = {}
+    left_out, deep = [], 0
     for split, place in places.items():
-        images[split], left_out = images_by_class(place)
-        others += [f"{place.name}/{name}" for name in left_out if name != METADATA]
-    return open_classes(path, "folders", places, images, options, others)
+        images[split], others, deeper = images_by_class(place)
+        left_out += [f"{place.relative_to(path)}/{name}" for name in others if name != METADATA]
+        deep += deeper
+    for name in sorted(set(folders_in(path)) - set(names.values())):
+        left_out += [f"{name}/{file}" for file in files_below(path / name)]
+    notes = [f"{counted(deep, 'image')} in deeper folders, taken for the class whose folder holds them"] if deep else []
+    return open_classes(path, "folders", places, images, options, left_out, notes)
 
 
-def _split_folders(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each split, and the files in other folders beside these."""
-    places: dict[str, Path] = {}
-    others = []
-    for name in folders_in(folder):
-        split = SPLITS.get(name.lower())
-        if split is None:
-            others += [f"{name}/{file.as_posix()}" for file in files_below(folder / name)]
-        elif split in places:
-            raise BadInput(
-                f"{source_of(folder)}: expected one folder of the split {split}, received {places[split].name} and "
-                f"{name}; move their images into one"
-            )
-        else:
-            places[split] = folder / name
-    return dict(sorted(places.items())), others
+def split_folders(place: Path) -> dict[str, str]:
+    """Names of the folders of splits; one with images and no folders of classes is a class, whatever its name."""
+    splits = splits_in(folders_in(place), source_of(place))
+    return {split: name for split, name in splits.items() if _holds_classes(place / name)}
 
 
-def images_by_class(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """By the folder of a class, the images in it, and all other files; names below the given folder, in order."""
-    images: dict[str, list[str]] = {}
-    others = []
-    for label in visible(folder):
-        if not label.is_dir():
-            others.append(label.name)
-            continue
-        images[label.name] = []
-        for file in visible(label):
-            name = f"{label.name}/{file.name}"
-            if is_image(file):
-                images[label.name].append(name)
-            elif file.is_dir():
-                others += [
-                    f"{name}/{inner.as_posix()}" for inner in files_below(Path(file)) if not is_clutter(inner.name)
-                ]
-            else:
-                others.append(name)
-    return images, others
-
-
-def is_image(file: "os.DirEntry[str]") -> bool:
-    """Whether it is a PNG or JPEG, by its name; a link to nothing is none."""
-    return is_image_name(file.name) and not is_clutter(file.name) and file.is_file()
-
-
-def is_image_name(name: str) -> bool:
-    return name.lower().endswith((".png", ".jpg", ".jpeg"))
+def _holds_classes(folder: Path) -> bool:
+    inner = folders_in(folder)
+    return any(holds_class(folder / name) for name in inner) or (bool(inner) and not has_images(folder))

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,41 +15,65 @@ from typing import IO, cast
 import numpy as np
 
 from ..cli import BadInput
+from ..progress import some_of
 from .arrays import ArrayDataset, StoredImages
 from .dataset import Options
+from .naming import visible
 from .rows import Header
-from .source import name_of
+from .source import name_of, source_of
+from .values import numbered_classes
 
-PREFIXES = {"train": "train", "test": "t10k"}
-"""What the names of the files of a split begin with."""
+NAME = re.compile(
+    r"(?P<set>.*?)[-_.]?(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-._]idx(?P<rank>[13])[-_]ubyte(\.gz)?",
+    re.IGNORECASE,
+)
+"""Name of a file: `train-images-idx3-ubyte.gz`, or `emnist-letters-test-labels-idx1-ubyte` of one set of several."""
+SPLITS = {"train": "train", "t10k": "test", "test": "test"}
+Files = dict[tuple[str, str], Path]
+"""Files by split and kind, `images` or `labels`."""
 
 
 def find(place: Path) -> list[Path]:
     """See `opening.Layout`."""
-    return [place] if _file(place, "train", "images") else []
+    return [place] if any(("train", "images") in files for files in _sets(place).values()) else []
 
 
 def open_found(path: Path, options: Options) -> ArrayDataset:
     """See `opening.Layout`."""
-    stored, all_labels = {}, {}
-    for split in PREFIXES:
-        images, labels = _file(path, split, "images"), _file(path, split, "labels")
-        if images is None or labels is None:
-            if split == "train":
-                raise BadInput(f"{path}: expected train-labels-idx1-ubyte beside the images, received none; add it")
-            continue
-        stored[split] = _stored(images)
-        with _opened(labels) as file:
-            all_labels[split] = np.frombuffer(file.read(), np.uint8)[_header(labels).offset :].astype(np.int64)
-    classes = int(all_labels["train"].max(initial=0)) + 1
-    names = list(map(str, range(max(classes, 2))))
-    return ArrayDataset(path, name_of(path), "idx", names, stored, all_labels, options)
+    sets = {name: files for name, files in _sets(path).items() if ("train", "images") in files}
+    if len(sets) > 1:
+        raise BadInput(
+            f"{source_of(path)}: expected the files of one data set, received those of {some_of(sorted(sets))}; move "
+            "one into a folder of its own"
+        )
+    [(name, files)] = sets.items()
+    if ("train", "labels") not in files:
+        raise BadInput(f"{path}: expected train-labels-idx1-ubyte beside the images, received none; add it")
+    splits = [split for split in ("train", "test") if {(split, "images"), (split, "labels")} <= set(files)]
+    stored = {split: _stored(files[split, "images"]) for split in splits}
+    numbered = numbered_classes({split: _labels(files[split, "labels"]) for split in splits})
+    notes = [numbered.note] if numbered.note else []
+    return ArrayDataset(path, name or name_of(path), "idx", numbered.names, stored, numbered.labels, options, notes)
 
 
-def _file(place: Path, split: str, kind: str) -> Path | None:
-    rank = 3 if kind == "images" else 1
-    pattern = f"{PREFIXES[split]}-{kind}[-.]idx{rank}-ubyte"
-    return next(iter(sorted([*place.glob(pattern), *place.glob(f"{pattern}.gz")])), None)
+def _sets(place: Path) -> dict[str, Files]:
+    """The files in a folder by the name of their data set; some archives hold each in a folder of its own name."""
+    sets: dict[str, Files] = {}
+    for entry in visible(place):
+        if told := NAME.fullmatch(entry.name):
+            path = Path(entry) / entry.name if entry.is_dir() else Path(entry)
+            if path.is_file():
+                sets.setdefault(told["set"], {}).setdefault((SPLITS[told["split"].lower()], told["kind"].lower()), path)
+    return sets
+
+
+def _labels(path: Path) -> np.ndarray:
+    header = _header(path)
+    with _opened(path) as file:
+        labels = np.frombuffer(file.read(), np.uint8)[header.offset :].astype(np.int64)
+    if header.shape != labels.shape:
+        raise BadInput(f"{path}: expected {header.shape} labels as it says, received {len(labels)}; fetch it again")
+    return labels
 
 
 def _stored(path: Path) -> StoredImages:
@@ -81,7 +106,7 @@ def _header(path: Path) -> Header:
         header = Header(4 + 4 * rank, struct.unpack(f">{rank}I", file.read(4 * rank)), np.dtype(np.uint8))
     length = math.prod(header.shape)
     stored = length if path.suffix == ".gz" else path.stat().st_size - header.offset
-    if zeros != 0 or kind != 8 or stored != length:
+    if zeros != 0 or kind != 8 or rank not in (1, 3) or stored != length:
         raise BadInput(
             f"{path}: expected an IDX file of bytes with {header.shape} values, received {stored}; fetch it again"
         )

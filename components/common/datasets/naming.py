@@ -1,9 +1,13 @@
 """The names that people give to splits and classes, and those that systems leave in folders."""
 
 import os
+import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ..cli import BadInput
 
 SPLITS = {
     "train": "train",
@@ -13,15 +17,66 @@ SPLITS = {
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
+    "dev": "validation",
 }
 """The splits by what people call them, in lower case."""
-CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
-"""What systems leave in folders, beside names that start with a dot."""
+SPLIT_NAME = re.compile(
+    rf"(?P<prefix>.+[ _.-])??(?P<split>{'|'.join(sorted(SPLITS, key=len, reverse=True))})"
+    r"([ _.-]?(set|data|dataset|images?|imgs?|pictures|photos|split|folder|\d{4}))?"
+)
+"""A name that tells a split: `train`, `training_set`, `val2017`, `seg_train`."""
+CLUTTER = re.compile(
+    r"\..*|__MACOSX|__pycache__|Thumbs\.db|ehthumbs\.db|desktop\.ini|Icon\r|lost\+found|@eaDir|@Recycle|#recycle|@tmp"
+    r"|\$RECYCLE\.BIN|RECYCLER|System Volume Information|Network Trash Folder|Temporary Items|.*_\$folder\$",
+    re.IGNORECASE,
+)
+"""Hidden and system files and folders."""
+
+
+def splits_in(names: Iterable[str], where: str) -> dict[str, str]:
+    """The names that tell a split, by the split.
+
+    A prefix is understood where several splits have the same, as `seg_train` and `seg_test`.
+
+    Args:
+        names: Of folders or arrays that stand side by side.
+        where: What to call the place in messages.
+
+    Raises:
+        BadInput: two names tell the same split.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        if told := SPLIT_NAME.fullmatch(name.lower().strip()):
+            split = SPLITS[told["split"]]
+            of_prefix = found.setdefault(told["prefix"] or "", {})
+            if split in of_prefix:
+                raise BadInput(
+                    f"{where}: expected one folder of the split {split}, received {of_prefix[split]} and {name}; "
+                    "move their images into one"
+                )
+            of_prefix[split] = name
+    several = [of_prefix for prefix, of_prefix in found.items() if not prefix or len(of_prefix) > 1]
+    return next((of_prefix for of_prefix in several if "train" in of_prefix), several[0] if several else {})
+
+
+def class_name(name: str, where: Path) -> str:
+    """The name of a class after that of a folder: one name, whichever Unicode form a system wrote it in.
+
+    Raises:
+        BadInput: its bytes are no UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = name.encode("utf-8", "surrogateescape").decode("latin-1")
+        raise BadInput(f"{where}: expected names in UTF-8, received {shown!r} in another encoding; rename it") from None
+    return unicodedata.normalize("NFC", name)
 
 
 def is_clutter(name: str) -> bool:
     """Whether a file or folder of this name is none of a data set's, and is ignored silently."""
-    return name.startswith(".") or name in CLUTTER
+    return CLUTTER.fullmatch(name) is not None
 
 
 def visible(folder: "Path | os.DirEntry[str]") -> "list[os.DirEntry[str]]":

@@ -1,5 +1,6 @@
 """The layout `npz`: arrays x_train, y_train, x_test, y_test and, if wanted, validation, class_names and columns."""
 
+import math
 import struct
 import zipfile
 import zlib
@@ -17,7 +18,10 @@ from .arrays import ArrayDataset, StoredImages
 from .dataset import Column, Options
 from .naming import SPLITS, as_text, in_order
 from .rows import Header, npy_header
+from .values import numbered_classes
 
+READ_AT_ONCE = 2**20
+"""Bytes."""
 LETTERS = {"x": "x", "images": "x", "y": "y", "labels": "y"}
 """Whether an array holds images (x) or labels (y), by the part of its name that says so."""
 
@@ -41,9 +45,14 @@ def open_found(path: Path, options: Options) -> ArrayDataset:
     if any(of_split.dtype.kind == "U" for of_split in labels.values()):
         names = names or in_order(set(labels["train"].astype(str).tolist()))
         labels = {split: _numbered(of_split.astype(str), names, path) for split, of_split in labels.items()}
-    names = names or list(map(str, range(max(2, *one_hot, int(labels["train"].max(initial=0)) + 1))))
+    notes = []
+    if not names and one_hot and one_hot != (1,):
+        names = list(map(str, range(max(2, *one_hot))))
+    if not names:
+        numbered = numbered_classes(labels)
+        names, labels, notes = numbered.names, numbered.labels, [numbered.note] if numbered.note else []
     _check_shape(images["train"].header.shape, named["x_train"], path)
-    return ArrayDataset(path, path.stem, "npz", names, images, labels, options, columns=columns)
+    return ArrayDataset(path, path.stem, "npz", names, images, labels, options, notes, columns)
 
 
 def _columns(
@@ -110,7 +119,16 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (ValueError, zipfile.BadZipFile, EOFError, zlib.error):
+    except (
+        ValueError,
+        zipfile.BadZipFile,
+        EOFError,
+        zlib.error,
+        LookupError,
+        NotImplementedError,
+        struct.error,
+        OSError,
+    ):
         raise BadInput(f"{path}: expected an .npz archive, received a damaged or other file; fetch it again") from None
 
 
@@ -128,12 +146,21 @@ def _stored(archive: zipfile.ZipFile, key: str, path: Path) -> StoredImages:
     header, entry = _header(archive, key), archive.getinfo(f"{key}.npy")
     if header.dtype.hasobject:
         raise BadInput(f"{path}: expected numbers in {key}, received Python objects; make all images of one size")
+    if entry.file_size != header.offset + math.prod(header.shape) * header.dtype.itemsize:
+        raise BadInput(f"{path}: expected {header.shape} numbers in {key}, received fewer or more; save it again")
     if entry.compress_type != zipfile.ZIP_STORED or header.by_column:
         return StoredImages(path, header, partial(_numbers, path, key))
     with path.open("rb") as file:
         file.seek(entry.header_offset + 26)  # the lengths of name and extra field end the 30 bytes of a local header
         name, extra = struct.unpack("<HH", file.read(4))
-    return StoredImages(path, replace(header, offset=entry.header_offset + 30 + name + extra + header.offset))
+    offset = entry.header_offset + 30 + name + extra + header.offset
+    return StoredImages(path, replace(header, offset=offset), check=partial(_check_sum, path, key))
+
+
+def _check_sum(path: Path, key: str) -> None:
+    with _archive(path) as archive, archive.open(f"{key}.npy") as member:
+        while member.read(READ_AT_ONCE):  # zipfile compares it at the end
+            pass
 
 
 @contextmanager
@@ -149,7 +176,10 @@ def _array(archive: zipfile.ZipFile, key: str, path: Path) -> np.ndarray:
     if _header(archive, key).dtype.hasobject:
         raise BadInput(f"{path}: expected numbers or text in {key}, received Python objects; save {key}.astype(str)")
     with archive.open(f"{key}.npy") as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
+        array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):  # and so to the end, where the checksum is
+            raise BadInput(f"{path}: expected {array.shape} values in {key}, received more; save it again")
+    return array
 
 
 def _plain_labels(array: np.ndarray, path: Path) -> np.ndarray:

@@ -7,12 +7,14 @@ from typing import Protocol
 from ..cli import BadInput
 from ..progress import some_of
 from .dataset import ON_CORRUPT, ImageDataset, Options
-from .naming import SPLITS, is_clutter
+from .naming import is_clutter
 from .source import DOWNLOAD, source_of
 
 LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y_train, x_test, y_test, IDX files \
 (train-images-idx3-ubyte ...), train/<label>/*.png and test/<label>/*.png, or <label>/*.png of two classes and more \
 (JPEG as well)"""
+DESCRIBING = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".arrow", ".tar")
+"""What the names of files end in that may describe a data set though they lie among images."""
 DEEPEST = 4
 """How many folders below the given one a data set may begin: `datasets/mnist/3.0.1/` in a TFDS archive needs three."""
 
@@ -57,14 +59,17 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
         )
     places = _folders_below(folder)
     for layout in _layouts():
-        found = [path for place in places for path in layout.find(place)]
+        found = _outermost([path for place in places for path in layout.find(place)])
         if len(found) > 1:
             listed = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
             raise BadInput(
                 f"{source_of(folder)}: expected one data set, received {len(found)}: {listed}; pass the folder of one"
             )
         if found:
-            return layout.open_found(found[0], Options(image_size, on_corrupt))
+            dataset = layout.open_found(found[0], Options(image_size, on_corrupt))
+            if list(dataset.counts) == ["train"]:
+                dataset.hold_out_test()
+            return dataset
     names = sorted(path.name for path in folder.iterdir() if path.name != DOWNLOAD and not is_clutter(path.name))
     raise BadInput(
         f"{source_of(folder)}: expected {LAYOUTS}, received {some_of(names) or 'an empty folder'}; arrange the data in "
@@ -79,14 +84,24 @@ def _layouts() -> tuple[Layout, ...]:
     return tfds, npz, idx, folders, unsplit_folders
 
 
+def _outermost(found: list[Path]) -> list[Path]:
+    """Those that lie in no other: archives hold some files twice, and a class may be called as a split is."""
+    return [path for path in found if not set(path.parents) & set(found)]
+
+
 def _folders_below(folder: Path) -> list[Path]:
     """The folder and those below it where a data set may begin, nearest first; image folders are not walked."""
+    from .folders import split_folders
+    from .image_folders import ENDINGS
+
     places = []
-    for place, inner, _ in os.walk(folder):
+    for place, inner, files in os.walk(folder, followlinks=True):
         path = Path(place)
-        places.append(path)
-        depth = len(path.relative_to(folder).parts)
-        if depth == DEEPEST or any(SPLITS.get(name.lower()) == "train" for name in inner):
+        of_images = any(name.lower().endswith(ENDINGS) for name in files)
+        if path == folder or not of_images or any(name.lower().endswith(DESCRIBING) for name in files):
+            places.append(path)
+        splits = split_folders(path)
+        if of_images or "train" in splits or len(path.relative_to(folder).parts) == DEEPEST:
             inner.clear()
-        inner[:] = sorted(name for name in inner if not is_clutter(name) and name.lower() not in SPLITS)
+        inner[:] = sorted(name for name in set(inner) - set(splits.values()) if not is_clutter(name))
     return sorted(places, key=lambda path: (len(path.parts), path))

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, BinaryIO
 
 import numpy as np
@@ -38,7 +39,12 @@ def npy_header(file: IO[bytes]) -> Header:
     """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_column, dtype = read(file)
+    try:
+        shape, by_column, dtype = read(file)
+    except (SyntaxError, TokenError, TypeError) as error:  # it is Python's notation of a dict
+        raise ValueError("no header") from error
+    if any(size < 0 for size in shape):
+        raise ValueError("a negative size")
     return Header(file.tell(), shape, dtype, by_column)
 
 

@@ -172,6 +172,11 @@ class ServiceFolder:
         """Write the state (the server's part)."""
         _write(self._state_file, asdict(state))
 
+    def last_port(self) -> int:
+        """Port of the server that runs here, or ran before; 0: none did."""
+        told = _read(self._state_file)
+        return int(told["url"].rpartition(":")[2]) if told else 0
+
     def forget_state(self) -> None:
         """Remove what an ended server left, before a new one starts: a state beside a held lock is then its own."""
         self._state_file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""All services of this machine: what is served, and how to stop it."""
+"""All services of this machine: what is served, and how to start and stop it."""
 
 import time
 
@@ -6,6 +6,25 @@ from ...common.cli import BadInput
 from ..target import Tell
 from .model_server import SECONDS_TO_STOP, ModelServer
 from .service import ServiceFolder
+
+SECONDS_TO_START = 60
+
+
+def start(tell: Tell) -> None:
+    """Start the model servers that do not run, as after a restart of the machine, on the ports they had.
+
+    Raises:
+        BadInput: a port is taken by something else meanwhile.
+        RuntimeError, TimeoutError: a server ended, or did not answer in time.
+    """
+    services = ServiceFolder.all()
+    for service in services:
+        deadline = time.monotonic() + SECONDS_TO_START
+        with service.alone(deadline):
+            state = service.state() or ModelServer(service).start(service.last_port(), deadline)
+        tell(f"{service.name}: {service.url(state.url)}")
+    if not services:
+        tell("nothing is served here")
 
 
 def stop(model_name: str, tell: Tell) -> None:

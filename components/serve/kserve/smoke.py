@@ -7,15 +7,15 @@ import time
 
 from ...common.waiting import wait_for
 from .. import known_examples
-from ..client import EndpointError
-from ..known_examples import Answers, Known, WrongAnswer
+from ..client import EndpointError, PredictionClient
+from ..known_examples import KnownExamples, WrongAnswer
 from .cluster import pauses
 
 SECONDS_TO_SETTLE = 10.0
 """How long pods that are going may still answer for the old model."""
 
 
-def examples(uri: str) -> Known | None:
+def examples(uri: str) -> KnownExamples | None:
     """The examples that were published with a model; None when there are none.
 
     Raises:
@@ -29,7 +29,7 @@ def examples(uri: str) -> Known | None:
         ) from error
 
 
-def prove(answers: Answers, known: Known, patience: float, deadline: float) -> str:
+def prove(answers: PredictionClient, known: KnownExamples, patience: float, deadline: float) -> str:
     """Send the known examples until the answers are right; ways to a new pod may take a while to open.
 
     Args:

@@ -42,7 +42,9 @@ def read(body: bytes, shape: tuple[int, ...]) -> PredictRequest:
 def _ordinary_images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
     """What `_images` makes of the plainest of requests: images of the right shape, and nothing besides."""
     plain = _IMAGES_ALONE.fullmatch(body)
-    images = json_arrays.parse(plain[2], shape) if plain else None
+    if not plain:
+        return None
+    images = json_arrays.parse(plain[2], shape)
     return None if images is None else (images.astype(np.float32), plain[1].decode())
 
 
