@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.load import first_answer, images_body
 from benchmarks.measure import ROOT, memory, process
-from trainyard.components.common.datasets.dataset import Split, open_dataset
+from trainyard.components.common.datasets import Split, open_dataset
 from trainyard.launch.store import start_store, stop_store
 
 PYTHON = sys.executable
@@ -115,7 +115,7 @@ class Bench:
         port, home = free_port(), self.fresh("server-home")
         environment = {**os.environ, "TRAINYARD_HOME": str(home)}
         serve = [PYTHON, "-m", "trainyard.components.serve"]
-        options = ["--target", "process", "--model-uri", str(model), "--port", str(port)]
+        options = ["--target", "process", "--model-name", "mnist", "--model-uri", str(model), "--port", str(port)]
         url = f"http://127.0.0.1:{port}/v1/models/mnist:predict"
         started = time.perf_counter()
         try:

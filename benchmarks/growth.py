@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.load import images_body, seconds_to_answer
 from benchmarks.measure import tell
-from trainyard.components.common.artifacts.model import CARD
+from trainyard.components.common.artifacts.model import Card
 
 IMAGES = (6_000, 60_000, 600_000)
 UNITS = (128, 1280, 12_800)
@@ -49,7 +49,7 @@ def _parameters(bench: Bench) -> list[dict[str, float]]:
             answer = seconds_to_answer(served.url, image)
             taken.append(
                 {
-                    "parameters": json.loads((model / CARD).read_text())["parameters"],
+                    "parameters": Card.read(model).parameters,
                     "train": cost["wall"],
                     "train memory": cost["peak"],
                     "size": _megabytes(model),

@@ -23,6 +23,7 @@ from benchmarks.distance import away
 from benchmarks.growth import growth
 from benchmarks.load import first_answer, images_body, requests_a_second
 from benchmarks.measure import ROOT, in_turns, memory, process
+from trainyard.components.common.artifacts.model import Card, Input
 from trainyard.components.common.parallel import in_parallel
 from trainyard.components.common.store import s3
 
@@ -204,7 +205,7 @@ def _export(bench: Bench, files: dict[str, int], store: dict[str, str]) -> dict[
         path = folder / "1" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(random.bytes(size))
-    (folder / "model.json").write_text("{}")
+    Card(architecture="random", input=Input(shape=(28, 28, 1)), classes=["0", "1"], parameters=1).write(folder)
 
     def ours() -> dict[str, float]:
         where = ["--bucket", BUCKET, "--model-name", f"bench-{time.time_ns()}", "--version", "1"]
@@ -255,9 +256,10 @@ def gpu(bench: Bench) -> dict[str, Any]:
         options = ["--architecture", architecture, "--epochs", "3", "--model", model]
         environment = {"CUDA_VISIBLE_DEVICES": ""} if hidden else {}
         cost = bench.ours("train", "--dataset", bench.dataset, *options, environment=environment)
-        card = json.loads((model / "model.json").read_text())
-        seconds = min(epoch["seconds"] for epoch in card["history"][1:])
-        return {"rate": card["dataset"]["train_examples"] / seconds, "wall": cost["wall"]}
+        card = Card.read(model)
+        assert card.dataset is not None
+        seconds = min(epoch.seconds for epoch in card.history[1:])
+        return {"rate": card.dataset.train_examples / seconds, "wall": cost["wall"]}
 
     return {
         architecture: in_turns(

@@ -19,15 +19,8 @@ import click
 from trainyard import pipeline
 from trainyard.components.common.cli import BadInput, command_group
 from trainyard.launch.assembly import Step, assemble
-from trainyard.launch.commands import (
-    images_for,
-    images_option,
-    runner_option,
-    runs_option,
-    settings_for,
-    settings_options,
-    write_compiled,
-)
+from trainyard.launch.cluster import images_option, settings_for, settings_options
+from trainyard.launch.commands import images_for, runner_option, runs_option, write_compiled
 from trainyard.launch.contract import parameters_of
 from trainyard.launch.images import image_of
 from trainyard.launch.parameters import parameter_options

@@ -1,68 +1,77 @@
-"""Run a pipeline on a Kubeflow Pipelines cluster."""
+"""The pipeline for a cluster, as the command line describes it: its settings and parameters as options."""
 
-import contextlib
-import datetime
-import io
-import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import click
 
-from ..components.common.cli import BadInput, say
+from .. import pipeline
+from .contract import Parameter, parameters_of
+from .settings import Settings
+from .settings import read as read_settings
 
-if TYPE_CHECKING:
-    from kfp.dsl.graph_component import GraphComponent
+Command = Callable[..., None]
+PARAMETERS = [one for one in parameters_of(pipeline.STEPS) if one.name not in (*pipeline.WIRED, "target")]
+RUN_PARAMETERS = [one.name for one in PARAMETERS if not one.setting]
+ON_A_CLUSTER = [one for one in PARAMETERS if one.setting != "machine"]
+
+images_option = click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Images of the steps, as make build and make push write them to dist/images.json.",
+)
 
 
-def submit_run(pipeline: "GraphComponent", parameters: dict[str, Any], host: str, experiment: str, wait: bool) -> None:
-    """Start a run and print its URL; with `wait`, follow it to its end.
+def settings_options(command: Command) -> Command:
+    """The options of a pipeline for a cluster, beside the parameters of its steps."""
+    for option in (
+        click.option(
+            "--run-parameter",
+            "run_parameters",
+            multiple=True,
+            metavar="NAME",
+            help="Setting to keep as a parameter of each run, e.g. namespace. May be given several times.",
+        ),
+        click.option("--gpu-node", metavar="KEY=VALUE", help="Label of the nodes with GPUs."),
+        click.option("--gpus", type=click.IntRange(min=0), help="NVIDIA GPUs for train.  [default: 0]"),
+        click.option(
+            "--s3-secret",
+            help="Kubernetes secret with the object store's AWS_* keys.  [default: s3-credentials]",
+        ),
+        images_option,
+        click.option(
+            "--settings",
+            "settings_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="YAML file with the settings of an environment; options override it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def settings_for(file: Path | None, given: dict[str, Any], parameters: Iterable[Parameter] = PARAMETERS) -> Settings:
+    """The settings of a file, under what the command line gives."""
+    settings = read_settings(file, parameters) if file else Settings()
+    if images := given.pop("images", None):
+        from .images import read_images
+
+        given["images"] = read_images(images)
+    return settings.bind(**given)
+
+
+def pipeline_for(settings_file: Path | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The pipeline with its settings bound, and the parameters of a run of it.
 
     Raises:
-        BadInput: the API refuses the pipeline, its parameters or the caller.
-        ConnectionError: no API answers at `host`.
-        RuntimeError: the API failed, or with `wait` the run did not succeed.
+        BadInput: the steps would refuse some of them.
     """
-    import kfp
+    from .checks import check
 
-    if not host.startswith(("http://", "https://")):
-        raise BadInput(f"--host: expected a URL (http://...), received {host!r}; put the scheme before it")
-    host = host.rstrip("/")
-    with _plain_errors(host):
-        client = kfp.Client(host=host)
-        run = client.create_run_from_pipeline_func(pipeline, parameters, experiment_name=experiment)
-    click.echo(f"{host}/#/runs/details/{run.run_id}")
-    if wait:
-        say("submit", f"run {run.run_id} started; waiting for its end")
-        with _plain_errors(host):
-            ended = client.wait_for_run_completion(run.run_id, datetime.timedelta(days=365))
-        state = str(ended.state).upper()
-        if state != "SUCCEEDED":
-            raise RuntimeError(
-                f"run {run.run_id}: expected it to succeed, it ended as {state}; see its failed step at "
-                f"{host}/#/runs/details/{run.run_id}"
-            )
-        say("submit", f"run {run.run_id} succeeded")
-
-
-@contextlib.contextmanager
-def _plain_errors(host: str) -> Iterator[None]:
-    """Turn what kfp's client raises into ours, and keep its own prints out of the output."""
-    import kfp_server_api
-    import urllib3
-
-    try:
-        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    except kfp_server_api.ApiException as error:
-        said = f"{host}: the Kubeflow Pipelines API answered {error.status} {error.reason}"
-        body = " ".join(str(error.body or "").split())[:300]
-        if error.status in (401, 403):
-            raise BadInput(f"{said}; log in, or ask for the right to create runs: {body}") from error
-        if error.status in (400, 404, 409, 422):
-            raise BadInput(f"{said}: {body}; correct what it names, or check --host") from error
-        raise RuntimeError(f"{said}: {body}; try again") from error
-    except urllib3.exceptions.HTTPError as error:
-        raise ConnectionError(
-            f"{host}: expected a Kubeflow Pipelines API, nothing answers there; check --host"
-        ) from error
+    chosen = {name: value for name in RUN_PARAMETERS if (value := given.pop(name)) is not None}
+    settings = settings_for(settings_file, given)
+    check(pipeline.STEPS, {**settings.values, **chosen})
+    return pipeline.build(settings), chosen

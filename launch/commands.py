@@ -1,7 +1,6 @@
 """The command `trainyard`: run the pipeline here, compile it, or send it to a cluster; each step is a command too."""
 
 import tempfile
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,17 +9,14 @@ import click
 from .. import pipeline
 from ..components.common.cli import SETTINGS, StepGroup, leave_at_once, say
 from . import contract
+from .cluster import ON_A_CLUSTER, PARAMETERS, images_option, settings_for, settings_options
 from .contracts import command_of
+from .kubeflow import commands as kubeflow
 from .parameters import parameter_options
 from .settings import Settings
-from .settings import read as read_settings
 from .store import main as store
 
-Command = Callable[..., None]
-PARAMETERS = [one for one in contract.parameters_of(pipeline.STEPS) if one.name not in (*pipeline.WIRED, "target")]
-RUN_PARAMETERS = [one.name for one in PARAMETERS if not one.setting]
 HERE = [one for one in PARAMETERS if one.setting != "cluster" and one.name != "source"]
-ON_A_CLUSTER = [one for one in PARAMETERS if one.setting != "machine"]
 
 
 class Commands(StepGroup):
@@ -52,6 +48,8 @@ def main() -> None:
 
 
 main.add_command(store, "store")
+for command in kubeflow.COMMANDS:
+    main.add_command(command)
 
 
 def trainyard() -> NoReturn:
@@ -68,41 +66,6 @@ runner_option = click.option(
 runs_option = click.option(
     "--runs", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder for the runs."
 )
-images_option = click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Images of the steps, as make build and make push write them to dist/images.json.",
-)
-
-
-def settings_options(command: Command) -> Command:
-    """The options of a pipeline for a cluster, beside the parameters of its steps."""
-    for option in (
-        click.option(
-            "--run-parameter",
-            "run_parameters",
-            multiple=True,
-            metavar="NAME",
-            help="Setting to keep as a parameter of each run, e.g. namespace. May be given several times.",
-        ),
-        click.option("--gpu-node", metavar="KEY=VALUE", help="Label of the nodes with GPUs."),
-        click.option("--gpus", type=click.IntRange(min=0), help="NVIDIA GPUs for train.  [default: 0]"),
-        click.option(
-            "--s3-secret",
-            help="Kubernetes secret with the object store's AWS_* keys.  [default: s3-credentials]",
-        ),
-        images_option,
-        click.option(
-            "--settings",
-            "settings_file",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="YAML file with the settings of an environment; options override it.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @main.command()
@@ -146,26 +109,6 @@ def compile_(output: Path, settings_file: Path | None, **given: Any) -> None:
     write_compiled(pipeline.build(settings), output)
 
 
-@main.command()
-@click.option("--host", required=True, help="URL of the Kubeflow Pipelines API.")
-@click.option("--experiment", default="trainyard", help="Experiment that the run belongs to.")
-@click.option("--wait", is_flag=True, help="Wait until the run ends; its failure is this command's failure.")
-@settings_options
-@parameter_options(ON_A_CLUSTER)
-def submit(host: str, experiment: str, wait: bool, settings_file: Path | None, **given: Any) -> None:
-    """Start a run on a Kubeflow Pipelines cluster and print its URL.
-
-    A login that the cluster asks for is kfp's own: see KF_PIPELINES_* in its documentation.
-    """
-    from .checks import check
-    from .cluster import submit_run
-
-    chosen = {name: value for name in RUN_PARAMETERS if (value := given.pop(name)) is not None}
-    settings = settings_for(settings_file, given)
-    check(pipeline.STEPS, {**settings.values, **chosen})
-    submit_run(pipeline.build(settings), chosen, host, experiment, wait)
-
-
 def images_for(runner: str, images: Path | None) -> dict[str, str]:
     """The images that the steps run in here; none for processes."""
     if runner == "process":
@@ -173,18 +116,6 @@ def images_for(runner: str, images: Path | None) -> dict[str, str]:
     from .images import read_images
 
     return read_images(images or Path("dist/images.json"))
-
-
-def settings_for(
-    file: Path | None, given: dict[str, Any], parameters: Iterable[contract.Parameter] = PARAMETERS
-) -> Settings:
-    """The settings of a file, under what the command line gives."""
-    settings = read_settings(file, parameters) if file else Settings()
-    if images := given.pop("images", None):
-        from .images import read_images
-
-        given["images"] = read_images(images)
-    return settings.bind(**given)
 
 
 def write_compiled(component: Any, output: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..components.common.cli import BadInput
+from ..components.common.cli import BadInput, last_line
 
 
 def client() -> str:
@@ -82,7 +82,7 @@ FAILURES: dict[str, tuple[type[Exception], str]] = {
 def failure(command: Sequence[str], said: str) -> Exception:
     """What a failure of a client means, as an exception with a plain message."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    what, last = f"{Path(command[0]).name} {command[1]}", lines[-1] if lines else "it left no word"
+    what, last = f"{Path(command[0]).name} {command[1]}", last_line(said)
     if not re.search(IN_THE_DOCKERFILE, said):
         for pattern, (kind, meaning) in FAILURES.items():
             if re.search(pattern, said, re.IGNORECASE):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,8 +19,11 @@ from urllib.parse import urljoin
 
 import click
 
-from ..components.common.cli import BadInput
-from ..components.common.files import atomic_file
+from ..components.common.artifacts.evaluation import AnsweredExamples, Evaluation
+from ..components.common.artifacts.model import Card
+from ..components.common.cli import BadInput, last_line
+from ..components.common.files import write_json
+from ..components.common.state import state_folder
 from . import store
 from .containers import steps_as_containers
 from .images import image_of
@@ -31,12 +35,8 @@ from .settings import Settings
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
+SUMMARY, REPORT = "summary.json", "report.html"
 Build = Callable[[Settings], "GraphComponent"]
-
-
-def state_folder() -> Path:
-    """Where this machine's store and model servers keep their state: TRAINYARD_HOME, or `.trainyard` here."""
-    return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard")
 
 
 def run_here(
@@ -49,7 +49,7 @@ def run_here(
     started = time.perf_counter()
     run = run_pipeline(build, data, settings, runs)
     summary = _summarise(run, time.perf_counter() - started)
-    _write_summary(run.folder, summary)
+    write_json(run.folder / SUMMARY, summary, indent=2)
     click.echo(tell(summary))
 
 
@@ -106,38 +106,54 @@ def run_steps(
         except RuntimeError as error:
             if not run.failed:  # kfp itself failed, not a step
                 raise RuntimeError(f"kfp could not run the pipeline: {error}") from error
-    assert run.folder is not None
-    run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
-    (run.folder / "orchestrator.log").write_text(orchestrator.getvalue())
-    _point_latest(runs, run.folder)
-    if failed := run.failed:
-        _write_summary(run.folder, {"status": "failed", "error": failed.last_line, **_steps(run)})
+        except BaseException:
+            _close(run, runs, orchestrator.getvalue(), {"status": "interrupted"})
+            raise
+    failed = run.failed
+    _close(run, runs, orchestrator.getvalue(), {"status": "failed", "error": failed.last_line} if failed else None)
+    if failed:
+        assert run.folder is not None
+        report = next(run.folder.glob("evaluate*/report"), None)
+        shown = f"; the report is {shutil.copy(report, run.folder / REPORT)}" if report else ""
         error = BadInput if failed.exit_code == 2 else RuntimeError
-        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}")
+        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}{shown}")
     return run
+
+
+def _close(run: PipelineRun, runs: Path, said: str, ending: dict[str, Any] | None) -> None:
+    """Leave what a run ended in: what kfp said, the link `latest`, and for one that did not succeed its summary."""
+    if run.folder is None:  # it ended before its first step
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
+    (run.folder / "orchestrator.log").write_text(said)
+    _point_latest(runs, run.folder)
+    if ending:
+        write_json(run.folder / SUMMARY, {**ending, **_steps(run)}, indent=2)
 
 
 def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     """Collect what the steps wrote, and send one test image to the endpoint."""
     folder = run.folder
     assert folder is not None
-    evaluation = json.loads((folder / "evaluate/evaluation/evaluation.json").read_text())
-    card = json.loads((folder / "train/model/model.json").read_text())
+    evaluation = Evaluation.read(folder / "evaluate/evaluation")
+    card = Card.read(folder / "train/model")
     endpoint = (folder / "serve/endpoint").read_text()
-    report = folder / "report.html"
+    report = folder / REPORT
     report.write_bytes((folder / "evaluate/report").read_bytes())
-    example = json.loads((folder / "evaluate/evaluation/examples.json").read_text())["examples"][0]
+    answered = AnsweredExamples.read(folder / "evaluate/evaluation")
+    assert answered is not None
+    example = answered.examples[0]
     request = folder / "request.json"  # for the curl line: the image that is shown
-    request.write_text(json.dumps({"instances": [example["instance"]]}))
-    prediction = _predict(folder, endpoint, example["index"])
+    request.write_text(json.dumps({"instances": [example.instance]}))
+    prediction = _predict(folder, endpoint, example.index)
     return {
         "status": "succeeded",
         "run": folder.name,
-        "accuracy": evaluation["accuracy"],
-        "loss": evaluation["loss"],
-        "passed": evaluation["passed"],
-        "architecture": card["architecture"],
-        "dataset": {**card["dataset"], "test_examples": evaluation["examples"]},  # without damaged ones
+        "accuracy": evaluation.accuracy,
+        "loss": evaluation.loss,
+        "passed": evaluation.passed,
+        "architecture": card.architecture,
+        "dataset": {**card.as_json()["dataset"], "test_examples": evaluation.examples},  # without damaged ones
         "model_uri": (folder / "export/model_uri").read_text(),
         "endpoint": endpoint,
         "page": _page(endpoint),
@@ -179,13 +195,8 @@ def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
         text=True,
     )
     if sent.returncode:
-        raise RuntimeError(f"the endpoint is up, but the prediction failed: {sent.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(f"the endpoint is up, but the prediction failed: {last_line(sent.stderr)}")
     return json.loads(result.read_text())
-
-
-def _write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    with atomic_file(folder / "summary.json") as partial:
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def _point_latest(runs: Path, run: Path) -> None:

@@ -83,7 +83,7 @@ def _upload(path: Path) -> str:
         with tempfile.TemporaryDirectory() as scratch:
             if path.is_dir():
                 folder, path = path, Path(scratch) / name
-                with tarfile.open(path, "w") as archive:
+                with tarfile.open(path, "w", dereference=True) as archive:
                     archive.add(folder, arcname=".")
             store.upload_file(str(path), BUCKET, key)
     say("run", f"{os.fspath(path.name)} is now {uri}")

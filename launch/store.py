@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from ..components.common.cli import command_group, say
+from ..components.common.cli import command_group, last_line, say
+from ..components.common.state import state_folder
+from ..components.common.waiting import wait_for
 from .store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
 
 SECONDS_TO_START = 30.0
@@ -84,7 +85,7 @@ def stop_store(home: Path) -> bool:
             return False
         for number, seconds in ((signal.SIGTERM, SECONDS_TO_STOP), (signal.SIGKILL, 5.0)):
             os.kill(running.pid, number)
-            if until(lambda: not folder.held(), seconds):
+            if wait_for(lambda: not folder.held(), time.monotonic() + seconds):
                 break
         folder.forget()
     (home / "env").unlink(missing_ok=True)
@@ -120,10 +121,11 @@ def _wait_until_it_answers(folder: StoreFolder, server: subprocess.Popen[bytes] 
     def started() -> bool:
         return folder.running() is not None or (server is not None and server.poll() is not None)
 
-    until(started, SECONDS_TO_START)
+    wait_for(started, time.monotonic() + SECONDS_TO_START)
     running = folder.running()
     if running is None:
-        raise RuntimeError(f"the object store did not start: {_last_line(folder.log)}; its log is {folder.log}")
+        said = last_line(folder.log.read_text(errors="replace"))
+        raise RuntimeError(f"the object store did not start: {said}; its log is {folder.log}")
     store = Store(
         {
             "AWS_ENDPOINT_URL": running.url,
@@ -143,21 +145,6 @@ def _wait_until_it_answers(folder: StoreFolder, server: subprocess.Popen[bytes] 
     return store
 
 
-def until(done: Callable[[], bool], seconds: float) -> bool:
-    """Wait until `done()`, at most so long; whether it came true."""
-    end = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "no message")
-
-
 @command_group
 def main() -> None:
     """Start, stop or show the object store of this machine.
@@ -168,27 +155,23 @@ def main() -> None:
         click.echo(click.get_current_context().get_help())
 
 
-def home() -> Path:
-    """The folder in which this machine's servers keep their state."""
-    return Path(os.environ.get("TRAINYARD_HOME", ".trainyard"))
-
-
 @main.command()
 def start() -> None:
     """Start the store, or find it running."""
-    say("store", f"{start_store(home()).url}  (source {home() / 'env'} to use it from a shell)")
+    home = state_folder()
+    say("store", f"{start_store(home).url}  (source {home / 'env'} to use it from a shell)")
 
 
 @main.command()
 def stop() -> None:
     """Stop the store; its data stay."""
-    say("store", "stopped" if stop_store(home()) else "was not running")
+    say("store", "stopped" if stop_store(state_folder()) else "was not running")
 
 
 @main.command()
 def status() -> None:
     """Say where the store answers."""
-    running = StoreFolder(home() / "store").running()
+    running = StoreFolder(state_folder() / "store").running()
     say("store", f"{running.url}, process {running.pid}" if running else "not running")
 
 

@@ -36,6 +36,7 @@ class StoreFolder:
         self._lock = self.path / "lock"
         self._record = self.path / "server.json"
         self._secret = self.path / "secret"
+        self._port = self.path / "port"
 
     def make(self) -> None:
         """Make the folder, readable by its owner alone."""
@@ -77,6 +78,11 @@ class StoreFolder:
     def announce(self, url: str) -> None:
         """Say where the server answers; called by the server, which holds the lock."""
         write_private(self._record, json.dumps({"pid": os.getpid(), "url": url}))
+        write_private(self._port, url.rpartition(":")[2])
+
+    def last_port(self) -> int:
+        """Port of the server that ran here before: what names the store by its URL finds it there again; 0: none."""
+        return int(self._port.read_text()) if self._port.exists() else 0
 
     def running(self) -> Running | None:
         """The server that lives and has announced itself, or None."""

@@ -117,7 +117,7 @@ def main() -> None:
     stopping = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.append(True))
-    sockets = {kind: listen() for kind in ("account", "container", "object", "proxy")}
+    sockets = {kind: listen() for kind in ("account", "container", "object")} | {"proxy": listen(folder.last_port())}
     ports = {kind: listener.getsockname()[1] for kind, listener in sockets.items()}
     start(configure(folder, ports), sockets)
     folder.announce(f"http://127.0.0.1:{ports['proxy']}")
@@ -129,12 +129,17 @@ def main() -> None:
     os._exit(0)  # what was acknowledged is on the disk already
 
 
-def listen() -> socket.socket:
-    """A listening socket on a free port of the loopback interface."""
+def listen(port: int = 0) -> socket.socket:
+    """A listening socket of the loopback interface: on this port if it is free, else on any."""
     import eventlet
 
-    # Without reuse_port=False a half-dead server and a new one would share a port silently.
-    return eventlet.listen(("127.0.0.1", 0), backlog=1024, reuse_port=False)
+    try:
+        # Without reuse_port=False a half-dead server and a new one would share a port silently.
+        return eventlet.listen(("127.0.0.1", port), backlog=1024, reuse_port=False)
+    except OSError:
+        if not port:
+            raise
+        return listen()
 
 
 def configure(folder: StoreFolder, ports: dict[str, int]) -> Path:

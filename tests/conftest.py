@@ -143,10 +143,11 @@ def api(request):
 
 @pytest.fixture
 def serve_on_cluster(step, api, tmp_path):
-    """Run the serve step against that double: `serve_on_cluster("--action", "promote", uri="")`."""
+    """Run the serve step against that double: `serve_on_cluster("--action", "promote", uri="")`, for `mnist`."""
     kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
 
     def run(*options, uri="s3://models/mnist/4/", env=None):
-        return step("serve", "--model-uri", uri, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})})
+        named = ["--model-uri", uri] if uri else ["--model-name", "mnist"]
+        return step("serve", *named, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})})
 
     return run

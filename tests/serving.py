@@ -1,6 +1,5 @@
 """What the tests of the serve step share: published versions made by hand, and requests over HTTP."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -9,6 +8,9 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+
+from trainyard.components.common.artifacts.published import MANIFEST, File, Manifest
+from trainyard.components.common.files import files_below, sha256_of_file
 
 
 def publish(model: Path, folder: Path, version: int, evaluation: Path | None = None) -> str:
@@ -22,17 +24,9 @@ def publish(model: Path, folder: Path, version: int, evaluation: Path | None = N
 
 def seal(folder: Path, version: int) -> None:
     """Write the manifest of what is in the folder."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "manifest.json"]
-    listed = [
-        {
-            "path": path.relative_to(folder).as_posix(),
-            "size": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in files
-    ]
-    manifest = {"format": 1, "name": "digits", "version": version, "files": listed}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    paths = [path for path in files_below(folder) if path.name != MANIFEST]
+    files = [File(path.as_posix(), (folder / path).stat().st_size, sha256_of_file(folder / path)) for path in paths]
+    (folder / MANIFEST).write_text(Manifest("digits", version, files).as_text())
 
 
 def ask(url: str, body: object = None, raw: bytes | None = None) -> tuple[int, dict]:
@@ -47,7 +41,7 @@ def ask(url: str, body: object = None, raw: bytes | None = None) -> tuple[int, d
 
 def answers_of(model: Path, images: np.ndarray) -> np.ndarray:
     """The probabilities that a model folder gives by itself."""
-    from trainyard.components.common.artifacts.model import load_classifier
+    from trainyard.components.common.artifacts.classifier import load_classifier
 
     return load_classifier(model).predict(images)
 

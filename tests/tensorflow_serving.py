@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainyard.components.common.artifacts.model import SavedModelClassifier
+from trainyard.components.common.artifacts.classifier import SavedModelClassifier
 
 NAME = os.environ["MODEL_NAME"]
 VERSION = max((folder for folder in Path("/models", NAME).iterdir()), key=lambda folder: int(folder.name))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.training import npz, train_here
-from trainyard.components.common.artifacts.model import load_classifier, read_card
+from trainyard.components.common.artifacts.classifier import load_classifier
+from trainyard.components.common.artifacts.model import read_card
 
 
 @pytest.mark.parametrize("architecture", ["dense", "cnn", "squeezenet", "resnet18", "resnet34"])
@@ -14,8 +15,8 @@ def test_every_architecture_takes_small_colour_images_that_are_not_square(tmp_pa
     data = npz(tmp_path / "data", images, labels)
     train_here(data, tmp_path / "model", architecture=architecture, epochs=1, batch_size=8)
     card = read_card(tmp_path / "model")
-    assert card["architecture"] == architecture
-    assert card["litert"]["written"], card["litert"]
+    assert card.architecture == architecture
+    assert card.litert.written, card.litert
     answers = load_classifier(tmp_path / "model").predict(images)
     assert answers.shape == (12, 3)
     np.testing.assert_allclose(answers.sum(1), 1, atol=1e-5)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.serving import answers_of, ask, publish, seal, wait_until
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 
@@ -63,7 +63,7 @@ class Machine:
 
     def act(self, *options):
         environment = {"TRAINYARD_HOME": str(self.home)}
-        return self._step("serve", "--target", "process", *options, env=environment)
+        return self._step("serve", "--target", "process", "--model-name", "mnist", *options, env=environment)
 
     def apply(self, uri, *options):
         return self.act("--model-uri", uri, *options)

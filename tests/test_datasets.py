@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.datasets.decoding import decode_images
 from trainyard.components.common.datasets.png import decode_pngs
 from trainyard.components.common.datasets.tfrecord import example_class
@@ -222,7 +222,7 @@ def test_class_names_may_stand_in_the_npz_and_numbered_folders_sort_as_numbers(t
     assert open_dataset(numbered).class_names == [str(number) for number in range(11)]
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
 def test_every_kind_of_png_decodes_as_pillow_decodes_it(mode):
     images, _ = pictures(5, height=20, width=20)
     encoded = []
@@ -232,7 +232,7 @@ def test_every_kind_of_png_decodes_as_pillow_decodes_it(mode):
         file = io.BytesIO()
         source.save(file, "PNG")
         encoded.append(file.getvalue())
-    target = "L" if mode in ("L", "LA", "1") else "RGB"
+    target = "L" if mode in ("L", "1") else "RGB"
     expected = np.stack([np.asarray(Image.open(io.BytesIO(one)).convert(target)) for one in encoded])
     shape = (20, 20, 1 if target == "L" else 3)
     np.testing.assert_array_equal(decode_images(encoded, shape, str), expected.reshape(5, *shape))
@@ -255,13 +255,6 @@ def used_filters(content, shape):
 
     length = int.from_bytes(content[33:37])
     return zlib.decompress(content[41 : 41 + length])[:: 1 + shape[1] * shape[2]]
-
-
-def test_sixteen_bit_images_are_refused_rather_than_cut(tmp_path):
-    file = io.BytesIO()
-    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(file, "PNG")
-    with pytest.raises(BadInput, match="8 bits"):
-        decode_images([file.getvalue()], (8, 8, 1), str)
 
 
 def broken(tmp_path):
@@ -292,7 +285,10 @@ def broken(tmp_path):
     yield write_npz(tmp_path / "negative", (train[0], train[1] - 1), test), "expected labels"
     yield write_npz(tmp_path / "halves", (train[0], train[1] / 2), test), "names or whole numbers"
     yield write_npz(tmp_path / "words", (train[0], np.array(["a"] * 12)), test), "expected labels among a, received '0'"
-    yield write_npz(tmp_path / "fractions", (train[0] / 255, train[1]), test), "whole numbers 0 to 255"
+    yield (
+        write_npz(tmp_path / "fractions", (train[0] / 255, train[1]), test),
+        "expected pixels 0 to 1 as in train",
+    )
     yield write_npz(tmp_path / "fewer", (train[0][:5], train[1]), test), "received 5 and 12 labels"
     yield write_npz(tmp_path / "none", train, (test[0][:0], test[1][:0])), "expected a split 'test'"
 
@@ -312,7 +308,7 @@ def broken(tmp_path):
 
     corrupt = write_folders(tmp_path / "corrupt", train, test)
     (corrupt / "train" / "b" / "zz.png").write_bytes(b"\x89PNG\r\n\x1a\nand then nothing")
-    yield corrupt, "zz.png: expected a PNG or JPEG image"
+    yield corrupt, "zz.png: expected an image"
 
 
 def read_all(folder):
@@ -409,7 +405,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np, PIL.Image
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 def megabytes(name):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
@@ -525,7 +521,7 @@ def test_damaged_images_are_left_out_when_that_is_asked_for(tmp_path, write):
         for index, content in damaged.items():
             (tmp_path / "train" / "abc"[index % 3] / f"{index:04d}.png").write_bytes(content)
         names = ["train/a/0000.png", "train/a/0003.png", "train/c/0008.png"]
-    with pytest.raises(BadInput, match="expected a PNG or JPEG image"):
+    with pytest.raises(BadInput, match="expected an image"):
         open_dataset(tmp_path).read("train")
     for read in (lambda dataset: dataset.read("train"), lambda dataset: next(dataset.parts("train", 100))):
         dataset = open_dataset(tmp_path, on_corrupt="skip")
@@ -651,16 +647,16 @@ def test_idx_files_have_no_columns(tmp_path):
 def test_what_is_no_image_of_a_class_is_left_out_and_told(tmp_path):
     folder = write_folders(tmp_path, pictures(9), pictures(3))
     image = png(pictures(1)[0][0])
-    strays = ["extra/a/1.png", "test/b/1.gif", "train/a/000.webp", "train/a/deeper/1.png", "train/loose.png"]
+    strays = ["extra/a/1.png", "test/b/1.docx", "train/a/000.heic", "train/a/deeper/1.txt", "train/loose.png"]
     for name in (*strays, "train/a/.DS_Store", "train/Thumbs.db", "test/metadata.csv", "__MACOSX/._1.png", "README.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(image)
+        (folder / name).write_bytes(image if name.endswith(".png") else b"no image")
     (folder / "train" / "b" / "dead.png").symlink_to("nothing.png")
     dataset = open_dataset(folder)
     assert (dataset.counts, dataset.class_names) == ({"train": 9, "test": 3}, ["a", "b", "c"])
     assert dataset.notes == [
-        "6 files left out, no PNG or JPEG in the folder of a class: "
-        "extra/a/1.png, test/b/1.gif, train/a/000.webp and 3 more"
+        "6 files left out, no image in the folder of a class: "
+        "test/b/1.docx, train/a/000.heic, train/a/deeper/1.txt and 3 more"
     ]
     for name in (*strays, "train/b/dead.png"):
         (folder / name).unlink()
@@ -672,10 +668,10 @@ def test_every_class_has_images_to_learn_from(tmp_path, place):
     """Whether its folder is empty, holds other files, or stands in another split only."""
     folder = write_folders(tmp_path, pictures(9), pictures(3))
     (folder / place).mkdir(parents=True)
-    for name in ("0.webp", "0.png"):
+    for name in ("0.heic", "0.png"):
         with pytest.raises(BadInput, match=rf"each class in train/<label>/, received none of {place[-1]};"):
             open_dataset(folder)
-        (folder / place / name).write_bytes(png(pictures(1)[0][0]))
+        (folder / place / name).write_bytes(png(pictures(1)[0][0]) if name.endswith("png") else b"")
     if place == "train/d":
         assert open_dataset(folder).class_names == list("abcd")
 
@@ -690,7 +686,7 @@ def test_splits_may_be_called_what_people_call_them(tmp_path, validation):
     assert dataset.counts == {"train": 9, "validation": 3}
     assert as_set(dataset.read("validation")) == sorted((i.tobytes(), int(k)) for i, k in zip(*test, strict=True))
     (tmp_path / "Train" / "a" / "0000.png").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"Train/a/0000\.png: expected a PNG"):
+    with pytest.raises(BadInput, match=r"Train/a/0000\.png: expected an image"):
         open_dataset(tmp_path).read("train")
     (tmp_path / "Training").mkdir()
     with pytest.raises(BadInput, match="expected one folder of the split train, received Train and Training"):
@@ -709,7 +705,7 @@ def test_folders_of_classes_alone_are_split_here(tmp_path):
     folder = write_unsplit(tmp_path / "pets", {"cats": 12, "dogs": 2, "eels": 7})
     (folder / "metadata.csv").write_text("file_name,light\ncats/01.png,dark\n")
     (folder / "README.md").write_text("Pets.")
-    (folder / "eels" / "12.webp").write_bytes(b"")
+    (folder / "eels" / "12.heic").write_bytes(b"")
     dataset = open_dataset(tmp_path)
     assert (dataset.name, dataset.class_names, dataset.counts) == (
         "pets",
@@ -717,9 +713,8 @@ def test_folders_of_classes_alone_are_split_here(tmp_path):
         {"test": 6, "train": 15},
     )
     assert dataset.notes == [
-        "split here, for want of folders train and test: 15 images to learn from, 6 for the test "
-        "(every fifth of each class)",
-        "1 file left out, no PNG or JPEG in the folder of a class: eels/12.webp",
+        "split here, for want of a test split: 15 images to learn from, 6 for the test (every fifth of each class)",
+        "1 file left out, no image in the folder of a class: eels/12.heic",
     ]
     assert dataset.column("test", "light") == ["dark", "", "", "", "", ""]
     cats, dogs, eels = pictures(12, seed=4)[0], pictures(2, seed=4)[0], pictures(7, seed=4)[0]
@@ -753,7 +748,7 @@ def test_folders_of_classes_alone_are_the_last_thing_looked_for(tmp_path):
 
 def test_train_and_evaluate_tell_how_the_folders_were_understood(step, tmp_path):
     folder = write_unsplit(tmp_path / "pets", {"cats": 10, "dogs": 10})
-    (folder / "cats" / "10.webp").write_bytes(b"")
+    (folder / "cats" / "10.heic").write_bytes(b"")
     notes = open_dataset(folder).notes
     assert len(notes) == 2
     model = tmp_path / "model"

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from trainyard.components.common.datasets.dataset import name_from
+from tests.made_up import made_up_card, made_up_evaluation
+from trainyard.components.common.artifacts.names import model_name_after
+from trainyard.components.common.datasets import name_from
 from trainyard.components.common.files import files_below, sha256_of_folder
-from trainyard.components.export.address import check_address, name_after
+from trainyard.components.export.address import check_address
 from trainyard.components.serve.kserve.specification import check_name
 
 
@@ -20,21 +22,13 @@ def make_model(folder, seed, files=12):
     for name in [*names, *(f"1/assets/{number}.txt" for number in range(files - len(names)))]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(source.randbytes(source.randrange(1, 60_000)))
-    (folder / "model.json").write_text(json.dumps({"format": 1, "seed": seed, "dataset": {"name": "mnist"}}))
+    made_up_card(seed=seed).write(folder)
     return folder
 
 
 def make_evaluation(folder, model, passed=True):
     folder.mkdir()
-    rule = {
-        "metric": "accuracy",
-        "at_least": 0.95,
-        "value": 0.97,
-        "passed": passed,
-        "text": f"accuracy 0.9700 >= 0.95: {'passed' if passed else 'failed'}",
-    }
-    verdict = {"accuracy": 0.97, "passed": passed, "rules": [rule], "model_sha256": sha256_of_folder(model)}
-    (folder / "evaluation.json").write_text(json.dumps(verdict))
+    made_up_evaluation(model, passed).write(folder)
     (folder / "report.html").write_text("<html></html>")
     return folder
 
@@ -166,7 +160,7 @@ def test_of_two_publishers_of_different_content_one_gets_the_version(store, buck
 def test_of_two_publishers_of_the_next_version_each_gets_one(store, bucket, start, fake_model, other_model):
     for attempt in range(3):
         for model in (fake_model, other_model):
-            (model / "model.json").write_text(json.dumps({"format": 1, "of": attempt, "dataset": {"name": "mnist"}}))
+            made_up_card(of=model.name, attempt=attempt).write(model)
         codes, said = finish(start(fake_model, "next"), start(other_model, "next"))
         assert codes == [0, 0], said
     assert published(store, bucket) == [1, 2, 3, 4, 5, 6]
@@ -303,6 +297,6 @@ def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, store, bucket,
     ],
 )
 def test_a_model_without_a_name_is_named_after_its_data_set(data, name):
-    assert name_after(name_from(data)) == name
+    assert model_name_after(name_from(data)) == name
     check_address(name, "models", "next")
     check_name(name)

@@ -178,6 +178,13 @@ def test_no_image_holds_credentials_a_pip_cache_tests_or_a_certificate(names):
         assert "PIP_" not in found
 
 
+def test_the_templates_of_the_report_are_compiled_in_the_image(names):
+    report = "/app/trainyard/components/evaluate/report"
+    look = f"ls {report}/*.jinja | wc -l; find {report} -name '*.code' -readable | wc -l"
+    templates, compiled = docker("run", "--rm", names["evaluate"], "sh", "-c", look).stdout.split()
+    assert int(compiled) == int(templates) > 0
+
+
 def test_only_train_carries_tensorflow(names):
     look = "import importlib.util as util; print(util.find_spec('tensorflow') is not None)"
     carries = {step: docker("run", "--rm", name, "python3", "-c", look).stdout.strip() for step, name in names.items()}

@@ -19,8 +19,24 @@ from tests.kserve_status import (
     standard,
 )
 from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
-from trainyard.components.serve.kserve import routes as reach
-from trainyard.components.serve.kserve.rollout import Before, Patience, Phase, Verdict, Want, classify
+from trainyard.components.serve.kserve.cluster import Namespace
+from trainyard.components.serve.kserve.modes import look, mode_of
+from trainyard.components.serve.kserve.rollout import Before, Goal, Patience, Phase, RolloutStatus
+
+
+class Shown(Namespace):
+    """A namespace in which there is one Deployment, or none."""
+
+    def __init__(self, deployed):
+        super().__init__("vision")
+        self._deployed = deployed
+
+    def get(self, kind, name):
+        return self._deployed
+
+
+def service(status, **metadata):
+    return {"metadata": {"name": "mnist", **metadata}, "spec": {"predictor": {}}, "status": status}
 
 
 @pytest.mark.parametrize(
@@ -83,9 +99,8 @@ from trainyard.components.serve.kserve.rollout import Before, Patience, Phase, V
     ],
 )
 def test_a_standard_rollout_is_judged_by_its_deployment(status, deployed, phase, reason):
-    service = {"metadata": {}, "status": status}
-    verdict = classify(service, deployed, Want(URI, changed=True), Before(generation=1))
-    assert (verdict.phase, verdict.reason) == (phase, reason)
+    seen = look(Shown(deployed), service(status), Goal(URI, changed=True), Before(generation=1))
+    assert (seen.phase, seen.reason) == (phase, reason)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +137,8 @@ def test_a_standard_rollout_is_judged_by_its_deployment(status, deployed, phase,
     ],
 )
 def test_a_knative_rollout_is_judged_by_its_revision(status, phase, reason):
-    service = {"metadata": {}, "status": status}
-    verdict = classify(service, None, Want(URI, changed=True), Before(revision="r-1"))
-    assert (verdict.phase, verdict.reason) == (phase, reason)
+    seen = look(Shown(None), service(status), Goal(URI, changed=True), Before(revision="r-1"))
+    assert (seen.phase, seen.reason) == (phase, reason)
 
 
 ENTRY = {"name": "v4", "ready": True, "trafficPercent": 10}
@@ -132,12 +146,12 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
 
 
 @pytest.mark.parametrize(
-    ("status", "deployed", "want", "phase", "reason"),
+    ("status", "deployed", "goal", "phase", "reason"),
     [
         pytest.param(
             {**standard(CanaryPredictorReady=True), "canaryStatuses": [ENTRY]},
             deployment(),
-            Want(URI, True, 10, "v4"),
+            Goal(URI, True, 10, "v4"),
             Phase.READY,
             "Ready",
             id="Standard: done",
@@ -145,7 +159,7 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
         pytest.param(
             standard(),
             deployment(),
-            Want(URI, True, 10, "v4"),
+            Goal(URI, True, 10, "v4"),
             Phase.ROLLING,
             "CanaryNotReady",
             id="Standard: not seen",
@@ -153,7 +167,7 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
         pytest.param(
             {**standard(CanaryPredictorReady=True), "canaryStatuses": [{**ENTRY, "trafficPercent": 0}]},
             deployment(),
-            Want(URI, True, 10, "v4"),
+            Goal(URI, True, 10, "v4"),
             Phase.ROLLING,
             "Traffic",
             id="Standard: without its share",
@@ -161,7 +175,7 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
         pytest.param(
             {**standard(CanaryPredictorReady=False), "canaryStatuses": [ENTRY]},
             deployment(),
-            Want(URI, True, 10, "v4"),
+            Goal(URI, True, 10, "v4"),
             Phase.ROLLING,
             "CanaryPredictorReady",
             id="Standard: no part of Ready",
@@ -169,7 +183,7 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
         pytest.param(
             {**standard(), "canaryStatuses": [{**ENTRY, "ready": False, "modelStatus": FAILED_LOAD}]},
             deployment(available=0),
-            Want(URI, True, 10, "v4"),
+            Goal(URI, True, 10, "v4"),
             Phase.FAILED,
             "ModelLoadFailed",
             id="Standard: the canary's own failure",
@@ -177,32 +191,32 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
         pytest.param(
             {**standard(), "canaryStatuses": [ENTRY]},
             deployment(),
-            Want(URI, False),
+            Goal(URI, False),
             Phase.ROLLING,
             "CanaryEnding",
             id="Standard: promoted or taken back, but still there",
         ),
         pytest.param(
-            knative(percent=10, rolled="r-1"), None, Want(URI, True, 10), Phase.READY, "Ready", id="Knative: done"
+            knative(percent=10, rolled="r-1"), None, Goal(URI, True, 10), Phase.READY, "Ready", id="Knative: done"
         ),
-        pytest.param(knative(), None, Want(URI, True, 10), Phase.ROLLING, "Traffic", id="Knative: more than its share"),
+        pytest.param(knative(), None, Goal(URI, True, 10), Phase.ROLLING, "Traffic", id="Knative: more than its share"),
         pytest.param(
-            knative(percent=0, rolled="r-1"), None, Want(URI, True, 0), Phase.READY, "Ready", id="Knative: dark"
+            knative(percent=0, rolled="r-1"), None, Goal(URI, True, 0), Phase.READY, "Ready", id="Knative: dark"
         ),
-        pytest.param(knative(percent=10, rolled="r-1"), None, Want(URI, False, 0, back=True), Phase.ROLLING, "Traffic"),
+        pytest.param(knative(percent=10, rolled="r-1"), None, Goal(URI, False, 0, back=True), Phase.ROLLING, "Traffic"),
         pytest.param(
             knative(ready="r-1", percent=0, rolled="r-1", PredictorReady=False, Ready=False),
             None,
-            Want(URI, False, 0, back=True),
+            Goal(URI, False, 0, back=True),
             Phase.READY,
             "Ready",
             id="Knative: taken back though it never was ready",
         ),
     ],
 )
-def test_a_canary_is_judged_by_its_own_pods_and_its_share(status, deployed, want, phase, reason):
-    verdict = classify({"metadata": {}, "status": status}, deployed, want, Before("r-1", 1))
-    assert (verdict.phase, verdict.reason) == (phase, reason)
+def test_a_canary_is_judged_by_its_own_pods_and_its_share(status, deployed, goal, phase, reason):
+    seen = look(Shown(deployed), service(status), goal, Before("r-1", 1))
+    assert (seen.phase, seen.reason) == (phase, reason)
 
 
 def address(url):
@@ -210,51 +224,51 @@ def address(url):
 
 
 @pytest.mark.parametrize(
-    ("status", "want", "outside", "inside"),
+    ("status", "goal", "outside", "inside"),
     [
-        (standard(), Want(URI, True), URL, "http://mnist-predictor.vision.svc.cluster.local"),
-        (standard() | address("http://a.vision.svc:8080"), Want(URI, True), URL, "http://a.vision.svc:8080"),
-        (standard(), Want(URI, True, 10, "v4"), URL, "http://mnist-v4-predictor.vision.svc.cluster.local"),
+        (standard(), Goal(URI, True), URL, "http://mnist-predictor.vision.svc.cluster.local"),
+        (standard() | address("http://a.vision.svc:8080"), Goal(URI, True), URL, "http://a.vision.svc:8080"),
+        (standard(), Goal(URI, True, 10, "v4"), URL, "http://mnist-v4-predictor.vision.svc.cluster.local"),
         (
             standard() | address("http://mnist-predictor.vision.svc.cluster.local:8080"),
-            Want(URI, True, 10, "v4"),
+            Goal(URI, True, 10, "v4"),
             URL,
             "http://mnist-v4-predictor.vision.svc.cluster.local:8080",
         ),
-        (knative() | address("http://mnist.vision.svc"), Want(URI, True), URL, "http://mnist.vision.svc"),
+        (knative() | address("http://mnist.vision.svc"), Goal(URI, True), URL, "http://mnist.vision.svc"),
         (
             knative(percent=10, rolled="r-1"),
-            Want(URI, True, 10),
+            Goal(URI, True, 10),
             "http://latest-mnist-predictor.vision.example.com",
             "http://latest-mnist-predictor.vision.svc.cluster.local",
         ),
     ],
 )
-def test_each_version_has_an_address_of_its_own(status, want, outside, inside):
-    service = {"metadata": {"name": "mnist"}, "spec": {"predictor": {}}, "status": status}
-    assert reach.addresses(service, want, "vision") == (outside, inside)
+def test_each_version_has_an_address_of_its_own(status, goal, outside, inside):
+    shown = service(status)
+    assert mode_of(shown, Namespace("vision")).addresses(shown, goal) == (outside, inside)
 
 
 def test_nothing_new_is_waited_for_when_nothing_was_changed():
     for status, deployed in ((knative("r-1", "r-1", "r-1"), None), (standard(), deployment(generation=1))):
-        want, before = Want(URI, changed=False), Before("r-1", 1)
-        assert classify({"metadata": {}, "status": status}, deployed, want, before).phase is Phase.READY
+        goal, before = Goal(URI, changed=False), Before("r-1", 1)
+        assert look(Shown(deployed), service(status), goal, before).phase is Phase.READY
 
 
 def test_a_service_that_is_deleted_meanwhile_has_failed():
-    want, before = Want(URI, changed=True), Before()
-    assert classify(None, None, want, before).reason == "Deleted"
-    going = {"metadata": {"deletionTimestamp": "2026-11-22T10:00:00Z"}, "status": standard()}
-    assert classify(going, deployment(), want, before).phase is Phase.FAILED
+    goal, before = Goal(URI, changed=True), Before()
+    assert look(Shown(None), None, goal, before).reason == "Deleted"
+    going = service(standard(), deletionTimestamp="2026-11-22T10:00:00Z")
+    assert look(Shown(deployment()), going, goal, before).phase is Phase.FAILED
 
 
 def test_a_failure_counts_when_it_lasts_and_heals_when_it_does_not():
-    failed, rolling = Verdict(Phase.FAILED, "ModelLoadFailed", grace=60), Verdict(Phase.ROLLING, "Updating")
+    failed, rolling = RolloutStatus(Phase.FAILED, "ModelLoadFailed", grace=60), RolloutStatus(Phase.ROLLING, "Updating")
     patience = Patience(longest=600)
     seen = [(0, failed), (59, failed), (60, rolling), (61, failed), (120, failed), (121, failed)]
-    phases = [patience.judge(verdict, now).phase for now, verdict in seen]
+    phases = [patience.judge(one, now).phase for now, one in seen]
     assert phases == [Phase.ROLLING] * 5 + [Phase.FAILED]
-    assert Patience(longest=5).judge(Verdict(Phase.FAILED, "Stopped"), 0).phase is Phase.FAILED
+    assert Patience(longest=5).judge(RolloutStatus(Phase.FAILED, "Stopped"), 0).phase is Phase.FAILED
     short = Patience(longest=5)
     assert [short.judge(failed, now).phase for now in (0, 4, 5)] == [Phase.ROLLING, Phase.ROLLING, Phase.FAILED]
 

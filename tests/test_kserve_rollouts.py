@@ -30,6 +30,7 @@ from tests.kserve_status import (
     standard,
 )
 from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
+from tests.made_up import made_up_card
 
 RIGHT, WRONG, ANOTHER = [0.1, 0.9], [0.9, 0.1], [0.2, 0.8]
 PROGRESSED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
@@ -43,7 +44,7 @@ def published(store, bucket):
     def publish(version):
         prefix = f"mnist/{version}/"
         example = {"index": 7, "instance": [[[0]]], "label": "1", "prediction": "1", "probabilities": RIGHT}
-        files = {"model.json": {"classes": ["0", "1"]}, "evaluation/examples.json": {"examples": [example]}}
+        files = {"model.json": made_up_card().as_json(), "evaluation/examples.json": {"examples": [example]}}
         for path, content in files.items():
             store.client.put_object(Bucket=bucket, Key=prefix + path, Body=json.dumps(content).encode())
         return f"s3://{bucket}/{prefix}"
@@ -173,11 +174,14 @@ def test_a_dry_run_prints_the_manifest_of_every_option_without_a_cluster(step, k
         ("s3://models/photos/1/", [], "photos"),
         ("s3://models/team/photos/12", [], "photos"),
         ("s3://models/photos/1/", ["--model-name", "cats"], "cats"),
-        ("s3://models/photos/", [], "mnist"),
     ],
 )
 def test_a_service_is_named_as_the_published_model_unless_it_is_said(step, uri, options, name):
     assert dry_run(step, *options, uri=uri)["metadata"]["name"] == name
+
+
+def test_a_service_of_a_model_without_a_name_is_named_as_the_inference_service_given(step):
+    assert dry_run(step, "--inference-service", WHOLE, uri="gs://models/photos/")["metadata"]["name"] == "mnist"
 
 
 @pytest.mark.parametrize("model_format", ["tensorflow", "sklearn", "xgboost", "pytorch", "onnx", "triton"])

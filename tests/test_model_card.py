@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training import npz, train_here
-from trainyard.components.common.artifacts.model import read_card
+from trainyard.components.common.artifacts.model import About, Card, Epoch, Input, LiteRT, TrainedOn, read_card
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.files import sha256_of_folder
 
@@ -34,11 +34,11 @@ def expected(card):
         "validation": {"epoch_loss": "validation_loss", "epoch_accuracy": "validation_accuracy"},
     }
     return sorted(
-        (run, tag, epoch["epoch"], pytest.approx(epoch[name], rel=1e-6))
-        for epoch in card["history"]
+        (run, tag, epoch.epoch, pytest.approx(getattr(epoch, name), rel=1e-6))
+        for epoch in card.history
         for run, tags in curves.items()
         for tag, name in tags.items()
-        if name in epoch
+        if getattr(epoch, name) is not None
     )
 
 
@@ -52,8 +52,6 @@ def rendered(text):
 @pytest.fixture(scope="module")
 def told(dataset, tmp_path_factory):
     """A model whose owners said what there is to say, in a folder with its event files."""
-    from trainyard.components.train.model_card import About
-
     folder = tmp_path_factory.mktemp("told")
     about = About(intended_use="Read digits that people wrote.", owner=HOSTILE)
     chosen = {"epochs": 3, "validation_split": 0.2, "schedule": "cosine"}
@@ -63,18 +61,18 @@ def told(dataset, tmp_path_factory):
 
 def test_the_card_tells_people_what_the_model_is_made_of(told):
     card, page = read_card(told / "model"), rendered((told / "model" / "README.md").read_text())
-    assert card["about"] == {"intended_use": "Read digits that people wrote.", "owner": HOSTILE}
+    assert card.about == About(intended_use="Read digits that people wrote.", owner=HOSTILE)
     assert "Read digits that people wrote." in page
     assert "train --limitations" in page  # what nobody said is not passed over
     rows = [re.findall("<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>.*?</tr>", page, re.DOTALL)]
     assert ["Training images", "1,437"] in rows
-    for name, count in zip(card["classes"], card["dataset"]["train_counts"], strict=True):
+    for name, count in zip(card.classes, card.dataset.train_counts, strict=True):
         assert [name, f"{count:,}", f"{100 * count / 1437:.1f} %"] in rows
     assert ["Learning rate", "0.001"] in rows
-    last = card["history"][-1]
+    last = card.history[-1]
     names = ("loss", "accuracy", "validation_loss", "validation_accuracy")
-    assert ["3", *(f"{last[name]:.4f}" for name in names)] in rows
-    assert ["keras", card["libraries"]["keras"]] in rows
+    assert ["3", *(f"{getattr(last, name):.4f}" for name in names)] in rows
+    assert ["keras", card.libraries["keras"]] in rows
     assert "shape (n, 28, 28, 1)" in page
 
 
@@ -103,19 +101,25 @@ def test_names_of_classes_cannot_break_the_tables():
 def test_long_histories_and_many_classes_are_thinned():
     from trainyard.components.train.model_card import CLASSES, EPOCHS, markdown
 
-    history = [{"epoch": at, "loss": 1 / at, "accuracy": 0.5} for at in range(1, 301)]
-    card = {
-        "architecture": "dense",
-        "input": {"shape": [8, 8, 1]},
-        "classes": [f"class {at}" for at in range(500)],
-        "parameters": 7,
-        "hyperparameters": {"epochs": 300},
-        "dataset": dict.fromkeys(["source", "sha256"])
-        | {"name": "n", "layout": "npz", "train_examples": 10**6, "test_examples": 9, "train_counts": [*range(500)]},
-        "history": history,
-        "litert": {"written": False},
-        "libraries": {},
-    }
+    history = [Epoch(epoch=at, loss=1 / at, accuracy=0.5, seconds=1, learning_rate=0.1) for at in range(1, 301)]
+    card = Card(
+        architecture="dense",
+        input=Input(shape=(8, 8, 1)),
+        classes=[f"class {at}" for at in range(500)],
+        parameters=7,
+        hyperparameters={"epochs": 300},
+        dataset=TrainedOn(
+            name="n",
+            layout="npz",
+            source=None,
+            sha256=None,
+            train_examples=10**6,
+            test_examples=9,
+            train_counts=[*range(500)],
+        ),
+        history=history,
+        litert=LiteRT(written=False),
+    )
     text = markdown(card)
     assert len(re.findall(r"^\| class \d+ \|", text, re.MULTILINE)) == CLASSES
     assert "| class 0 | 0 |" in text
@@ -128,7 +132,7 @@ def test_long_histories_and_many_classes_are_thinned():
 def test_event_files_hold_every_epoch_once_with_the_numbers_of_the_card(told):
     card = read_card(told / "model")
     assert sorted(points(told / "events")) == expected(card)
-    assert card["history"][-1]["learning_rate"] == pytest.approx(0, abs=1e-9)  # a cosine ends there
+    assert card.history[-1].learning_rate == pytest.approx(0, abs=1e-9)  # a cosine ends there
 
 
 def test_event_files_are_written_epoch_by_epoch_and_a_resumed_training_writes_none_twice(dataset, tmp_path):
@@ -185,7 +189,8 @@ def test_the_card_is_part_of_what_is_evaluated_and_published(step, store, bucket
     assert done.returncode == 0, done.stderr
     verdict = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     assert verdict["model_sha256"] == sha256_of_folder(model)
-    done = step("export", "--model", model, "--evaluation", tmp_path / "evaluation", "--bucket", bucket)
+    places = ["--bucket", bucket, "--model-name", "mnist"]
+    done = step("export", "--model", model, "--evaluation", tmp_path / "evaluation", *places)
     assert done.returncode == 0, done.stderr
     published = store.client.get_object(Bucket=bucket, Key="mnist/1/README.md")["Body"].read()
     assert published == (model / "README.md").read_bytes()
@@ -209,9 +214,9 @@ def test_damaged_images_are_left_out_and_told(tmp_path):
     card = read_card(tmp_path / "model")
     assert "1 damaged image left out" in lines
     assert "11.png" in lines
-    assert card["dataset"]["train_counts"] == [6, 5]
-    assert card["dataset"]["skipped"] == 1
-    assert card["input"] == {"shape": [8, 10, 1], "range": [0, 255], "resized": True}
+    assert card.dataset.train_counts == [6, 5]
+    assert card.dataset.skipped == 1
+    assert card.input == Input(shape=(8, 10, 1), range=(0, 255), resized=True)
     page = rendered((tmp_path / "model" / "README.md").read_text())
     assert "<td>Images left out as damaged</td>\n<td>1</td>" in page
 

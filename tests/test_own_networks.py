@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tests.training import npz, train_here, weights
-from trainyard.components.common.artifacts.model import load_classifier, read_card
+from trainyard.components.common.artifacts.classifier import load_classifier
+from trainyard.components.common.artifacts.model import Input, read_card
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 STANDING_STILL = 1e-12
 """A learning rate so small that weights stay as they are."""
@@ -64,11 +65,11 @@ def test_an_own_network_is_trained_as_ours_are(dataset, tmp_path, network):
     config.write_text(network().to_json())
     lines = train_here(dataset, tmp_path / "model", model_config=str(config), epochs=4, batch_size=32)
     card = read_card(tmp_path / "model")
-    assert card["hyperparameters"]["model_config"] == str(config)
-    assert len(card["hyperparameters"]["model_config_sha256"]) == 64
-    assert "architecture" not in card["hyperparameters"]
-    assert card["architecture"] in lines
-    assert card["litert"]["written"]
+    assert card.hyperparameters["model_config"] == str(config)
+    assert len(card.hyperparameters["model_config_sha256"]) == 64
+    assert "architecture" not in card.hyperparameters
+    assert card.architecture in lines
+    assert card.litert.written
     saved = keras.saving.load_model(tmp_path / "model" / "model.keras")
     assert ("scaling" in [layer.name for layer in saved.layers]) == (network is not with_scaling_of_its_own)
     split = open_dataset(dataset).read("test")
@@ -105,7 +106,7 @@ def test_layers_that_change_images_at_random_are_at_rest_when_the_model_answers(
     changes = [layers.RandomFlip(), layers.RandomRotation(0.4), layers.RandomZoom(0.3), layers.RandomContrast(0.5)]
     network = Sequential([Input((28, 28, 1)), *changes, layers.Flatten(), layers.Dense(10)])
     train_here(dataset, tmp_path / "model", model_config=network.to_json(), epochs=1)
-    assert read_card(tmp_path / "model")["litert"]["written"]
+    assert read_card(tmp_path / "model").litert.written
     images = open_dataset(dataset).read("test").images[:50]
     litert = load_classifier(tmp_path / "model").predict(images)
     (tmp_path / "model" / "model.tflite").unlink()
@@ -227,7 +228,7 @@ def test_training_goes_on_from_the_newest_published_version_with_a_network_from_
     done = step("train", *chosen, "--base-model", f"s3://{bucket}/digits/", "--model", tmp_path / "model")
     assert done.returncode == 0, done.stderr
     assert f"going on with all weights of s3://{bucket}/digits/2/" in done.stderr
-    given = read_card(tmp_path / "model")["hyperparameters"]
+    given = read_card(tmp_path / "model").hyperparameters
     assert given["base_model"] == f"s3://{bucket}/digits/2/"
     images = open_dataset(dataset).read("test").images
     before, after = (load_classifier(folder).predict(images) for folder in (model, tmp_path / "model"))
@@ -236,7 +237,7 @@ def test_training_goes_on_from_the_newest_published_version_with_a_network_from_
     store.client.put_object(Bucket=bucket, Key="net.json", Body=as_in_the_tutorials().to_json().encode())
     done = step("train", *chosen, "--model-config", f"s3://{bucket}/net.json", "--model", tmp_path / "own")
     assert done.returncode == 0, done.stderr
-    assert read_card(tmp_path / "own")["hyperparameters"]["model_config"] == f"s3://{bucket}/net.json"
+    assert read_card(tmp_path / "own").hyperparameters["model_config"] == f"s3://{bucket}/net.json"
 
 
 def test_for_other_classes_a_base_model_gets_a_new_last_layer_and_keeps_the_rest(dataset, model, tmp_path):
@@ -272,8 +273,8 @@ def test_a_keras_file_of_somebody_else_is_gone_on_with(dataset, tmp_path, networ
         data, tmp_path / "other", base_model=str(tmp_path / "same"), epochs=6, batch_size=8, learning_rate=0.01
     )
     assert "new last layer for 2 other classes" in lines
-    history = read_card(tmp_path / "other")["history"]
-    assert history[-1]["accuracy"] > 0.9
+    history = read_card(tmp_path / "other").history
+    assert history[-1].accuracy > 0.9
     assert [tuple(array.shape) for array in weights(tmp_path / "other")][-1] == (2,)
 
 
@@ -282,4 +283,4 @@ def test_a_base_model_for_images_of_another_size_says_how_to_fit_them(model, tmp
     with pytest.raises(BadInput, match="images of 14 x 14 x 1, received one for 28 x 28 x 1; pass --image-size 28x28"):
         train_here(data, tmp_path / "model", base_model=str(model))
     train_here(data, tmp_path / "model", base_model=str(model), image_size="28", epochs=1)
-    assert read_card(tmp_path / "model")["input"] == {"shape": [28, 28, 1], "range": [0, 255], "resized": True}
+    assert read_card(tmp_path / "model").input == Input(shape=(28, 28, 1), resized=True)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from tests.browser import Browser
 from tests.serving import answers_of, ask, publish
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
+from trainyard.components.common.datasets.decoding import read_image
 
 PROJECT = Path(__file__).parent.parent
 PHONE, DESKTOP = (360, 740), (1180, 900)
@@ -303,6 +304,38 @@ def test_an_image_is_taken_however_it_comes(page, digit, tmp_path):
     page.click("#swap")
     page.wait(f"document.querySelector('#curl').textContent.includes('[[[[{255 - image[0, 0]}]')")
     assert np.array_equal(sent(page)[:, :, 0], 255 - image)
+
+
+XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("kind", ["EXIF, JPEG", "EXIF, PNG", "EXIF, WebP", "XMP", "16 bits", "LA", "P", "ICC"])
+def test_the_page_reads_the_pixels_that_training_reads(page, digit, kind):
+    image, _ = digit
+    grey = Image.fromarray(image)
+    exif, xmp = Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x0112] = 8
+    xmp.add_itxt("XML:com.adobe.xmp", XMP)
+    transparent = Image.fromarray(np.dstack([image, image.T]))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    drawn, form, options = {
+        "EXIF, JPEG": (grey, "JPEG", {"exif": exif}),
+        "EXIF, PNG": (grey, "PNG", {"exif": exif}),
+        "EXIF, WebP": (grey, "WEBP", {"exif": exif, "lossless": True}),
+        "XMP": (grey, "PNG", {"pnginfo": xmp}),
+        "16 bits": (Image.fromarray(image.astype(np.uint16) * 257), "PNG", {}),
+        "LA": (transparent, "PNG", {}),
+        "P": (grey.convert("RGB").quantize(8), "PNG", {"transparency": 0}),
+        "ICC": (grey.convert("RGB"), "PNG", {"icc_profile": profile}),
+    }[kind]
+    file = io.BytesIO()
+    drawn.save(file, form, **options)
+    given(page, file.getvalue(), "drop", name="picture", kind=f"image/{form.lower()}")
+    answer(page)
+    expected = np.asarray(read_image(file.getvalue(), kind, 1)).astype(int)
+    swapped = page.run("document.querySelector('#swap').checked")
+    seen = sent(page)[:, :, 0].astype(int)
+    assert np.abs((255 - seen if swapped else seen) - expected).max() <= 8  # decoders of JPEG differ
 
 
 def test_a_file_that_is_no_image_is_told(page):

@@ -1,13 +1,12 @@
 """The pipeline: compiled for a cluster, sent to one, and run whole on this machine."""
 
 import difflib
-import http.server
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import threading
 import urllib.request
 from pathlib import Path
 
@@ -146,84 +145,6 @@ def test_mistakes_of_several_steps_are_told_at_once(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class KfpApi(http.server.BaseHTTPRequestHandler):
-    """As much of the KFP 2 API (kubeflow.org/docs/components/pipelines/reference/api) as a submission needs."""
-
-    asked: list
-    states: list
-    refusal: tuple | None
-
-    def do_GET(self):
-        if "/experiments" in self.path:
-            self.answer(200, {"experiments": [{"experiment_id": "e1", "display_name": "trainyard"}]})
-        elif "/runs/" in self.path:
-            states = type(self).states
-            self.answer(200, {"run_id": "r1", "state": states.pop(0) if len(states) > 1 else states[0]})
-        else:
-            self.answer(200, {"multi_user": False})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        type(self).asked.append((self.path, body))
-        if type(self).refusal and "/runs" in self.path:
-            return self.answer(*type(self).refusal)
-        return self.answer(200, {"experiment_id": "e1"} if "/experiments" in self.path else {"run_id": "r1"})
-
-    def answer(self, code, body):
-        content = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def kfp_api():
-    """A double of the KFP API, since no cluster runs here."""
-    handler = type("Api", (KfpApi,), {"asked": [], "states": ["SUCCEEDED"], "refusal": None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    handler.url = f"http://127.0.0.1:{server.server_port}"
-    yield handler
-    server.shutdown()
-
-
-def test_submit_sends_the_pipeline_and_its_parameters_and_prints_the_url_of_the_run(kfp_api):
-    done = pipeline("submit", "--host", kfp_api.url, "--source", "s3://data/x.npz", "--epochs", 7, "--wait")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{kfp_api.url}/#/runs/details/r1\n"
-    run = next(body for path, body in kfp_api.asked if path.endswith("/runs"))
-    assert run["runtime_config"]["parameters"] == {"source": "s3://data/x.npz", "epochs": 7}
-    assert "components" in json.dumps(run["pipeline_spec"])
-
-
-def test_submit_wait_fails_when_the_run_fails(kfp_api):
-    kfp_api.states = ["FAILED"]
-    done = pipeline("submit", "--host", kfp_api.url, "--source", "s3://data/x.npz", "--wait")
-    assert done.returncode == 1
-    assert "it ended as FAILED" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize(("status", "code"), [(400, 2), (403, 2), (503, 1)])
-def test_submit_tells_in_one_line_why_the_api_refuses(kfp_api, status, code):
-    kfp_api.refusal = (status, {"message": "parameter epochs is of another kind"})
-    done = pipeline("submit", "--host", kfp_api.url, "--source", "s3://data/x.npz")
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
-    assert "parameter epochs is of another kind" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize(("host", "words"), [("http://127.0.0.1:9", "nothing answers"), ("cluster", "expected a URL")])
-def test_submit_without_an_api_says_so(host, words):
-    done = pipeline("submit", "--host", host, "--source", "s3://data/x.npz")
-    assert done.returncode in (1, 2)
-    assert words in done.stderr.splitlines()[-1]
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A place for one user's runs, store and endpoints; everything that runs there is ended afterwards.
@@ -292,7 +213,7 @@ def predict(endpoint, images):
 def test_the_endpoint_answers_as_often_right_as_the_report_says(first_run):
     import numpy as np
 
-    from trainyard.components.common.datasets.dataset import open_dataset
+    from trainyard.components.common.datasets import open_dataset
 
     _, run, _ = first_run
     summary = json.loads((run / "summary.json").read_text())
@@ -323,6 +244,8 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
     done = pipeline("run", "--data", digits, "--epochs", 1, "--min-accuracy", 0.999, cwd=folder, env=environment)
     assert done.returncode == 2
     assert re.search(r"step export failed .*0\.999", done.stderr.splitlines()[-1])
+    report = done.stderr.splitlines()[-1].rpartition("the report is ")[2]
+    assert "0.999" in (folder / report).read_text()
     summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert list(summary["steps"]) == ["download", "train", "evaluate", "export"]
@@ -333,6 +256,28 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
     assert sent.stderr == f"the latest run has no endpoint; this is that of runs/{before['run']}\n"
     assert "true label" in sent.stdout
     assert "test image 7\n" in make("predict", "INDEX=7", cwd=folder).stdout
+    (folder / "mine").mkdir()
+    shutil.copy(folder / "runs" / before["run"] / "prediction.png", folder / "mine" / "a digit.png")
+    mine = make("predict", "IMAGE=mine/a digit.png", cwd=folder)
+    assert mine.returncode == 0, mine.stderr
+    assert "test image" not in mine.stdout
+
+
+def test_an_interrupted_run_leaves_its_summary_and_is_the_latest(home, digits):
+    folder, environment = home
+    command = [sys.executable, "-m", "trainyard", "run", "--data", digits, "--epochs", "100000"]
+    with subprocess.Popen(
+        command, cwd=folder, env=outside_aws() | environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stderr:
+            if "epoch 3/" in line:
+                process.terminate()
+                break
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
+    assert summary == {"status": "interrupted", "steps": summary["steps"]}
+    assert list(summary["steps"]) == ["download"]
 
 
 @pytest.mark.parametrize(
@@ -357,16 +302,6 @@ def test_what_a_step_would_refuse_is_refused_before_the_first_one_runs(tmp_path,
     assert done.stderr.startswith(f"{option}: expected ")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("--model-name", "2024"), ("--deployment-mode", "Raw"), ("--learning-rate", "-1")]
-)
-def test_nor_is_it_sent_to_a_cluster(kfp_api, option, value):
-    done = pipeline("submit", "--host", kfp_api.url, "--source", "s3://data/x.npz", option, value)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"{option}: expected ")
-    assert not kfp_api.asked
 
 
 @pytest.mark.parametrize(

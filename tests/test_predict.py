@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.serving import answers_of
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 INDEX = 17
@@ -323,7 +323,7 @@ def test_an_endpoint_that_cannot_be_used_is_told_in_one_plain_line(predict, endp
         for url, options, text in [
             (gone, ["--image", image], "does not answer (Connection refused)"),
             (gone, ["--data", dataset, "--index", "0"], "does not answer (Connection refused)"),
-            (endpoint.replace("mnist", "other"), ["--image", image], "404: Servable not found"),
+            (endpoint.replace("digits", "other"), ["--image", image], "404: Servable not found"),
             (without, ["--image", image], "answered 404"),
             (table, ["--image", image], "no grey or RGB image"),
             (odd, ["--data", dataset, "--index", "0"], "expected one probability per class"),
@@ -352,8 +352,8 @@ def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_
         (endpoint, ["--json", tmp_path / "text.png"], '--json: expected {"instances": [image]}'),
         (endpoint, ["--json", tmp_path / "two.json"], '--json: expected {"instances": [image]}'),
         (endpoint, ["--json", tmp_path / "none.json"], "--json: expected a file"),
-        (endpoint, ["--image", tmp_path / "text.png"], "--image: expected a PNG or JPEG image"),
-        (endpoint, ["--image", tmp_path / "none.png"], "--image: expected a PNG or JPEG file"),
+        (endpoint, ["--image", tmp_path / "text.png"], "text.png: expected an image (PNG, JPEG, "),
+        (endpoint, ["--image", tmp_path / "none.png"], f"--image: {tmp_path / 'none.png'} does not exist"),
         ("http://127.0.0.1:1/", ["--data", dataset, "--index", "0"], "--endpoint: expected a predict URL"),
     ]:
         done = predict(url, *options)

@@ -83,7 +83,7 @@ def test_a_model_that_missed_its_gate_loses_to_one_that_passed(step, candidates,
     sides += ["--model-b", candidates / "poor", "--evaluation-b", candidates / "poor-evaluation"]
     done = step("select", *sides, *outputs(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert read_card(tmp_path / "model")["hyperparameters"]["epochs"] == 1
+    assert read_card(tmp_path / "model").hyperparameters["epochs"] == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.serving import answers_of, ask, publish, seal, wait_until
-from trainyard.components.common.datasets.dataset import open_dataset
+from trainyard.components.common.datasets import open_dataset
 
 PROJECT = Path(__file__).parent.parent
 
@@ -62,7 +62,7 @@ class Machine:
         self._step = step
 
     def serve(self, uri, *options, env=None):
-        arguments = ["serve", "--target", "process", "--model-uri", uri, *options]
+        arguments = ["serve", "--target", "process", "--model-uri", uri, "--model-name", "mnist", *options]
         return self._step(*arguments, env={**self.environment, **(env or {})})
 
     def command(self, *arguments):
@@ -242,7 +242,8 @@ def slow(model, tmp_path):
 def rolling_out(machine, three, slow):
     """A step in the middle of replacing version 3 by one that takes seconds to load."""
     machine.serve(three)
-    command = [sys.executable, "-m", "trainyard.components.serve", "--target", "process", "--model-uri", slow]
+    command = [sys.executable, "-m", "trainyard.components.serve", "--target", "process", "--model-name", "mnist"]
+    command += ["--model-uri", slow]
     process = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, **machine.environment}, stderr=subprocess.PIPE)
     wait_until(lambda: len(machine.state()["versions"]) == 2)
     return process
@@ -280,6 +281,17 @@ def test_what_a_killed_step_left_is_gone_after_the_next(machine, rolling_out, th
     assert done.returncode == 0, done.stderr
     assert [(one["version"], one["percent"]) for one in machine.state()["versions"]] == [(3, 100)]
     assert len(machine.folders()) == 1
+    assert served_alike(done.stdout.strip(), model, images)
+
+
+def test_a_model_folder_is_served_under_the_name_of_its_data_set(machine, model, images, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    card = json.loads((model / "model.json").read_text())
+    card["dataset"]["name"] = "My Photos"
+    (tmp_path / "model" / "model.json").write_text(json.dumps(card))
+    done = machine.command("--target", "process", "--model-uri", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("/v1/models/my-photos:predict")
     assert served_alike(done.stdout.strip(), model, images)
 
 
@@ -371,9 +383,22 @@ def test_a_server_ends_when_its_folder_is_gone(machine, three):
     wait_until(lambda: not alive(pid))
 
 
+def test_after_a_crash_an_endpoint_is_started_again_on_the_port_it_had(machine, three, dataset, model, images):
+    url = machine.serve(three).stdout.strip()
+    os.kill(machine.state()["pid"], signal.SIGKILL)
+    asked = machine.command("predict", "--endpoint", url, "--data", dataset)
+    assert asked.returncode == 1
+    assert "check that the model is served, or trainyard serve start" in last_line(asked)
+    again = machine.command("start")
+    assert again.returncode == 0, again.stderr
+    assert last_line(again).endswith(url)
+    assert served_alike(url, model, images)
+
+
 def test_two_steps_at_once_end_with_one_server(machine, three, four):
+    name = ["--model-name", "mnist"]
     commands = [
-        [sys.executable, "-m", "trainyard.components.serve", "--target", "process", "--model-uri", uri]
+        [sys.executable, "-m", "trainyard.components.serve", "--target", "process", "--model-uri", uri, *name]
         for uri in (three, four)
     ]
     environment = {**os.environ, **machine.environment}
@@ -390,6 +415,12 @@ def test_two_steps_at_once_end_with_one_server(machine, three, four):
         ([], "--model-uri: expected the URI of a published model"),
         (["--target", "process", "--model-uri", "/no/such/model"], "/no/such/model"),
         (["--target", "process", "--model-uri", "gs://bucket/mnist/1/"], "gs://bucket/mnist/1/"),
+        (["--action", "promote"], "--model-name: expected the name of a model, received none; pass it"),
+        (["--target", "process", "--action", "delete"], "--model-name: expected the name of a model"),
+        (
+            ["--model-uri", "s3://models/photos/"],
+            "received none, and none in --model-uri 's3://models/photos/'",
+        ),
         (["--target", "moon", "--model-uri", "s3://models/mnist/1/"], "--target: expected kserve, process or docker"),
         (["--target", "process", "--model-uri", "x", "--model-name", "../x"], "--model-name: expected letters"),
         (["--target", "process", "--model-uri", "x", "--port", "70000"], "--port: expected 0 to 65535"),
@@ -409,7 +440,7 @@ def endpoint(model, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     command = [sys.executable, "-m", "trainyard.components.serve"]
     run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
-    arguments = ["--target", "process", "--model-uri", model]
+    arguments = ["--target", "process", "--model-name", "mnist", "--model-uri", model]
     yield subprocess.run([*command, *arguments], text=True, **run).stdout.strip()
     subprocess.run([*command, "stop"], **run)
 

@@ -16,8 +16,8 @@ import pytest
 
 from tests.serving import answers_of, ask, wait_until
 from trainyard.components.common.artifacts import published
-from trainyard.components.common.datasets.dataset import open_dataset
-from trainyard.components.serve.here.service import Service, Wanted
+from trainyard.components.common.datasets import open_dataset
+from trainyard.components.serve.here.service import ServiceFolder, WantedVersion
 from trainyard.components.serve.server.limits import MOST_PREDICTIONS
 
 PROJECT = Path(__file__).parent.parent
@@ -34,7 +34,8 @@ def base(model, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     command = [sys.executable, "-m", "trainyard.components.serve"]
     run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
-    done = subprocess.run([*command, "--target", "process", "--model-uri", model, "--no-ui"], text=True, **run)
+    options = ["--target", "process", "--model-name", "mnist", "--model-uri", model, "--no-ui"]
+    done = subprocess.run([*command, *options], text=True, **run)
     yield done.stdout.partition("/v1")[0]
     subprocess.run([*command, "stop"], **run)
 
@@ -218,11 +219,11 @@ def server(base):
 @pytest.fixture
 def impatient(model, tmp_path):
     """A server that gives its clients a second to send a request."""
-    service = Service(tmp_path / "mnist")
+    service = ServiceFolder(tmp_path / "mnist")
     version = published.find(str(model))
     service.versions.mkdir(parents=True)
     published.fetch(version, service.versions / version.folder_name)
-    service.want([Wanted(1, "", version.folder_name, 100)])
+    service.want([WantedVersion(1, "", version.folder_name, 100)])
     command = [sys.executable, "-m", "trainyard.components.serve.server", service.folder, "--patience", "1"]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL):
         wait_until(lambda: service.state() and service.state().versions[0].state == "AVAILABLE")

@@ -1,5 +1,6 @@
 """The embedded object store: found, durable, private, and stopped without harm to others."""
 
+import json
 import os
 import signal
 import stat
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.store import s3
-from trainyard.launch import store as launch_store
+from trainyard.components.common.waiting import wait_for
 from trainyard.launch.store import environment, start_store, stop_store
 from trainyard.launch.store_folder import StoreFolder
 
@@ -52,7 +53,7 @@ def kill(home):
     folder = StoreFolder(home / "store")
     record = folder.running()
     os.kill(record.pid, signal.SIGKILL)
-    assert launch_store.until(lambda: not folder.held(), 10)
+    assert wait_for(lambda: not folder.held(), time.monotonic() + 10)
     return record
 
 
@@ -72,6 +73,17 @@ def test_the_store_outlives_its_starter_and_a_shell_can_use_it(home):
     stopped = subprocess.run([*command, "stop"], env=variables, check=True, capture_output=True, text=True)
     assert "stopped" in stopped.stderr
     assert not (home / "env").exists()
+
+
+def test_an_empty_trainyard_home_means_the_default_folder(tmp_path):
+    url = start_store(tmp_path / ".trainyard").url
+    try:
+        command = [sys.executable, "-m", "trainyard.launch.store", "status"]
+        variables = os.environ | {"TRAINYARD_HOME": ""}
+        told = subprocess.run(command, cwd=tmp_path, env=variables, check=True, capture_output=True, text=True)
+        assert f"{url}, process " in told.stderr
+    finally:
+        stop_store(tmp_path / ".trainyard")
 
 
 def test_its_secret_is_checked_and_readable_by_its_owner_alone(home):
@@ -101,7 +113,7 @@ def test_a_server_whose_folder_is_removed_ends(home):
     start_store(home)
     pid = StoreFolder(home / "store").running().pid
     subprocess.run(["rm", "-rf", home / "store"], check=True)
-    assert launch_store.until(lambda: ended(pid), 10)
+    assert wait_for(lambda: ended(pid), time.monotonic() + 10)
 
 
 def ended(pid):
@@ -176,3 +188,13 @@ def test_a_wrong_checksum_is_refused(store, bucket):
     with pytest.raises(ClientError, match=r"BadDigest|checksum"):
         store.client.put_object(Bucket=bucket, Key="x", Body=b"sent", ChecksumSHA256="A" * 43 + "=")
     assert "Contents" not in store.client.list_objects_v2(Bucket=bucket)
+
+
+def test_a_store_that_is_started_again_answers_at_the_address_it_had(tmp_path):
+    before = start_store(tmp_path).environment
+    os.kill(json.loads((tmp_path / "store" / "server.json").read_text())["pid"], signal.SIGKILL)
+    again = start_store(tmp_path).environment
+    stop_store(tmp_path)
+    assert again == before
+    assert start_store(tmp_path).environment == before
+    stop_store(tmp_path)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.training import npz, train_here, weights
-from trainyard.components.common.artifacts.model import load_classifier, read_card
-from trainyard.components.common.datasets.dataset import Split, open_dataset
+from trainyard.components.common.artifacts.classifier import load_classifier
+from trainyard.components.common.artifacts.model import Input, read_card
+from trainyard.components.common.datasets import Split, open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +28,14 @@ def test_the_model_folder_holds_all_that_the_later_steps_need(model, dataset):
     card = read_card(model)
     assert {path.name for path in model.iterdir()} == {"1", "model.keras", "model.tflite", "model.json", "README.md"}
     assert (model / "1" / "saved_model.pb").is_file()
-    assert card["input"] == {"shape": [28, 28, 1], "range": [0, 255]}
-    assert card["classes"] == [str(digit) for digit in range(10)]
-    assert card["hyperparameters"]["epochs"] == 20
-    assert card["parameters"] == 28 * 28 * 128 + 128 + 128 * 10 + 10
-    assert card["dataset"]["train_examples"] == 1437
-    assert [epoch["epoch"] for epoch in card["history"]] == list(range(1, 21))
-    assert card["history"][-1]["loss"] < card["history"][0]["loss"]
-    assert card["litert"]["max_difference"] <= 1e-4
+    assert card.input == Input(shape=(28, 28, 1), range=(0, 255))
+    assert card.classes == [str(digit) for digit in range(10)]
+    assert card.hyperparameters["epochs"] == 20
+    assert card.parameters == 28 * 28 * 128 + 128 + 128 * 10 + 10
+    assert card.dataset.train_examples == 1437
+    assert [epoch.epoch for epoch in card.history] == list(range(1, 21))
+    assert card.history[-1].loss < card.history[0].loss
+    assert card.litert.max_difference <= 1e-4
 
 
 def test_it_learns(model, test_split):
@@ -99,7 +100,7 @@ def test_colour_images_of_any_size_and_named_classes_train_a_convolutional_netwo
     done = step("train", "--dataset", data, "--model", tmp_path / "model", "--architecture", "cnn", "--epochs", 8)
     assert done.returncode == 0, done.stderr
     assert " images of 13 x 17 x 3, 3 classes; cnn, 8 epochs\n" in done.stderr
-    assert read_card(tmp_path / "model")["input"]["shape"] == [13, 17, 3]
+    assert read_card(tmp_path / "model").input.shape == (13, 17, 3)
     assert accuracy(tmp_path / "model", open_dataset(data).read("test")) > 0.9
 
 
@@ -110,7 +111,7 @@ def test_a_second_run_replaces_the_first_and_never_a_folder_of_somebody_else(ste
     assert done.returncode == 0, done.stderr
     assert "; dense, 1 epoch\n" in done.stderr
     assert not (tmp_path / "model" / "leftover").exists()
-    assert read_card(tmp_path / "model")["hyperparameters"]["epochs"] == 1
+    assert read_card(tmp_path / "model").hyperparameters["epochs"] == 1
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letters.txt").write_text("dear")
     done = step("train", "--dataset", dataset, "--model", tmp_path / "home", "--epochs", 1)
@@ -124,8 +125,8 @@ def test_the_card_names_source_and_digest_of_the_download(step, dataset, tmp_pat
     (tmp_path / "data" / "download.json").write_text(json.dumps(fetched))
     done = step("train", "--dataset", tmp_path / "data", "--model", tmp_path / "model", "--epochs", 1)
     assert done.returncode == 0, done.stderr
-    described = read_card(tmp_path / "model")["dataset"]
-    assert (described["source"], described["sha256"]) == (fetched["source"], fetched["sha256"])
+    described = read_card(tmp_path / "model").dataset
+    assert (described.source, described.sha256) == (fetched["source"], fetched["sha256"])
 
 
 def test_the_log_is_one_tidy_line_per_epoch(step, dataset, tmp_path):
@@ -251,8 +252,8 @@ def test_a_checkpoint_of_other_hyperparameters_is_not_gone_on_with(dataset, tmp_
 def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, tmp_path):
     chosen = {"validation_split": 0.2, "early_stopping": 3, "learning_rate": 0.01, "epochs": 300}
     lines = train_here(dataset, tmp_path / "model", **chosen)
-    history = read_card(tmp_path / "model")["history"]
-    losses = [epoch["validation_loss"] for epoch in history]
+    history = read_card(tmp_path / "model").history
+    losses = [epoch.validation_loss for epoch in history]
     best = losses.index(min(losses))
     assert len(history) == best + 1 + 3 < 300
     assert f"keeping the weights of epoch {best + 1}" in lines
@@ -263,7 +264,7 @@ def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, 
     _, held = hold_out(Examples.in_memory(open_dataset(dataset).read("train")), 0.2, 0)
     validation = Split(held.held, held.labels)
     assert len(validation.labels) == round(0.2 * 1437)
-    assert accuracy(tmp_path / "model", validation) == pytest.approx(history[best]["validation_accuracy"], abs=0.004)
+    assert accuracy(tmp_path / "model", validation) == pytest.approx(history[best].validation_accuracy, abs=0.004)
 
 
 def test_class_weights_find_the_rare_one(tmp_path):

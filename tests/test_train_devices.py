@@ -54,7 +54,7 @@ def start_workers():
 
 
 def curve(model):
-    return [(epoch["loss"], epoch["accuracy"]) for epoch in read_card(model)["history"]]
+    return [(epoch.loss, epoch.accuracy) for epoch in read_card(model).history]
 
 
 @pytest.fixture(scope="module")

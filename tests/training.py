@@ -12,8 +12,8 @@ def npz(folder, images, labels):
 
 def train_here(dataset, model, say=lambda line: None, about=None, tensorboard=None, memory_budget=0, **chosen):
     """Train in this process; the lines that it says."""
+    from trainyard.components.common.artifacts.model import About
     from trainyard.components.train.hyperparameters import Hyperparameters
-    from trainyard.components.train.model_card import About
     from trainyard.components.train.run import train
 
     lines = []

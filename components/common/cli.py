@@ -49,7 +49,7 @@ class _PlainFailures:
         """List the options by section, in the order of their first option; those without one come last."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):  # type: ignore[attr-defined]
-            if record := option.get_help_record(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
                 sections.setdefault(getattr(option, "section", ""), []).append(record)
         other = [*sections.pop("Other options", []), *sections.pop("", [])]
         for title, records in [*sections.items(), ("Other options" if sections else "Options", other)]:
@@ -76,11 +76,13 @@ class _PlainFailures:
 
 def explain(error: BaseException) -> tuple[int, str]:
     """Exit code and last line for a failure."""
-    if isinstance(error, Terminated):
-        return 143, "ended by SIGTERM before it was done; nothing half-written is left, run it again"
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        return 130, "interrupted before it was done; nothing half-written is left, run it again"
+    if isinstance(error, click.Abort) and error.__cause__:  # Click's name for Ctrl-C
+        error = error.__cause__
     text = " ".join(str(error).split())
+    if isinstance(error, Terminated):
+        return 143, text or "ended by SIGTERM before it was done; nothing half-written is left, run it again"
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return 130, text or "interrupted before it was done; nothing half-written is left, run it again"
     if isinstance(error, BadInput):
         return 2, text
     if isinstance(error, OSError) and error.strerror:
@@ -196,6 +198,12 @@ def leave_at_once(command: click.Command) -> NoReturn:
     sys.stderr.flush()
     atexit._run_exitfuncs()
     os._exit(code if isinstance(code, int) else 0)
+
+
+def last_line(text: str) -> str:
+    """The line that a process said last, for a message about it."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else "no message"
 
 
 def say(step_name: str, text: str) -> None:

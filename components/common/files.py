@@ -1,11 +1,14 @@
 """Files and folders that appear whole or not at all, and their digests."""
 
 import hashlib
+import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .cli import BadInput
 
@@ -70,6 +73,11 @@ def write_text(path: Path | None, text: str) -> None:
             partial.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path | None, content: Any, indent: int | None = None, allow_nan: bool = False) -> None:
+    """Write a JSON file whole, or nothing where no path is given."""
+    write_text(path, json.dumps(content, indent=indent, allow_nan=allow_nan) + "\n")
+
+
 def _beside(path: Path) -> Path:
     path = path.resolve()  # `..` and `.` have no name of their own
     return path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
@@ -81,8 +89,9 @@ def without_suffix(name: str) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below a folder, as sorted paths relative to it."""
-    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    """Every file below a folder, links followed, as sorted paths relative to it."""
+    found = (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(path.relative_to(folder) for path in found if path.is_file())
 
 
 def sha256_of_file(path: Path) -> str:

@@ -13,10 +13,11 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 ARTIFACTS = ("Artifact", "Dataset", "Model", "Metrics", "ClassificationMetrics", "HTML", "Markdown")
 """Types of artifacts; any other word would silently become a generic artifact."""
 PARAMETERS = ("String", "Integer", "Float", "Boolean", "JsonObject")
@@ -85,7 +86,7 @@ class Option(click.Option):
             self.show_default = False  # '' stands for absent, as in component.yaml
 
 
-def section(title: str, setting: str = "") -> Callable[..., Any]:
+def section(title: str, setting: str = "") -> Callable[..., Callable[[Decorated], Decorated]]:
     """`click.option` for options that belong together: the help lists them under this title; see `Option`."""
     return partial(click.option, cls=Option, section=title, setting=setting)
 

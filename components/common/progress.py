@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from .cli import say
 SECONDS_BETWEEN_LINES = 5.0
 BAR = 24
 """Characters."""
+TOLD = 3
+"""Names that a line tells."""
 
 
 class Advance(Protocol):
@@ -88,3 +90,14 @@ def readable_size(count: float, like: float = 0) -> str:
 def counted(count: int, noun: str = "file") -> str:
     """A number with its noun, for people."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - TOLD:,} more" if len(names) > TOLD else ""
+    return ", ".join(names[:TOLD]) + more
+
+
+def readable_shape(shape: Iterable[int]) -> str:
+    """A shape for people: 28 x 28 x 1."""
+    return " x ".join(map(str, shape))

@@ -104,11 +104,11 @@ def main(
       trainyard evaluate --dataset data --model model --evaluation evaluation \\
         --baseline s3://models/mnist/ --change-thresholds '{"accuracy": 0.005}'
     """
-    from ..common.files import write_text
+    from ..common.files import write_json, write_text
     from ..common.kfp_outputs import record_artifacts, write_parameter
     from . import kfp_views
     from .gate import Gate
-    from .outputs import write_evaluation, write_json, write_predictions
+    from .outputs import write_evaluation, write_predictions
     from .report.page import render
     from .run import evaluate
 

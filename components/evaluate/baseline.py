@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.artifacts.model import read_card
 from ..common.cli import BadInput
-from .models import trained_card
-from .scoring import Scored, differing_classes, score, size
+from ..common.progress import readable_shape
+from .scoring import Scored, differing_classes, score
 
 FEW = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""
@@ -105,16 +106,16 @@ def compare(uri: str, model: Path, new: Scored, say: Callable[[str], None]) -> B
         folder = Path(scratch) / "baseline"
         published.fetch(version, folder)
         try:
-            return _compared(version.source.uri, folder, model, new, say)
+            return _compared(version.uri, folder, model, new, say)
         except BadInput as error:  # told of the place that the caller knows
-            raise BadInput(str(error).replace(str(folder), version.source.uri.rstrip("/"))) from None
+            raise BadInput(str(error).replace(str(folder), version.uri.rstrip("/"))) from None
 
 
 def _compared(name: str, folder: Path, model: Path, new: Scored, say: Callable[[str], None]) -> Baseline:
-    card, ours = trained_card(folder), new.card
-    differ = differing_classes(ours["classes"], card["classes"])
-    if not differ and ours["input"]["shape"] != card["input"]["shape"]:
-        differ = f"images of {size(ours['input']['shape'])}", size(card["input"]["shape"])
+    card, ours = read_card(folder), new.card
+    differ = differing_classes(ours.classes, card.classes)
+    if not differ and ours.input.shape != card.input.shape:
+        differ = f"images of {readable_shape(ours.input.shape)}", readable_shape(card.input.shape)
     if differ:
         raise BadInput(
             f"--baseline: expected {differ[0]}, as the model in {model} knows them, received {differ[1]} in {name}; "

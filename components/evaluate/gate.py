@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..common.artifacts.evaluation import RuleResult
 from ..common.cli import BadInput
 
 LESS_IS_BETTER = frozenset({"loss", "calibration_error"})
@@ -152,13 +153,12 @@ class Verdict:
     def passed(self) -> bool:
         return all(rule.passed for rule in self.rules)
 
-    def as_json(self) -> dict[str, Any]:
-        """The verdict as evaluation.json holds it."""
-        rules = [
-            {"metric": rule.metric, **rule.as_json(), "passed": rule.passed, "text": sentence(rule)}
+    def results(self) -> list[RuleResult]:
+        """The rules as evaluation.json holds them."""
+        return [
+            RuleResult(metric=rule.metric, **rule.as_json(), passed=rule.passed, text=sentence(rule))
             for rule in self.rules
         ]
-        return {"passed": self.passed, "rules": rules}
 
 
 @dataclass(frozen=True)

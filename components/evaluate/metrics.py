@@ -309,7 +309,7 @@ def wilson_interval(right: int, examples: int) -> tuple[float, float]:
 
 def _distinct(rising: np.ndarray) -> np.ndarray:
     """Rising numbers, each once: np.unique without its import of numpy.ma, which takes 8 ms."""
-    return rising[np.append(True, rising[1:] != rising[:-1])]
+    return np.compress(np.append(True, rising[1:] != rising[:-1]), rising)
 
 
 def _average(per_class: list[ClassMetrics], weights: np.ndarray) -> Average:

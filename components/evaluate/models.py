@@ -10,30 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..common.artifacts.model import CARD, SAVED_MODEL, SavedModelClassifier, read_card, require_tensorflow
+from ..common.artifacts.classifier import SavedModelClassifier, require_tensorflow
+from ..common.artifacts.model import CARD, KERAS_MODEL, SAVED_MODEL, Card, Input, read_card
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset
-
-
-def trained_card(model: Path) -> dict[str, Any]:
-    """The card of a model folder that train wrote.
-
-    Raises:
-        BadInput: there is none, or it lacks what an evaluation needs.
-    """
-    card = read_card(model)
-    try:
-        sizes, names = card["input"]["shape"], card["classes"]
-        whole = [type(size) for size in sizes] == [int] * 3 and all(isinstance(name, str) for name in names)
-        whole = whole and isinstance(card["architecture"], str) and isinstance(card["parameters"], int)
-    except (KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise BadInput(
-            f"{model}: expected a card {CARD} with architecture, parameters, input and classes, received another; "
-            "train the model again"
-        )
-    return card
+from ..common.datasets import ImageDataset
 
 
 def foreign_model(model: Path) -> SavedModelClassifier | KerasClassifier | None:
@@ -64,7 +44,7 @@ def foreign_model(model: Path) -> SavedModelClassifier | KerasClassifier | None:
 
 def card_of(
     model: Path, data: ImageDataset, say: Callable[[str], None]
-) -> tuple[dict[str, Any], SavedModelClassifier | KerasClassifier | None]:
+) -> tuple[Card, SavedModelClassifier | KerasClassifier | None]:
     """The card of a model, and the model itself if it had to be loaded for it.
 
     A model that train did not write has no card: its class names are the data set's, which `say` receives a line about.
@@ -74,24 +54,24 @@ def card_of(
     """
     foreign = foreign_model(model)
     if foreign is None:
-        return trained_card(model), None
+        return read_card(model), None
     say(f"{model}: no {CARD} there; {foreign.kind}, run on TensorFlow, with the data set's class names")
     shape = _filled(foreign.input_shape, data.image_shape)
-    return {
-        "architecture": foreign.kind,
-        "input": {"shape": shape, "range": [0, 255]},
-        "classes": data.class_names,
-        "parameters": foreign.parameters,
-    }, foreign
+    return Card(
+        architecture=foreign.kind,
+        input=Input(shape=shape),
+        classes=data.class_names,
+        parameters=foreign.parameters,
+    ), foreign
 
 
-def _filled(takes: Sequence[int | None] | None, shape: tuple[int, int, int]) -> list[int]:
+def _filled(takes: Sequence[int | None] | None, shape: tuple[int, int, int]) -> Any:
     """The shape of an image as the model takes it; what it leaves open is as in the data."""
     if takes is None:
-        return list(shape)
+        return shape
     if len(takes) != len(shape):  # no images; the sizes are told when they are compared with the data's
-        return [size or 0 for size in takes]
-    return [wanted or there for wanted, there in zip(takes, shape, strict=True)]
+        return tuple(size or 0 for size in takes)
+    return tuple(wanted or there for wanted, there in zip(takes, shape, strict=True))
 
 
 def _load(path: Path) -> Any:
@@ -99,7 +79,7 @@ def _load(path: Path) -> Any:
     import keras
 
     with tempfile.TemporaryDirectory() as scratch:
-        named = Path(scratch) / "model.keras"
+        named = Path(scratch) / KERAS_MODEL
         named.symlink_to(path.resolve())
         return keras.saving.load_model(named, compile=False)
 

@@ -4,69 +4,78 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..common.artifacts.evaluation import (
+    EVALUATION,
+    REPORT,
+    AnsweredExample,
+    AnsweredExamples,
+    CalibrationBins,
+    ClassResult,
+    Evaluation,
+    SliceResult,
+)
 from ..common.files import atomic_file, atomic_folder, write_text
 from .baseline import Baseline
 from .metrics import CLASS_METRICS
-from .run import EvaluationResult
+from .run import Outcome
 from .scoring import Scored
 from .slices import SLICE_METRICS
 
-MARKER = "evaluation.json"
 EXAMPLES = 5
 
 
-def write_evaluation(folder: Path, result: EvaluationResult, report: str) -> None:
-    """Write metrics and verdict (evaluation.json), the report, and a few answered examples."""
-    with atomic_folder(folder, marker=MARKER) as partial:
-        write_json(partial / MARKER, as_json(result))
-        write_text(partial / "report.html", report)
-        write_json(partial / "examples.json", {"examples": answered_examples(result.scored)})
+def write_evaluation(folder: Path, result: Outcome, report: str) -> None:
+    """Write metrics and verdict, the report, and a few answered examples."""
+    with atomic_folder(folder, marker=EVALUATION) as partial:
+        summary(result).write(partial)
+        write_text(partial / REPORT, report)
+        answered_examples(result.scored).write(partial)
 
 
-def as_json(result: EvaluationResult) -> dict[str, Any]:
-    """Content of evaluation.json."""
+def summary(result: Outcome) -> Evaluation:
+    """What later steps read."""
     scored, metrics = result.scored, result.scored.metrics
-    return {
+    return Evaluation(
         **metrics.overall(),
-        "accuracy_interval": list(metrics.interval),
-        "examples": metrics.examples,
-        "labels_sha256": hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
-        **({"skipped": scored.dataset.skipped} if scored.dataset.skipped else {}),
-        **result.verdict.as_json(),
-        **({"baseline": baseline_as_json(result.baseline)} if result.baseline else {}),
-        "model_sha256": scored.model_sha256,
-        "backend": scored.backend,
-        "classes": [
-            {
-                "name": name,
+        accuracy_interval=metrics.interval,
+        examples=metrics.examples,
+        labels_sha256=hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
+        skipped=scored.dataset.skipped or None,
+        passed=result.verdict.passed,
+        rules=result.verdict.results(),
+        baseline=baseline_as_json(result.baseline) if result.baseline else None,
+        model_sha256=scored.model_sha256,
+        backend=scored.backend,
+        classes=[
+            ClassResult(
+                name=name,
                 **{metric: getattr(of_class, metric) for metric in CLASS_METRICS},
-                "support": of_class.support,
-            }
+                support=of_class.support,
+            )
             for name, of_class in zip(scored.classes, metrics.per_class, strict=True)
         ],
-        "slices": [
-            {
-                "column": one.column,
-                "value": one.value,
-                "examples": one.examples,
+        slices=[
+            SliceResult(
+                column=one.column,
+                value=one.value,
+                examples=one.examples,
                 **{metric: getattr(one, metric) for metric in SLICE_METRICS},
-                "accuracy_interval": list(one.interval),
-            }
+                accuracy_interval=one.interval,
+            )
             for one in scored.slices
         ],
-        "confusion_matrix": metrics.confusion.tolist(),
-        "calibration": {
-            "count": metrics.calibration.count.tolist(),
-            "confidence": metrics.calibration.confidence.tolist(),
-            "accuracy": metrics.calibration.accuracy.tolist(),
-        },
-    }
+        confusion_matrix=metrics.confusion.tolist(),
+        calibration=CalibrationBins(
+            count=metrics.calibration.count.tolist(),
+            confidence=metrics.calibration.confidence.tolist(),
+            accuracy=metrics.calibration.accuracy.tolist(),
+        ),
+    )
 
 
 def baseline_as_json(baseline: Baseline) -> dict[str, Any]:
@@ -85,20 +94,22 @@ def baseline_as_json(baseline: Baseline) -> dict[str, Any]:
     }
 
 
-def answered_examples(scored: Scored) -> list[dict[str, Any]]:
+def answered_examples(scored: Scored) -> AnsweredExamples:
     """The first test image of each of the first few classes, with the model's answer, as a client would send it."""
     _, firsts = np.unique(scored.labels, return_index=True)
     chosen = np.sort(firsts)[:EXAMPLES]
-    return [
-        {
-            "index": int(scored.places[index]),
-            "instance": image.tolist(),
-            "label": scored.classes[scored.labels[index]],
-            "prediction": scored.classes[scored.answers[index]],
-            "probabilities": scored.probabilities[index].tolist(),
-        }
-        for index, image in zip(chosen.tolist(), scored.examples.images(chosen), strict=True)
-    ]
+    return AnsweredExamples(
+        [
+            AnsweredExample(
+                index=int(scored.places[index]),
+                instance=image.tolist(),
+                label=scored.classes[scored.labels[index]],
+                prediction=scored.classes[scored.answers[index]],
+                probabilities=scored.probabilities[index].tolist(),
+            )
+            for index, image in zip(chosen.tolist(), scored.examples.images(chosen), strict=True)
+        ]
+    )
 
 
 def write_predictions(path: Path | None, scored: Scored) -> None:
@@ -113,8 +124,3 @@ def write_predictions(path: Path | None, scored: Scored) -> None:
         for index, label, answer, probability in answered:
             correct = "true" if label == answer else "false"
             rows.writerow((index, scored.classes[label], scored.classes[answer], f"{probability:.6f}", correct))
-
-
-def write_json(path: Path | None, content: Any) -> None:
-    """Write a JSON file whole, or nothing where no path is given."""
-    write_text(path, json.dumps(content, allow_nan=False))

@@ -12,8 +12,8 @@ from .scoring import EvaluationSet, Scored, open_data, score
 
 
 @dataclass(frozen=True)
-class EvaluationResult:
-    """A scored model and the verdict on it.
+class Outcome:
+    """The outcome of an evaluation: a scored model and the verdict on it.
 
     Attributes:
         scored: The model's answers and metrics.
@@ -51,7 +51,7 @@ def evaluate(
     slice_by: str = "",
     on_corrupt: str = "fail",
     say: Callable[[str], None] = lambda line: None,
-) -> EvaluationResult:
+) -> Outcome:
     """Score a model on the test split of a data set and judge it.
 
     Args:
@@ -76,4 +76,4 @@ def evaluate(
     gate.check_metrics(values)
     before = compare(baseline, model, scored, say) if baseline else None
     earlier = before.scored.metrics_by_name() if before and before.scored else None
-    return EvaluationResult(scored, gate.judge(values, earlier), before)
+    return Outcome(scored, gate.judge(values, earlier), before)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..common.artifacts.model import CARD, load_classifier
+from ..common.artifacts.classifier import load_classifier
+from ..common.artifacts.model import CARD, Card, read_card
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset, Split, open_dataset, some_of
+from ..common.datasets import ImageDataset, Split, open_dataset
 from ..common.files import sha256_of_file, sha256_of_folder
+from ..common.progress import readable_shape, some_of
 from .metrics import ClassifierMetrics, measure
-from .models import card_of, trained_card
+from .models import card_of
 from .slices import Slice, measure_slices, metrics_of_slices, read_columns
 
 SPLIT = "test"
@@ -44,7 +45,7 @@ class Scored:
         slices: The same of parts of the split, by column of the data set.
     """
 
-    card: dict[str, Any]
+    card: Card
     model_sha256: str
     backend: str
     examples: EvaluationSet
@@ -61,7 +62,7 @@ class Scored:
     @property
     def classes(self) -> list[str]:
         """Name of each class: the data set's, where it names them and the model's card only numbers them."""
-        names = self.card["classes"]
+        names = self.card.classes
         return self.dataset.class_names if names == numbered(len(names)) else names
 
     @property
@@ -113,9 +114,8 @@ class EvaluationSet:
 
 def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
     """Open a data set, and bring its images to the model's size where it was trained on images brought to it."""
-    takes = trained_card(model)["input"] if (model / CARD).is_file() else {}
-    height, width, _ = takes.get("shape", (0, 0, 0))
-    return open_dataset(folder, (height, width) if takes.get("resized") else None, on_corrupt)
+    takes = read_card(model).input if (model / CARD).is_file() else None
+    return open_dataset(folder, takes.shape[:2] if takes and takes.resized else None, on_corrupt)
 
 
 def score(model: Path, examples: EvaluationSet, say: Callable[[str], None]) -> Scored:
@@ -150,7 +150,7 @@ def score(model: Path, examples: EvaluationSet, say: Callable[[str], None]) -> S
     )
 
 
-def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
+def check_fit(model: Path, card: Card, data: ImageDataset) -> None:
     """Raise BadInput where the model's inputs or classes are not those of the data."""
 
     def misfit(knows: str, received: str) -> BadInput:
@@ -159,12 +159,12 @@ def check_fit(model: Path, card: dict[str, Any], data: ImageDataset) -> None:
             "pass the data set that the model was trained on, or train a model on this one"
         )
 
-    takes, shape = card["input"]["shape"], data.image_shape
-    if tuple(takes) != tuple(shape):
-        raise misfit(f"images of {size(takes)}", size(shape))
-    if differ := differing_classes(card["classes"], data.class_names):
+    takes, shape = card.input.shape, data.image_shape
+    if takes != shape:
+        raise misfit(f"images of {readable_shape(takes)}", readable_shape(shape))
+    if differ := differing_classes(card.classes, data.class_names):
         raise misfit(*differ)
-    if len(card["classes"]) < 2:
+    if len(card.classes) < 2:
         raise BadInput(f"{model}: expected a model of two classes or more, received one; train it on more classes")
 
 
@@ -178,13 +178,13 @@ def differing_classes(knows: list[str], names: list[str]) -> tuple[str, str] | N
     return f"classes with {knows[at]!r} at place {at}", repr(names[at])
 
 
-def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) -> None:
+def check_answers(model: Path, card: Card, probabilities: np.ndarray) -> None:
     """Raise BadInput where the model does not answer with a probability for each class of its card."""
-    classes = len(card["classes"])
+    classes = len(card.classes)
     if probabilities.shape[1:] != (classes,):
         raise BadInput(
             f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "
-            f"{size(probabilities.shape[1:])}; train the model again"
+            f"{readable_shape(probabilities.shape[1:])}; train the model again"
         )
     unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if unusable:
@@ -204,8 +204,3 @@ def check_answers(model: Path, card: dict[str, Any], probabilities: np.ndarray) 
 def numbered(count: int) -> list[str]:
     """The class names of data that has none: 0, 1, 2 ..."""
     return [str(index) for index in range(count)]
-
-
-def size(shape: Iterable[int]) -> str:
-    """A shape for people: 28 x 28 x 1."""
-    return " x ".join(map(str, shape))

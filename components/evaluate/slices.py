@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset
+from ..common.datasets import ImageDataset
 from .metrics import confusion_matrix, cross_entropy, wilson_interval
 
 SLICE_METRICS = ("accuracy", "loss", "macro_f1")

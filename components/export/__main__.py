@@ -47,21 +47,22 @@ def main(
       trainyard export --model my-model --evaluation my-evaluation --bucket models --model-name digits
     """
     from ..common.artifacts.model import read_card
+    from ..common.artifacts.names import name_for
     from ..common.kfp_outputs import write_parameter
     from ..common.progress import counted, readable_size
-    from .address import name_after
     from .publish import publish
     from .verdict import check_evaluation
 
-    model_name = model_name or name_after(read_card(model)["dataset"]["name"])
+    model_name = model_name or name_for(read_card(model))
+    accuracy = ""
     if evaluation:
-        check_evaluation(evaluation, model)
+        accuracy = f", accuracy {check_evaluation(evaluation, model).accuracy:.4f}"
     else:
         say("export", "no --evaluation: the model is published unevaluated")
     published = publish(model, evaluation, bucket, model_name, None if version == "next" else int(version))
     write_parameter(model_uri, published.uri)
     there = ", published already with this very content" if published.already else ""
-    say("export", f"{published.uri}  {counted(published.files)}, {readable_size(published.bytes)}{there}")
+    say("export", f"{published.uri}  {counted(published.files)}, {readable_size(published.bytes)}{accuracy}{there}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ from ..common.cli import BadInput
 
 NAME = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 BUCKET = "[a-z0-9][-.a-z0-9]{1,61}[a-z0-9]"
-LONGEST_NAME = 40
-"""Letters of a name that is made here: Kubernetes takes 63 for all that stand in the name of a pod."""
 
 
 def check_address(model_name: str, bucket: str, version: str) -> None:
@@ -22,9 +20,3 @@ def check_address(model_name: str, bucket: str, version: str) -> None:
         )
     if not re.fullmatch("next|[1-9][0-9]{0,8}", version):
         raise BadInput(f"--version: expected a positive integer or 'next', received {version!r}")
-
-
-def name_after(dataset: str) -> str:
-    """A model name after the name of a data set: `My Photos` gives `my-photos`."""
-    name = re.sub("[^a-z0-9]+", "-", dataset.lower()).strip("-")
-    return (name if name[:1].isalpha() else f"data-{name}")[:LONGEST_NAME].strip("-")

@@ -10,11 +10,12 @@ leave alone. Of two publishers of one version, one therefore succeeds, and a kil
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..common.artifacts.model import CARD, read_card
+from ..common.artifacts.model import CARD, SAVED_MODEL_FILE, read_card
+from ..common.artifacts.published import EVALUATION_FOLDER, MANIFEST, File, Manifest, version_numbers
 from ..common.cli import BadInput
 from ..common.files import files_below, sha256_of_file
 from ..common.parallel import in_parallel
@@ -25,9 +26,6 @@ from ..common.store.small_objects import SMALL, Series
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-MANIFEST = "manifest.json"
-EVALUATION = "evaluation"
-SERVED = "1/saved_model.pb"  # whoever watches the store for models waits for it
 _CONTENT = "trainyard-content"  # metadata of every object: digest of the content that it is a part of
 _RACES = 100
 
@@ -38,16 +36,10 @@ class Taken(BadInput):
 
 @dataclass(frozen=True)
 class Entry:
-    """A file to publish: its path in the version, and what it is."""
+    """A file to publish, and where it is now."""
 
-    path: str
-    file: Path
-    size: int
-    sha256: str
-
-    def described(self) -> dict[str, str | int]:
-        """The file in the manifest."""
-        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+    file: File
+    origin: Path
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,7 @@ def publish(model: Path, evaluation: Path | None, bucket: str, name: str, versio
     if version is not None:
         return _Publication(client, bucket, name, version, entries).publish()
     for _ in range(_RACES):
-        newest = newest_version(client, bucket, name)
+        newest = _newest(client, bucket, name)
         for number in (newest, newest + 1) if newest else (1,):
             try:
                 return _Publication(client, bucket, name, number, entries).publish()
@@ -98,26 +90,23 @@ def collect(model: Path, evaluation: Path | None) -> list[Entry]:
     """
     read_card(model)
     files = {path.as_posix(): model / path for path in files_below(model)}
-    reserved = [path for path in files if path == MANIFEST or path.startswith(f"{EVALUATION}/")]
+    reserved = [path for path in files if path == MANIFEST or path.startswith(f"{EVALUATION_FOLDER}/")]
     if reserved:
         raise BadInput(f"--model: expected no {reserved[0]} in {model}, which publishing adds; remove it")
     if evaluation:
-        files |= {f"{EVALUATION}/{path.as_posix()}": evaluation / path for path in files_below(evaluation)}
-    entries = [Entry(path, file, file.stat().st_size, sha256_of_file(file)) for path, file in sorted(files.items())]
-    for entry in entries:
-        if not entry.size:
-            raise BadInput(f"{entry.file}: expected content, received an empty file, which KServe would not fetch")
-    return entries
+        files |= {f"{EVALUATION_FOLDER}/{path.as_posix()}": evaluation / path for path in files_below(evaluation)}
+    for origin in files.values():
+        if not origin.stat().st_size:
+            raise BadInput(f"{origin}: expected content, received an empty file, which KServe would not fetch")
+    return [
+        Entry(File(path, origin.stat().st_size, sha256_of_file(origin)), origin)
+        for path, origin in sorted(files.items())
+    ]
 
 
-def newest_version(client: "BaseClient", bucket: str, name: str) -> int:
+def _newest(client: "BaseClient", bucket: str, name: str) -> int:
     """The highest version below a name, published or begun; 0: none."""
-    prefix = f"{name}/"
-    with s3.s3_errors(f"s3://{bucket}/{prefix}"):
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-        folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
-    numbers = [folder.removeprefix(prefix).rstrip("/") for folder in folders]
-    return max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
+    return next(iter(version_numbers(client, bucket, name)), 0)
 
 
 class _Publication:
@@ -129,9 +118,10 @@ class _Publication:
         self._bucket = bucket
         self._name = name
         self._version = version
-        self._entries = {entry.path: entry for entry in entries}
-        self._files = [entry.described() for entry in entries]
-        self._content = hashlib.sha256(json.dumps(self._files).encode()).hexdigest()
+        self._entries = {entry.file.path: entry for entry in entries}
+        self._files = [entry.file for entry in entries]
+        self._content = hashlib.sha256(json.dumps([asdict(file) for file in self._files]).encode()).hexdigest()
+        self._bytes = sum(file.size for file in self._files)
         self._prefix = f"{name}/{version}/"
         self._uri = f"s3://{bucket}/{self._prefix}"
 
@@ -147,34 +137,35 @@ class _Publication:
         if there:
             self._make_sure_it_is_ours(CARD)
         self._upload_files()
-        strangers = self._sizes().items() ^ {entry.path: entry.size for entry in self._entries.values()}.items()
+        strangers = self._sizes().items() ^ {file.path: file.size for file in self._files}.items()
         for path, _ in sorted(strangers):
             if path != MANIFEST:
                 raise self._taken(f"holds {path}, which is not of this model")
-        manifest = {"format": 1, "name": self._name, "version": self._version, "files": self._files}
         try:
-            self._create(MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+            self._create(MANIFEST, Manifest(self._name, self._version, self._files).as_text().encode())
         except FileExistsError:  # by a publisher of the same content
             return self._found()
         return self._published(already=False)
 
     def _upload_files(self) -> None:
-        """Upload what is not there yet: the card first, which claims the version, the served file last."""
-        between = [entry for path, entry in self._entries.items() if path not in (CARD, SERVED)]
-        with transfer("export", sum(entry.size for entry in self._entries.values())) as advance:
+        """Upload what is not there yet: the card first, which claims the version, last what those wait for who watch
+        the store for models."""
+        between = [entry for path, entry in self._entries.items() if path not in (CARD, SAVED_MODEL_FILE)]
+        with transfer("export", self._bytes) as advance:
             self._upload(self._entries[CARD], advance)
             in_parallel(lambda entry: self._upload(entry, advance), between)
-            self._upload(self._entries[SERVED], advance)
+            self._upload(self._entries[SAVED_MODEL_FILE], advance)
 
     def _upload(self, entry: Entry, advance: Advance) -> None:
-        digest = base64.b64encode(bytes.fromhex(entry.sha256)).decode()  # the store compares it
-        if not (entry.size <= SMALL and self._upload_at_once(entry, digest)):
+        file = entry.file
+        digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()  # the store compares it
+        if not (file.size <= SMALL and self._upload_at_once(entry, digest)):
             try:
-                with entry.file.open("rb") as body:
-                    self._create(entry.path, body, ChecksumSHA256=digest, Metadata={_CONTENT: self._content})
+                with entry.origin.open("rb") as body:
+                    self._create(file.path, body, ChecksumSHA256=digest, Metadata={_CONTENT: self._content})
             except FileExistsError:
-                self._make_sure_it_is_ours(entry.path)
-        advance(entry.size)
+                self._make_sure_it_is_ours(file.path)
+        advance(file.size)
 
     def _upload_at_once(self, entry: Entry, digest: str) -> bool:
         """Write an object that must not exist yet, and is small; whether it is known to have worked."""
@@ -183,7 +174,7 @@ class _Publication:
             "x-amz-checksum-sha256": digest,
             f"x-amz-meta-{_CONTENT}": self._content,
         }
-        return self._small_files.put(self._prefix + entry.path, entry.file.read_bytes(), headers)
+        return self._small_files.put(self._prefix + entry.file.path, entry.origin.read_bytes(), headers)
 
     def _create(self, path: str, body: bytes | BinaryIO, **options: Any) -> None:
         """Write an object that must not exist yet.
@@ -209,19 +200,18 @@ class _Publication:
         with s3.s3_errors(self._uri + MANIFEST):
             body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)["Body"].read()
         try:
-            files = json.loads(body)["files"]
-        except (ValueError, KeyError, TypeError):
-            files = None
-        if files != self._files:
+            same = Manifest.parse(body, self._uri).files == self._files
+        except BadInput:
+            same = False
+        if not same:
             raise self._taken("is published with other content, and versions never change")
         return self._published(already=True)
 
     def _published(self, already: bool) -> Published:
-        size = sum(entry.size for entry in self._entries.values())
-        return Published(self._uri, len(self._entries), size, already)
+        return Published(self._uri, len(self._files), self._bytes, already)
 
     def _taken(self, why: str) -> Taken:
-        free = max(newest_version(self._client, self._bucket, self._name), self._version) + 1
+        free = max(_newest(self._client, self._bucket, self._name), self._version) + 1
         return Taken(f"{self._uri}: the version {why}; use --version next or {free}")
 
     def _sizes(self) -> dict[str, int]:

@@ -59,8 +59,9 @@ def main(
       trainyard select --model-a dense --evaluation-a dense-eval --model-b cnn --evaluation-b cnn-eval \\
           --model best --evaluation best-eval
     """
+    from ..common.artifacts.evaluation import EVALUATION
     from ..common.artifacts.model import CARD
-    from ..common.files import atomic_file, atomic_folder
+    from ..common.files import atomic_folder, write_text
     from ..common.kfp_outputs import record_artifacts, write_parameter
     from . import choosing
 
@@ -69,13 +70,11 @@ def main(
     a_wins = choosing.first_is_better(compared_a[0], compared_b[0], metric)
     best, best_evaluation = (model_a, evaluation_a) if a_wins else (model_b, evaluation_b)
     compared = choosing.ranked([*compared_a, *(one for one in compared_b if one not in compared_a)], metric)
-    with atomic_folder(model, CARD) as to_model, atomic_folder(evaluation, "evaluation.json") as to_evaluation:
+    with atomic_folder(model, CARD) as to_model, atomic_folder(evaluation, EVALUATION) as to_evaluation:
         shutil.copytree(best, to_model, dirs_exist_ok=True)
         shutil.copytree(best_evaluation, to_evaluation, dirs_exist_ok=True)
-        (to_evaluation / choosing.COMPARISON).write_text(choosing.as_json(compared, metric))
-    if comparison:
-        with atomic_file(comparison) as partial:
-            partial.write_text(choosing.as_markdown(compared, metric))
+        choosing.Comparison(metric, compared).write(to_evaluation)
+    write_text(comparison, choosing.as_markdown(compared, metric))
     write_parameter(winner, compared[0].name)
     best_one = compared[0]
     record_artifacts(executor_input, {"model": {"architecture": best_one.name, "accuracy": best_one.accuracy}})

@@ -1,12 +1,13 @@
 """Compare evaluated models and tell which one is best."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..common.artifacts.evaluation import read_evaluation
+from ..common.artifacts import schema
+from ..common.artifacts.evaluation import Evaluation
 from ..common.artifacts.model import read_card
 from ..common.cli import BadInput
+from ..common.files import write_json
 
 COMPARISON = "comparison.json"
 BETTER = {"accuracy": max, "macro_f1": max, "loss": min}
@@ -29,6 +30,18 @@ class Candidate:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """All models compared so far, the best one first, and the metric that decided. JSON: `comparison.json`."""
+
+    metric: str
+    candidates: list[Candidate]
+
+    def write(self, evaluation: Path) -> None:
+        """Write the comparison into an evaluation folder, for the next one."""
+        write_json(evaluation / COMPARISON, asdict(self), indent=2)
+
+
 def check_metric(metric: str) -> None:
     """Raise BadInput for a metric that models cannot be compared by."""
     if metric not in BETTER:
@@ -41,29 +54,36 @@ def candidates(model: Path, evaluation: Path) -> list[Candidate]:
     Raises:
         BadInput: one of the folders is not what it should be.
     """
-    card, scored = read_card(model), read_evaluation(evaluation, model)
-    earlier = evaluation / COMPARISON
-    try:
-        itself = Candidate(
-            name=card["architecture"],
-            accuracy=scored["accuracy"],
-            macro_f1=scored["macro_f1"],
-            loss=scored["loss"],
-            examples=scored["examples"],
-            labels_sha256=scored["labels_sha256"],
-            passed=scored["passed"],
-            parameters=card["parameters"],
-            seconds=sum(epoch["seconds"] for epoch in card["history"]),
-            sha256=scored["model_sha256"],
-        )
-        remembered = json.loads(earlier.read_text())["candidates"] if earlier.is_file() else []
-        others = [Candidate(**one) for one in remembered]
-    except (KeyError, TypeError, ValueError):
-        raise BadInput(
-            f"{evaluation}: expected what train, evaluate and select of this release write, received other fields; "
-            "train and evaluate the model again"
-        ) from None
+    card, scored = read_card(model), Evaluation.of(model, evaluation)
+    itself = Candidate(
+        name=card.architecture,
+        accuracy=scored.accuracy,
+        macro_f1=scored.macro_f1,
+        loss=scored.loss,
+        examples=scored.examples,
+        labels_sha256=scored.labels_sha256,
+        passed=scored.passed,
+        parameters=card.parameters,
+        seconds=sum(epoch.seconds for epoch in card.history),
+        sha256=scored.model_sha256,
+    )
+    others = _compared_before(evaluation)
     return [itself, *(one for one in others if one.sha256 != itself.sha256)]
+
+
+def _compared_before(evaluation: Path) -> list[Candidate]:
+    path = evaluation / COMPARISON
+    if not path.is_file():
+        return []
+    return schema.parse(
+        Comparison,
+        path.read_bytes(),
+        path,
+        lambda wrong: BadInput(
+            f"{path}: expected a comparison as select of this release writes it, received another ({wrong}); train and "
+            "evaluate the models again"
+        ),
+    ).candidates
 
 
 def first_is_better(first: Candidate, second: Candidate, metric: str) -> bool:
@@ -90,11 +110,6 @@ def ranked(compared: list[Candidate], metric: str) -> list[Candidate]:
     return sorted(
         compared, key=lambda one: (one.passed, getattr(one, metric) * (1 if better_is_more else -1)), reverse=True
     )
-
-
-def as_json(compared: list[Candidate], metric: str) -> str:
-    """What `comparison.json` holds."""
-    return json.dumps({"metric": metric, "candidates": [asdict(one) for one in compared]}, indent=2) + "\n"
 
 
 def as_markdown(compared: list[Candidate], metric: str) -> str:

@@ -13,7 +13,7 @@ from .options import service_options
 rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), section("This machine", "machine")
 
 
-@step_group("orders.check", "kserve.specification.Service", cached=False)
+@step_group("checks.check", "kserve.specification.InferenceServiceOptions", cached=False)
 @inputs(
     "--model-uri", default="", metavar="URI", help="Published model, s3://bucket/name/version/, as export prints it."
 )
@@ -116,31 +116,29 @@ def main(
       trainyard serve --target docker --server-image tensorflow/serving:2.19.1 --model-uri s3://models/mnist/3/
       trainyard serve --model-uri s3://models/mnist/3/ --namespace vision --service-account models
       trainyard serve --model-uri s3://models/mnist/4/ --namespace vision --canary-percent 10
-      trainyard serve --action promote --namespace vision
+      trainyard serve --action promote --model-name mnist --namespace vision
       trainyard serve predict --endpoint http://127.0.0.1:8501/v1/models/mnist:predict --image digit.png
       trainyard serve status
     """
     if ctx.invoked_subcommand:
         return
-    from .orders import Order, name_in
-
-    name = model_name or name_in(model_uri)
-    order = Order(action, name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
-    if target in ("process", "docker"):
-        from .here import containers as docker
-        from .here import target as process
-
-        image = (service["image"] or docker.PREDICTOR) if target == "docker" else ""
-        kind = process.Kind(port, ui and not no_ui, image, server_image)
-        outcome = process.act(order, kind, _tell)
-    elif target == "kserve":
-        from .kserve import target as kserve
-        from .kserve.specification import Service
-
-        outcome = kserve.act(order, Service(**service), _tell)
-    else:
-        raise BadInput(f"--target: expected kserve, process or docker, received {target!r}; choose one of these")
     from ..common.kfp_outputs import record_artifacts, write_parameter
+    from .orders import Order
+    from .target import carry_out
+
+    order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
+    if target == "kserve":
+        from .kserve.specification import InferenceServiceOptions
+        from .kserve.target import KServeTarget
+
+        outcome = carry_out(order, KServeTarget(order, InferenceServiceOptions(**service), _tell))
+    else:
+        from .here.containers import PREDICTOR
+        from .here.target import MachineTarget, ServerOptions
+
+        image = (service["image"] or PREDICTOR) if target == "docker" else ""
+        server = ServerOptions(port, ui and not no_ui, image, server_image)
+        outcome = carry_out(order, MachineTarget(order, server, _tell))
 
     write_parameter(endpoint, outcome.endpoint)
     write_parameter(revision, outcome.revision)
@@ -154,7 +152,7 @@ def main(
 
 @main.command(cls=StepCommand)
 @click.option("--endpoint", required=True, metavar="URL", help="Predict URL, as serve prints it.")
-@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="A PNG or JPEG image of any size.")
+@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="An image file of any size.")
 @click.option("--invert", is_flag=True, help="Swap dark and light in the image, as for dark ink with an MNIST model.")
 @click.option(
     "--json",
@@ -212,6 +210,19 @@ def predict(
         asking.save_result(seen, result)
 
 
+@main.command("start", cls=StepCommand)
+def start_again() -> None:
+    """Start the model servers of this machine again, as after a restart, on the ports they had.
+
+    \b
+    Example:
+      trainyard serve start
+    """
+    from .here import services
+
+    services.start(_tell)
+
+
 @main.command(cls=StepCommand)
 @click.option("--model-name", default="", help="Name of the model to stop; empty: all that are served here.")
 def stop(model_name: str) -> None:
@@ -221,9 +232,9 @@ def stop(model_name: str) -> None:
     Example:
       trainyard serve stop --model-name mnist
     """
-    from .here import target as process
+    from .here import services
 
-    process.stop(model_name, _tell)
+    services.stop(model_name, _tell)
 
 
 @main.command("status", cls=StepCommand)
@@ -234,9 +245,9 @@ def status_here() -> None:
     Example:
       trainyard serve status
     """
-    from .here import target as process
+    from .here import services
 
-    rows = process.status()
+    rows = services.versions()
     if not rows:
         click.echo("nothing is served here")
         return

@@ -2,7 +2,7 @@
 
 import json
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
@@ -18,6 +18,20 @@ class EndpointError(RuntimeError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class PredictionClient(Protocol):
+    """What can be asked for predictions."""
+
+    def predict(self, instances: list[Any]) -> list[Any]:
+        """Class probabilities of images.
+
+        Args:
+            instances: Nested lists (height, width, channels) of numbers 0 to 255.
+
+        Raises:
+            EndpointError: it did not answer, or refused.
+        """
 
 
 class Endpoint:
@@ -41,18 +55,11 @@ class Endpoint:
         self.url = url
         self._timeout = timeout
         self._headers = {"Content-Type": "application/json", **({"Host": host} if host else {})}
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")  # never asked for through a proxy
-        self._opener = build_opener(ProxyHandler({})) if local else build_opener()
+        self._local = parts.hostname in ("localhost", "127.0.0.1", "::1")  # never asked for through a proxy
+        self._opener = build_opener(ProxyHandler({})) if self._local else build_opener()
 
     def predict(self, instances: list[Any]) -> list[Any]:
-        """Class probabilities of images.
-
-        Args:
-            instances: Nested lists (height, width, channels) of numbers 0 to 255.
-
-        Raises:
-            EndpointError: it did not answer, or refused.
-        """
+        """See `PredictionClient`."""
         return self.send(json.dumps({"instances": instances}).encode())
 
     def send(self, request: bytes) -> list[Any]:
@@ -96,7 +103,8 @@ class Endpoint:
         except (URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             reason = getattr(reason, "strerror", None) or reason or type(reason).__name__
-            raise EndpointError(f"{url}: does not answer ({reason}); check that the model is served") from None
+            advice = "check that the model is served" + (", or trainyard serve start" if self._local else "")
+            raise EndpointError(f"{url}: does not answer ({reason}); {advice}") from None
         except ValueError:
             raise EndpointError(f"{url}: expected JSON, received something else; pass a predict URL") from None
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-from ..common.artifacts.model import read_card
+from ..common.artifacts.evaluation import EXAMPLES, AnsweredExample, AnsweredExamples
+from ..common.artifacts.model import CARD, Card, read_card
+from ..common.artifacts.published import EVALUATION_FOLDER, StorePrefix
+from .client import PredictionClient
 
-EXAMPLES = Path("evaluation", "examples.json")
 MOST_DIFFERENCE = 0.01
 """Between a probability at evaluation and one that is served. Other kernels or hardware stay far below."""
 
@@ -19,15 +19,8 @@ class WrongAnswer(RuntimeError):
     """The endpoint answers otherwise than the model did at evaluation."""
 
 
-class Answers(Protocol):
-    """What can be asked for probabilities."""
-
-    def predict(self, instances: list[Any]) -> list[Any]:
-        """Class probabilities of images, see `client.Endpoint.predict`."""
-
-
 @dataclass(frozen=True)
-class Known:
+class KnownExamples:
     """A model's examples.
 
     Attributes:
@@ -36,17 +29,16 @@ class Known:
     """
 
     classes: list[str]
-    examples: list[dict[str, Any]]
+    examples: list[AnsweredExample]
 
 
-def in_folder(model: Path) -> Known | None:
+def in_folder(model: Path) -> KnownExamples | None:
     """The examples in a model folder; None when there are none."""
-    if not (model / EXAMPLES).is_file():
-        return None
-    return _known(model)
+    answered = AnsweredExamples.read(model / EVALUATION_FOLDER)
+    return KnownExamples(Card.read(model).classes, answered.examples) if answered else None
 
 
-def published(uri: str) -> Known | None:
+def published(uri: str) -> KnownExamples | None:
     """The examples of a published model; None when there are none.
 
     Args:
@@ -57,26 +49,19 @@ def published(uri: str) -> Known | None:
     """
     if not uri.startswith("s3://"):
         return None
-    from ..common.artifacts.published import StorePrefix
-
     store = StorePrefix(uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / EXAMPLES).parent.mkdir()
+        (folder / EVALUATION_FOLDER).mkdir()
         try:
-            for path in (EXAMPLES.as_posix(), "model.json"):
+            for path in (f"{EVALUATION_FOLDER}/{EXAMPLES}", CARD):
                 store.fetch(path, folder / path)
         except FileNotFoundError:
             return None
-        return _known(folder)
+        return in_folder(folder)
 
 
-def _known(folder: Path) -> Known:
-    card, answered = ((folder / path).read_text() for path in ("model.json", EXAMPLES))
-    return Known(json.loads(card)["classes"], json.loads(answered)["examples"])
-
-
-def check(endpoint: Answers, model: Path) -> str:
+def check(endpoint: PredictionClient, model: Path) -> str:
     """Compare the answers for the examples of a model folder, see `compare`.
 
     A model folder without an evaluation (served by hand) gets one blank image, to see that it answers at all.
@@ -84,12 +69,12 @@ def check(endpoint: Answers, model: Path) -> str:
     known = in_folder(model)
     if known:
         return compare(endpoint, known)
-    height, width, channels = read_card(model)["input"]["shape"]
+    height, width, channels = read_card(model).input.shape
     endpoint.predict([[[[0] * channels] * width] * height])
     return "answers (no examples travelled with the model)"
 
 
-def compare(endpoint: Answers, known: Known) -> str:
+def compare(endpoint: PredictionClient, known: KnownExamples) -> str:
     """Send examples and compare labels and probabilities with those that the model gave at evaluation.
 
     Returns:
@@ -99,18 +84,18 @@ def compare(endpoint: Answers, known: Known) -> str:
         WrongAnswer: they differ.
         EndpointError: it did not answer.
     """
-    answers = endpoint.predict([example["instance"] for example in known.examples])
+    answers = endpoint.predict([example.instance for example in known.examples])
     for example, probabilities in zip(known.examples, answers, strict=True):
-        where = f"for test image {example['index']}"
+        where = f"for test image {example.index}"
         if None in probabilities:  # how JSON tells what is no number
             raise WrongAnswer(f"expected probabilities {where}, received {probabilities}")
         label = known.classes[probabilities.index(max(probabilities))]
-        if label != example["prediction"]:
+        if label != example.prediction:
             raise WrongAnswer(
-                f"expected {example['prediction']!r} {where} as at evaluation, "
+                f"expected {example.prediction!r} {where} as at evaluation, "
                 f"received {label!r}; evaluate and publish the model again"
             )
-        pairs = zip(probabilities, example.get("probabilities") or probabilities, strict=True)
+        pairs = zip(probabilities, example.probabilities or probabilities, strict=True)
         if (apart := max(abs(served - then) for served, then in pairs)) > MOST_DIFFERENCE:
             raise WrongAnswer(
                 f"expected the probabilities of the evaluation {where}, received some that are {apart:.3f} apart; "

@@ -131,7 +131,7 @@ _OPTIONS = (
 
 
 def service_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of an InferenceService; they are the fields of `service_spec.Service`."""
+    """Give a command the options of an InferenceService; they are the fields of `InferenceServiceOptions`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..common.artifacts.names import model_name_in
 from ..common.cli import BadInput
 
-TARGETS = ("kserve", "process", "docker")
 ACTIONS = ("apply", "promote", "rollback", "delete", "status")
 
 
@@ -18,7 +18,7 @@ class Order:
 
     Attributes:
         action: One of ACTIONS.
-        model_name: Name of the service.
+        model_name: Name to serve under; empty: see `name`.
         model_uri: Published model; empty for every action but apply.
         canary_percent: Share of the requests that the new version gets, 0 to 100; below 100 the earlier version stays
             beside it, and with 0 it answers at its own address only.
@@ -59,40 +59,24 @@ class Order:
         """Whether the earlier version is to stay beside the new one."""
         return self.canary_percent < 100
 
+    def name(self, otherwise: Callable[[], str]) -> str:
+        """Name to serve under: `model_name`, else that in `model_uri`.
 
-def check(
-    action: str,
-    model_name: str,
-    canary_percent: int,
-    auto_promote: bool,
-    dry_run: bool,
-    timeout: int,
-    target: str,
-    server_image: str,
-    port: int,
-) -> None:
-    """Raise BadInput for options of the step that contradict each other, whatever is served."""
-    if target not in TARGETS:
-        raise BadInput(f"--target: expected {', '.join(TARGETS)}, received {target!r}; choose one of these")
-    if server_image and target != "docker":
-        raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
-    if not 0 <= port <= 65535:
-        raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
-    if target == "kserve" and model_name:
-        from .kserve.specification import check_name
+        Args:
+            otherwise: Tells what else names the model on this target; empty: nothing.
 
-        check_name(model_name)
-    Order(action, model_name, "", canary_percent, auto_promote, dry_run=dry_run, timeout=timeout)
-
-
-def name_in(model_uri: str) -> str:
-    """The model's name in `s3://bucket/name/version/`; `mnist` where a URI is no such."""
-    found = re.fullmatch(r"s3://[^/]+/(?:.+/)?([^/]+)/[1-9][0-9]*/?", model_uri)
-    return found[1] if found else "mnist"
+        Raises:
+            BadInput: there is none.
+        """
+        name = self.model_name or model_name_in(self.model_uri) or otherwise()
+        if not name:
+            besides = f", and none in --model-uri {self.model_uri!r}" if self.model_uri else ""
+            raise BadInput(f"--model-name: expected the name of a model, received none{besides}; pass it")
+        return name
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServedVersion:
     """One version of a service.
 
     Attributes:
@@ -125,7 +109,7 @@ class Outcome:
     name: str
     where: str
     endpoint: str = ""
-    serving: tuple[Serving, ...] = ()
+    serving: tuple[ServedVersion, ...] = ()
     text: str = ""
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..common.files import atomic_file
-from .predict import Seen
+from .predict import Prediction
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +24,7 @@ TOP = 3
 BAR = 28
 
 
-def as_text(seen: Seen) -> str:
+def as_text(seen: Prediction) -> str:
     """The image, the label and the most probable classes as bars, for this process's stdout.
 
     Colours on a terminal (24 bits where COLORTERM says so, else 256), plain characters elsewhere and with NO_COLOR.
@@ -50,7 +50,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _verdict(seen: Seen) -> str:
+def _verdict(seen: Prediction) -> str:
     return "right" if seen.label == seen.true_label else "wrong"
 
 
@@ -113,7 +113,7 @@ MARGIN = 48
 ROWS = 10
 
 
-def save_picture(seen: Seen, path: Path) -> None:
+def save_picture(seen: Prediction, path: Path) -> None:
     """Write a PNG: the image on the left; label and a bar per class on the right (of many, the ten most probable)."""
     from PIL import Image, ImageDraw
 

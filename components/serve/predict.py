@@ -17,7 +17,7 @@ from .client import Endpoint, EndpointError
 
 
 @dataclass(frozen=True)
-class Seen:
+class Prediction:
     """An image and what the model saw in it.
 
     Attributes:
@@ -59,13 +59,14 @@ class Seen:
         }
 
 
-def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Seen:
-    """Send a PNG or JPEG image, brought to the model's size and colours.
+def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Prediction:
+    """Send an image file, brought to the model's size and colours.
 
     Args:
         endpoint: What to ask.
         path: The image; its proportions are kept, and what is missing is filled with the colour of its corner, unless
-            the model learned from images that were stretched to its size. Transparent parts become white.
+            the model learned from images that were stretched to its size. Its pixels are read as in training, see
+            `decoding.read_image`.
         invert: Swap dark and light.
 
     Raises:
@@ -75,10 +76,10 @@ def predict_file(endpoint: Endpoint, path: Path, invert: bool) -> Seen:
     told = endpoint.metadata()
     image = _read_image(path, _input_shape(endpoint.url, told), invert, _resizes(told))
     probabilities = _ask(endpoint, image.tolist())
-    return Seen(image, probabilities, _class_names(told, len(probabilities)))
+    return Prediction(image, probabilities, _class_names(told, len(probabilities)))
 
 
-def predict_json(endpoint: Endpoint, path: Path) -> Seen:
+def predict_json(endpoint: Endpoint, path: Path) -> Prediction:
     """Send an image that stands in a file as a request would hold it: as it is, its numbers untouched.
 
     Args:
@@ -93,17 +94,17 @@ def predict_json(endpoint: Endpoint, path: Path) -> Seen:
     probabilities = _ask(endpoint, instance)
     numbers = np.asarray(instance, np.float32)
     image = np.rint(numbers * (255 if numbers.max() <= 1 else 1)).clip(0, 255).astype(np.uint8)
-    return Seen(image, probabilities, _class_names(_metadata_if_any(endpoint), len(probabilities)))
+    return Prediction(image, probabilities, _class_names(_metadata_if_any(endpoint), len(probabilities)))
 
 
-def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) -> Seen:
+def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) -> Prediction:
     """Send an image of the test split of a data set: the one at that place, or any.
 
     Raises:
         BadInput: there is no such data set, or no such image in it.
         EndpointError: the endpoint does not answer, or takes other images.
     """
-    from ..common.datasets.dataset import open_dataset
+    from ..common.datasets import open_dataset
 
     told = _metadata_if_any(endpoint)
     size = _input_shape(endpoint.url, told)[:2] if _resizes(told) else None
@@ -121,10 +122,10 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) 
     image = dataset.images("test", np.array([index]))[0]
     probabilities = _ask(endpoint, image.tolist())
     classes = _class_names(told, len(probabilities), dataset.class_names)
-    return Seen(image, probabilities, classes, dataset.class_names[dataset.labels("test")[index]], index)
+    return Prediction(image, probabilities, classes, dataset.class_names[dataset.labels("test")[index]], index)
 
 
-def save_result(seen: Seen, path: Path) -> None:
+def save_result(seen: Prediction, path: Path) -> None:
     """Write the answer as JSON."""
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(seen.as_json(), indent=2) + "\n")
@@ -192,23 +193,19 @@ def _read_instance(path: Path) -> list[Any]:
 
 
 def _read_image(path: Path, shape: tuple[int, ...], invert: bool, stretch: bool = False) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
+
+    from ..common.datasets.decoding import read_image
 
     height, width, channels = shape
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
+        content = path.read_bytes()
     except FileNotFoundError:
-        raise BadInput(f"--image: expected a PNG or JPEG file, received nothing at {path}; pass another") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise BadInput(f"--image: expected a PNG or JPEG image, received a damaged or other file, {path}") from None
-    if image.mode.startswith("I"):  # 16 bits
-        image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if channels == 1 else "RGB")
+        raise BadInput(f"--image: {path} does not exist; check the path") from None
+    except IsADirectoryError:
+        raise BadInput(f"--image: expected an image file, received the folder {path}; pass a file in it") from None
+    size = (width, height) if stretch and min(width, height) > 0 else None
+    image = read_image(content, f"--image: {path}", channels, size)
     if invert:
         image = ImageOps.invert(image)
     size = (width if width > 0 else image.width, height if height > 0 else image.height)

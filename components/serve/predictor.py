@@ -3,7 +3,6 @@
 `python -m trainyard.components.serve.predictor` serves what lies in /mnt/models, where KServe puts it.
 """
 
-import json
 import logging
 import os
 import tempfile
@@ -12,9 +11,9 @@ from pathlib import Path
 import click
 
 from ..common.artifacts.model import read_card
-from ..common.artifacts.published import MANIFEST
+from ..common.artifacts.published import MANIFEST, Manifest
 from ..common.cli import command
-from .here.service import Service, Wanted
+from .here.service import ServiceFolder, WantedVersion
 from .server.main import bind, run
 
 
@@ -42,18 +41,17 @@ def main(model: Path, model_name: str, host: str, port: int, patience: float) ->
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as home, bind(host, port) as listener:
-        service = Service(Path(home) / Service.named(model_name).name)
+        service = ServiceFolder(Path(home) / ServiceFolder.named(model_name).name)
         service.versions.mkdir(parents=True)
         (service.versions / "model").symlink_to(model.resolve())
-        service.want([Wanted(_version(model), f"{model.resolve()}/", "model", percent=100)])
+        service.want([WantedVersion(_version(model), f"{model.resolve()}/", "model", percent=100)])
         logging.getLogger("serve").info("%s: process %d listens on %s:%d", model_name, os.getpid(), host, port)
         run(service, listener, patience)
 
 
 def _version(model: Path) -> int:
     """The number under which a model was published; 1 for a model folder."""
-    manifest = model / MANIFEST
-    return int(json.loads(manifest.read_text())["version"]) if manifest.is_file() else 1
+    return Manifest.read(model).version if (model / MANIFEST).is_file() else 1
 
 
 if __name__ == "__main__":

@@ -133,9 +133,9 @@ def main(
         --model better-model
       trainyard train --dataset my-images --model-config my-network.json --model my-model
     """
+    from ..common.artifacts.model import README, About
     from ..common.progress import Meter
     from .hyperparameters import Hyperparameters
-    from .model_card import README, About
     from .run import train
 
     hyperparameters = Hyperparameters(**chosen)
@@ -155,7 +155,12 @@ def main(
         tell,
         show,
         memory_budget,
-        about=About(intended_use, limitations, owner, licence),
+        about=About(
+            intended_use=intended_use.strip(),
+            limitations=limitations.strip(),
+            owner=owner.strip(),
+            licence=licence.strip(),
+        ),
         tensorboard=tensorboard,
     )
     if card is None:
@@ -167,10 +172,10 @@ def main(
     text = (model / README).read_text(encoding="utf-8")
     write_text(model_card, text)
     write_text(mlpipeline_ui_metadata, views(text, artifact_uri(executor_input, "tensorboard") if tensorboard else ""))
-    last = card["history"][-1]
+    last = card.history[-1]
     record_artifacts(
         executor_input,
-        {"model": {"architecture": card["architecture"], "loss": last["loss"], "accuracy": last["accuracy"]}},
+        {"model": {"architecture": card.architecture, "loss": last.loss, "accuracy": last.accuracy}},
     )
 
 

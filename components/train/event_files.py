@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from .fitting import Epoch
+    from ..common.artifacts.model import Epoch
 
 SUFFIX = ".trainyard"
 """Of the files that are ours to replace."""

@@ -21,7 +21,7 @@ from .devices import columns_here, on_each_device
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from ..common.datasets.dataset import ImageDataset, Split
+    from ..common.datasets import ImageDataset, Split
 
 MEGABYTE = 1_000_000
 COPIES = 2

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..common.artifacts.model import Epoch
 from ..common.cli import BadInput
 from .checkpoint import Checkpoint, State
 from .devices import check_agreement, share_batch_statistics, told_by_all
@@ -33,20 +34,6 @@ class Progress(Protocol):
     """Told now and then how far training is: number of the epoch, share of it that is done, mean loss so far."""
 
     def __call__(self, epoch: int, share: float, loss: float) -> None: ...
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training split gave: mean loss and accuracy while learning, then those of the validation
-    split (None without one), its seconds, and the learning rate at its end."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    seconds: float
-    learning_rate: float
-    validation_loss: float | None = None
-    validation_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +137,14 @@ def fit(
         if replicas > 1:  # whether to stop, all must find the same
             scored = {name: told_by_all(spread, value)[0] for name, value in scored.items()}
         seconds, rate = time.perf_counter() - started, float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-        epoch = Epoch(number, losses / count, right / count, seconds, rate, **scored)
+        epoch = Epoch(
+            epoch=number,
+            loss=losses / count,
+            accuracy=right / count,
+            seconds=seconds,
+            learning_rate=rate,
+            **scored,
+        )
         if not math.isfinite(epoch.loss):
             raise BadInput(
                 f"epoch {epoch.epoch}: expected a finite loss, received {epoch.loss}; lower --learning-rate "

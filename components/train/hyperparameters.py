@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ON_CORRUPT
+from ..common.datasets import ON_CORRUPT
 from .architectures import ARCHITECTURES
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..common.artifacts.model import CARD, KERAS_MODEL
+from ..common.artifacts.model import CARD, KERAS_MODEL, Card
 from ..common.cli import BadInput
 from ..common.files import sha256_of_file
+from ..common.progress import readable_shape
 from . import architectures
 
 if TYPE_CHECKING:
     import keras
 
-    from ..common.artifacts.published import Version
+    from ..common.artifacts.published import PublishedVersion
     from .hyperparameters import Hyperparameters
 
 Shape = tuple[int, int, int]
@@ -119,8 +120,8 @@ class BaseModel:
 
         with tempfile.TemporaryDirectory() as scratch:
             self.fetch(Path(scratch))
-            card = Path(scratch) / CARD
-            known = json.loads(card.read_text())["classes"] if card.is_file() else None
+            has_card = (Path(scratch) / CARD).is_file()
+            known = Card.read(Path(scratch)).classes if has_card else None
             try:
                 model = keras.saving.load_model(Path(scratch) / KERAS_MODEL, compile=False)
             except Exception as error:  # Keras raises whatever a layer's constructor raises
@@ -191,15 +192,15 @@ def _base_model(uri: str) -> BaseModel:
     weights = next((file for file in version.files if file.path == KERAS_MODEL), None)
     if weights is None:
         raise BadInput(f"--base-model: expected {KERAS_MODEL} in {uri}, received a model without it; train it anew")
-    where = version.source.uri if uri.startswith("s3://") else uri
-    return BaseModel(where, _base(where, weights.sha256 or sha256_of_file(file / KERAS_MODEL)), _fetcher(version))
+    where = version.uri if uri.startswith("s3://") else uri
+    return BaseModel(where, _base(where, weights.sha256), _fetcher(version))
 
 
 def _base(source: str, sha256: str) -> dict[str, str]:
     return {"base_model": source, "base_model_sha256": sha256}
 
 
-def _fetcher(version: Version) -> Callable[[Path], None]:
+def _fetcher(version: PublishedVersion) -> Callable[[Path], None]:
     from ..common.artifacts import published
 
     needed = replace(version, files=[file for file in version.files if file.path in (CARD, KERAS_MODEL)])
@@ -216,7 +217,7 @@ def _classifier(option: str, network: keras.Model, image_shape: Shape, classes: 
         takes, gives = tuple(network.inputs[0].shape[1:]), tuple(network.outputs[0].shape[1:])
     except Exception as error:  # a layer that cannot be, such as pooling of nothing
         raise BadInput(
-            f"{option}: expected a network for {_size(image_shape)} pixels, received one that cannot take "
+            f"{option}: expected a network for {readable_shape(image_shape)} pixels, received one that cannot take "
             f"them ({_first_line(error)}); change its layers or --image-size"
         ) from None
     if len(network.inputs) != 1 or len(network.outputs) != 1:
@@ -230,7 +231,7 @@ def _classifier(option: str, network: keras.Model, image_shape: Shape, classes: 
     if gives != (classes,):
         raise BadInput(
             f"{option}: expected one number for each of the {classes} classes, received an output of "
-            f"{_size(gives)}; change the last layer to {classes} units"
+            f"{readable_shape(gives)}; change the last layer to {classes} units"
         )
     image = pixels = keras.Input(image_shape, name="image")
     scalers = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -305,12 +306,9 @@ def _misfit(option: str, takes: Any, image_shape: Shape) -> BadInput:
     same_channels = len(wanted) == 3 and wanted[2] in ("any", image_shape[2]) and "any" not in wanted[:2]
     advice = f"pass --image-size {wanted[0]}x{wanted[1]}" if same_channels else "take a network for such images"
     return BadInput(
-        f"{option}: expected a network for images of {_size(image_shape)}, received one for {_size(wanted)}; {advice}"
+        f"{option}: expected a network for images of {readable_shape(image_shape)}, received one for "
+        f"{readable_shape(wanted)}; {advice}"
     )
-
-
-def _size(shape: Any) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _why_not(error: Exception) -> str:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from ..common.datasets.dataset import ImageDataset, Split
+from ..common.datasets import ImageDataset, Split
 
 
 def read_ahead(dataset: ImageDataset, split: str) -> Callable[[], tuple[ImageDataset, Split]]:

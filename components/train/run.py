@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.artifacts.model import CARD
+from ..common.artifacts.model import CARD, README, About, Card, Epoch, Input, TrainedOn
 from ..common.cli import BadInput
-from ..common.datasets.dataset import ImageDataset, download_of, open_dataset
+from ..common.datasets import ImageDataset, download_of, open_dataset
 from ..common.files import atomic_folder, check_output
 from ..common.native_logs import muted_native_logs
 from ..common.progress import counted, readable_size
@@ -18,14 +18,12 @@ from .devices import Cluster
 from .event_files import EventFiles
 from .feed import Examples, budget_in_bytes, bytes_in_memory
 from .hyperparameters import Hyperparameters
-from .model_card import README, About, markdown
+from .model_card import markdown
 from .origin import origin_of
 from .read_ahead import read_ahead
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from .fitting import Epoch, Progress
+    from .fitting import Progress
 
 
 def train(
@@ -37,7 +35,7 @@ def train(
     memory_budget: int = 0,
     about: About = About(),  # noqa: B008 (it never changes)
     tensorboard: Path | None = None,
-) -> dict[str, Any] | None:
+) -> Card | None:
     """Train on the training split of a data set and write the model folder.
 
     A run that was killed goes on after its last whole epoch when it is started again with the same data set,
@@ -56,7 +54,7 @@ def train(
         tensorboard: Folder for event files; None: none are written.
 
     Returns:
-        The card, as written to `model.json`; None from a worker that is not the chief.
+        The card, as written; None from a worker that is not the chief.
 
     Raises:
         BadInput: no data set, a damaged one, only one class in it, nothing to validate on where it is needed, or a loss
@@ -83,6 +81,7 @@ def train(
         say(f"one of {cluster.workers} workers{', the chief' if cluster.chief else ''}; waiting for all of them")
     import_tensorflow()
     import keras
+    import numpy as np
     import tensorflow as tf
 
     from . import devices, fitting, saving
@@ -111,12 +110,12 @@ def train(
     keras.utils.set_random_seed(chosen.seed)
     with spread.scope():
         model = origin.build(dataset.image_shape, dataset.class_names, say)
-    before = [fitting.Epoch(**epoch) for epoch in checkpoint.earlier.history] if checkpoint.earlier else []
+    before = [Epoch(**epoch) for epoch in checkpoint.earlier.history] if checkpoint.earlier else []
     if before:
         say(f"going on after epoch {len(before)}, which an earlier run reached")
     events = EventFiles(tensorboard, before) if tensorboard and cluster.chief else None
 
-    def on_epoch(epoch: "Epoch") -> None:
+    def on_epoch(epoch: Epoch) -> None:
         say(_line(epoch, chosen.epochs))
         if events:
             events.add(epoch)
@@ -140,40 +139,32 @@ def train(
         return None
     if spread.num_replicas_in_sync > 1:
         model = devices.plain_copy(model, learned)
-    told = {"architecture": model.name, "about": about.said(), "hyperparameters": hyperparameters, "dataset": described}
-    card = _card(told, dataset, resized=bool(chosen.size), labels=examples.labels, history=history)
     with atomic_folder(output, marker=CARD) as partial:
-        card = saving.write_model(model, partial, card, examples.some(256))
+        litert = saving.write_model(model, partial, examples.some(256))
+        counts = np.bincount(examples.labels, minlength=len(dataset.class_names)).tolist()
+        card = Card(
+            architecture=model.name,
+            about=about,
+            hyperparameters=hyperparameters,
+            dataset=TrainedOn(**described, skipped=len(dataset.skipped), train_counts=counts),
+            input=Input(shape=dataset.image_shape, resized=bool(chosen.size)),
+            classes=dataset.class_names,
+            history=history,
+            libraries=_versions(),
+            parameters=model.count_params(),
+            litert=litert,
+        )
+        card.write(partial)
         (partial / README).write_text(markdown(card), encoding="utf-8")
     checkpoint.remove()
     if cluster.workers > 1:
         devices.wait_for_all(spread)
-    litert = card["litert"]
     checked = "model.tflite answers as the SavedModel does"
     say(
-        f"{card['parameters']:,} parameters, "
-        + (checked if litert["written"] else f"without model.tflite, since {litert['reason']}")
+        f"{card.parameters:,} parameters, "
+        + (checked if litert.written else f"without model.tflite, since {litert.reason}")
     )
     return card
-
-
-def _card(
-    told: dict[str, Any], dataset: ImageDataset, resized: bool, labels: "np.ndarray", history: "list[Epoch]"
-) -> dict[str, Any]:
-    """The card (docs/artifacts.md) of what is `told` of a training already."""
-    import numpy as np
-
-    counts = np.bincount(labels, minlength=len(dataset.class_names)).tolist()
-    skipped = {"skipped": len(dataset.skipped)} if dataset.skipped else {}
-    return {
-        "format": 1,
-        **told,
-        "input": {"shape": list(dataset.image_shape), "range": [0, 255], **({"resized": True} if resized else {})},
-        "classes": dataset.class_names,
-        "dataset": {**told["dataset"], **skipped, "train_counts": counts},
-        "history": [{key: value for key, value in asdict(epoch).items() if value is not None} for epoch in history],
-        "libraries": _versions(),
-    }
 
 
 def _validation(
@@ -200,7 +191,7 @@ def _given(chosen: Hyperparameters, origin: dict[str, str]) -> dict[str, Any]:
     return origin | {name: value for name, value in asdict(chosen).items() if value != "" and name not in replaced}
 
 
-def _line(epoch: "Epoch", epochs: int) -> str:
+def _line(epoch: Epoch, epochs: int) -> str:
     line = f"epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}"
     if epoch.validation_loss is not None:
         line += f"  validation loss {epoch.validation_loss:.4f}  accuracy {epoch.validation_accuracy:.4f}"

@@ -1,15 +1,15 @@
-"""Write a trained classifier as a model folder: SavedModel, Keras file, LiteRT file and card."""
+"""Write a trained classifier into a model folder: SavedModel, Keras file and LiteRT file."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..common.artifacts.model import CARD, KERAS_MODEL, LITERT_MODEL, SAVED_MODEL, LiteRTClassifier
+from ..common.artifacts.classifier import LiteRTClassifier
+from ..common.artifacts.model import KERAS_MODEL, LITERT_MODEL, SAVED_MODEL, LiteRT
 
 if TYPE_CHECKING:
     import keras
@@ -19,13 +19,12 @@ EQUAL = 1e-4
 """How far two probabilities for one image may lie apart and still count as the same answer."""
 
 
-def write_model(model: keras.Model, folder: Path, card: dict[str, Any], samples: np.ndarray) -> dict[str, Any]:
-    """Write the model folder of the plan (docs/artifacts.md) and return the card as written.
+def write_model(model: keras.Model, folder: Path, samples: np.ndarray) -> LiteRT:
+    """Write the files of the model; tells what came of that for LiteRT.
 
     Args:
         model: A trained classifier.
         folder: An empty folder.
-        card: What is known of the training; `litert` and `parameters` are added.
         samples: uint8 images (n, height, width, channels), on which the LiteRT file is checked against the SavedModel.
 
     Raises:
@@ -38,9 +37,7 @@ def write_model(model: keras.Model, folder: Path, card: dict[str, Any], samples:
         _export(model, folder / SAVED_MODEL)
     except tf.errors.ResourceExhaustedError as error:  # TensorFlow's word for a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-    card = {**card, "parameters": model.count_params(), "litert": _write_litert(folder, samples)}
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
-    return card
+    return _write_litert(folder, samples)
 
 
 def _export(model: keras.Model, folder: Path) -> None:
@@ -56,7 +53,7 @@ def _export(model: keras.Model, folder: Path) -> None:
     archive.write_out(folder, verbose=False)
 
 
-def _write_litert(folder: Path, samples: np.ndarray) -> dict[str, Any]:
+def _write_litert(folder: Path, samples: np.ndarray) -> LiteRT:
     """Write `model.tflite` if LiteRT can express the model and answers as the SavedModel does; tell what came of it."""
     import numpy as np
     import tensorflow as tf
@@ -68,11 +65,11 @@ def _write_litert(folder: Path, samples: np.ndarray) -> dict[str, Any]:
     except Exception as error:  # the converter raises whatever its passes raise
         missing = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
         why = f"it has no operation {', '.join(missing)}" if missing else str(error).splitlines()[0][:200]
-        return {"written": False, "reason": f"LiteRT cannot express this model: {why}"}
+        return LiteRT(written=False, reason=f"LiteRT cannot express this model: {why}")
     signature = tf.saved_model.load(saved).signatures["serving_default"]
     expected = next(iter(signature(image=tf.constant(samples, tf.float32)).values())).numpy()
     difference = float(np.abs(LiteRTClassifier(path).predict(samples) - expected).max())
     if not difference <= EQUAL:
         path.unlink()
-        return {"written": False, "reason": f"its answers differ from the SavedModel's by up to {difference:.2g}"}
-    return {"written": True, "max_difference": difference}
+        return LiteRT(written=False, reason=f"its answers differ from the SavedModel's by up to {difference:.2g}")
+    return LiteRT(written=True, max_difference=difference)

@@ -1,151 +1,175 @@
-"""Read a model folder: its card, and a classifier that answers on LiteRT without TensorFlow where it can."""
+"""A model folder: the names of its files, and its card."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from ..cli import BadInput
-from ..native_logs import muted_native_logs
-from ..parallel import processors
-from ..tensorflow import import_tensorflow
-
-if TYPE_CHECKING:
-    import numpy as np
+from ..files import write_json
+from . import schema
 
 CARD = "model.json"
 SAVED_MODEL = "1"
+SAVED_MODEL_FILE = "1/saved_model.pb"
 KERAS_MODEL = "model.keras"
 LITERT_MODEL = "model.tflite"
+README = "README.md"
+PIXELS = (0, 255)
+"""Least and greatest value of a pixel, as clients send it."""
 
 
-class Classifier(Protocol):
-    """A loaded model. Not thread safe.
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What only the people behind a model know of it; empty: not said."""
+
+    intended_use: str = ""
+    limitations: str = ""
+    owner: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOn:
+    """The data set that a model was trained on.
 
     Attributes:
-        backend: `LiteRT` or `TensorFlow`.
+        name: Of the data set.
+        layout: Such as `npz`, see docs/artifacts.md.
+        source: Where download fetched it from; None: not known.
+        sha256: Of what download fetched; None: not known.
+        train_examples: Images in its training split.
+        test_examples: Images in its test split.
+        skipped: Damaged images that were left out.
+        train_counts: Images of each class that the model learned from or was validated on.
     """
 
-    backend: str
+    name: str
+    layout: str
+    source: str | None
+    sha256: str | None
+    train_examples: int
+    test_examples: int
+    skipped: int = 0
+    train_counts: list[int]
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Class probabilities of images.
 
-        Args:
-            images: uint8 or float32, shape (images, height, width, channels), 0 to 255.
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """The images that a model takes.
 
-        Returns:
-            float32, shape (images, classes), 0 to 1.
+    Attributes:
+        shape: Height, width, channels.
+        range: Least and greatest value of a pixel.
+        resized: Whether they were brought to this size, whatever their proportions.
+    """
+
+    shape: tuple[int, int, int]
+    range: tuple[int, int] = field(default_factory=lambda: PIXELS)
+    resized: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What one pass over the training split gave.
+
+    Attributes:
+        epoch: Its number, 1 or more.
+        loss: Mean cross-entropy while learning, in nats.
+        accuracy: Share of right answers while learning, 0 to 1.
+        seconds: How long it took.
+        learning_rate: At its end.
+        validation_loss: Of the validation split; None: there is none.
+        validation_accuracy: Of the validation split; None: there is none.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    seconds: float
+    learning_rate: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteRT:
+    """Whether the model is there for LiteRT as well: the largest difference of its probabilities, or why it is not."""
+
+    written: bool
+    max_difference: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What is known of a model. JSON: `model.json`, see docs/artifacts.md.
+
+    Attributes:
+        architecture: Name of the network.
+        about: What people say of it.
+        hyperparameters: By name; a network or model that it began with is among them.
+        dataset: What it was trained on; None: not known.
+        input: The images that it takes.
+        classes: Their names, in the order of the probabilities.
+        history: Its epochs.
+        libraries: Versions by name.
+        parameters: How many numbers its weights are.
+        litert: Of `model.tflite`; None: not known.
+    """
+
+    architecture: str
+    about: About = field(default_factory=About)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    dataset: TrainedOn | None = None
+    input: Input
+    classes: list[str]
+    history: list[Epoch] = field(default_factory=list)
+    libraries: dict[str, Any] = field(default_factory=dict)
+    parameters: int
+    litert: LiteRT | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Card:
+        """The card in a folder.
+
+        Raises:
+            BadInput: there is none, or it lacks something.
         """
+        try:
+            content = (folder / CARD).read_bytes()
+        except OSError:
+            raise BadInput(f"{folder}: expected a readable card {CARD}, received none; train the model again") from None
+        return schema.parse(
+            cls,
+            content,
+            folder / CARD,
+            lambda wrong: BadInput(
+                f"{folder}: expected a card {CARD} with architecture, parameters, input and classes, received another "
+                f"({wrong}); train the model again"
+            ),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the card into a folder."""
+        write_json(folder / CARD, self.as_json(), indent=2, allow_nan=True)  # a validation loss may be no number
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `model.json`."""
+        return {"format": schema.FORMAT, **schema.as_json(self)}
 
 
-def read_card(model: Path) -> dict[str, Any]:
-    """The card (model.json) of a model folder.
+def read_card(model: Path) -> Card:
+    """The card of a model folder that can be served.
 
     Raises:
         BadInput: it is no model folder of ours.
     """
-    if not (model / SAVED_MODEL / "saved_model.pb").is_file():
+    if not (model / SAVED_MODEL_FILE).is_file():
         received = "a folder without" if model.is_dir() else "a file" if model.exists() else "nothing at that path"
         raise BadInput(
-            f"{model}: expected a model folder with 1/saved_model.pb, received {received}; "
+            f"{model}: expected a model folder with {SAVED_MODEL_FILE}, received {received}; "
             "pass the folder that train wrote"
         )
-    try:
-        return json.loads((model / CARD).read_text())
-    except (FileNotFoundError, ValueError):
-        raise BadInput(f"{model}: expected a readable card {CARD}, received none; train the model again") from None
-
-
-def load_classifier(model: Path) -> Classifier:
-    """Load a model folder: on LiteRT when it carries `model.tflite`, else its SavedModel on TensorFlow."""
-    if (model / LITERT_MODEL).is_file():
-        return LiteRTClassifier(model / LITERT_MODEL)
-    return SavedModelClassifier(model / SAVED_MODEL)
-
-
-class LiteRTClassifier:
-    """A `.tflite` model. Starts in hundredths of a second, where TensorFlow needs seconds."""
-
-    backend = "LiteRT"
-
-    def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        try:
-            with muted_native_logs():
-                self._interpreter = Interpreter(str(path), num_threads=processors())
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise BadInput(
-                f"{path}: expected a LiteRT model, received a damaged or other file ({error}); train it again"
-            ) from None
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-        self._batch = 0
-
-    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
-        """See `Classifier.predict`; works through `batch` images at a time, so that memory stays flat."""
-        import numpy as np
-
-        return np.concatenate([self._answer(images[at : at + batch]) for at in range(0, len(images), batch)])
-
-    def _answer(self, images: np.ndarray) -> np.ndarray:
-        if len(images) != self._batch:
-            self._interpreter.resize_tensor_input(self._input, images.shape)
-            self._interpreter.allocate_tensors()
-            self._batch = len(images)
-        self._interpreter.set_tensor(self._input, images.astype("float32", copy=False))
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
-
-
-class SavedModelClassifier:
-    """A SavedModel, for what LiteRT cannot express. Imports TensorFlow.
-
-    Attributes:
-        input_shape: (height, width, channels), each None where it is left open; None where all is.
-        parameters: How many numbers its variables hold.
-    """
-
-    backend = "TensorFlow"
-    kind = "SavedModel"
-
-    def __init__(self, path: Path) -> None:
-        require_tensorflow(path)
-        import numpy as np
-        import tensorflow as tf
-
-        self._model = tf.saved_model.load(str(path))  # kept: the signature does not keep its variables alive
-        self._answer = self._model.signatures["serving_default"]
-        self._key, takes = next(iter(self._answer.structured_input_signature[1].items()))
-        self._dtype = takes.dtype
-        self.input_shape = None if takes.shape.rank is None else tuple(takes.shape.as_list()[1:])
-        self.parameters = sum(int(np.prod(variable.shape)) for variable in self._answer.variables)
-
-    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
-        """See `Classifier.predict`."""
-        import numpy as np
-        import tensorflow as tf
-
-        answers = [
-            next(iter(self._answer(**{self._key: tf.constant(images[at : at + batch], self._dtype)}).values())).numpy()
-            for at in range(0, len(images), batch)
-        ]
-        return np.concatenate(answers)
-
-
-def require_tensorflow(path: Path) -> None:
-    """Import TensorFlow for the model at `path`.
-
-    Raises:
-        BadInput: it is not installed.
-    """
-    try:
-        import_tensorflow()
-    except ModuleNotFoundError:
-        raise BadInput(
-            f"{path}: expected {LITERT_MODEL}, received a model without it, which needs TensorFlow; "
-            "use the image whose tag ends in -tf, or install tensorflow"
-        ) from None
+    return Card.read(model)

@@ -1,4 +1,4 @@
-"""Bring a published version to this machine, whole and unchanged or not at all."""
+"""A published version: its manifest, and how it comes to this machine, whole and unchanged or not at all."""
 
 from __future__ import annotations
 
@@ -6,17 +6,81 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..cli import BadInput
-from ..files import atomic_folder, files_below, sha256_of_file, sha256_of_folder
+from ..files import atomic_folder, files_below, sha256_of_file, sha256_of_listing
 from ..parallel import in_parallel
+from . import schema
+from .model import CARD, read_card
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
 
 MANIFEST = "manifest.json"
+EVALUATION_FOLDER = "evaluation"
 PARALLEL_DOWNLOADS = 8
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a version: its path in it, its bytes, its SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a published version consists of. JSON: `manifest.json`, the file that is written last.
+
+    Attributes:
+        name: Of the model.
+        version: 1 or more.
+        files: All other files, by path.
+    """
+
+    name: str
+    version: int
+    files: list[File]
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest in a folder.
+
+        Raises:
+            BadInput: there is none.
+        """
+        return cls.parse(LocalFolder(folder).manifest(), f"{folder}/")
+
+    @classmethod
+    def parse(cls, content: str | bytes, where: str) -> Manifest:
+        """The manifest of the version at a place.
+
+        Raises:
+            BadInput: it is none.
+        """
+
+        def refused(wrong: str) -> BadInput:
+            return BadInput(
+                f"{where}: expected a {MANIFEST} as export writes it, received something else ({wrong}); publish the "
+                "model again"
+            )
+
+        manifest = schema.parse(cls, content, where + MANIFEST, refused)
+        for file in manifest.files:
+            path = PurePosixPath(file.path)
+            if path.is_absolute() or ".." in path.parts:
+                raise refused(f"a path is {file.path}")
+        return manifest
+
+    def as_text(self) -> str:
+        """The content of `manifest.json`."""
+        return json.dumps({"format": schema.FORMAT, **asdict(self)}, indent=1) + "\n"
 
 
 class Source(Protocol):
@@ -36,15 +100,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class File:
-    """A file of a version; its sha256 is checked when it is there."""
-
-    path: str
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Version:
+class PublishedVersion:
     """A version that can be fetched.
 
     Attributes:
@@ -58,12 +114,17 @@ class Version:
     files: list[File]
 
     @property
+    def uri(self) -> str:
+        """Where it is; ends in '/'."""
+        return self.source.uri
+
+    @property
     def folder_name(self) -> str:
         """Name for its folder: equal names mean equal content."""
         return f"{self.number}-{self.digest}"
 
 
-def find(uri: str) -> Version:
+def find(uri: str) -> PublishedVersion:
     """Look a version up, without fetching it.
 
     Args:
@@ -83,15 +144,14 @@ def find(uri: str) -> Version:
         )
     folder = Path(unquote(urlsplit(uri).path)) if scheme == "file" else Path(uri)
     if folder.is_dir() and not (folder / MANIFEST).is_file():
-        from .model import read_card
-
         read_card(folder)  # BadInput if it is no model folder
-        files = [File(path.as_posix()) for path in files_below(folder)]
-        return Version(LocalFolder(folder), 1, sha256_of_folder(folder)[:12], files)
+        digests = {path: sha256_of_file(folder / path) for path in files_below(folder)}
+        files = [File(path.as_posix(), (folder / path).stat().st_size, digest) for path, digest in digests.items()]
+        return PublishedVersion(LocalFolder(folder), 1, sha256_of_listing(digests)[:12], files)
     return _published(LocalFolder(folder))
 
 
-def choose(uri: str, option: str) -> Version | None:
+def choose(uri: str, option: str) -> PublishedVersion | None:
     """Look up the version that a person means, without fetching it; None: none is published there yet.
 
     Args:
@@ -111,7 +171,7 @@ def choose(uri: str, option: str) -> Version | None:
     return find(uri) if name and last.isdigit() else newest(uri)
 
 
-def newest(uri: str) -> Version | None:
+def newest(uri: str) -> PublishedVersion | None:
     """The newest published version of a model, without fetching it; None: there is none yet.
 
     Args:
@@ -120,47 +180,40 @@ def newest(uri: str) -> Version | None:
     from ..store import s3
 
     bucket, key = s3.parse_uri(uri)
-    prefix = key.rstrip("/") + "/"
-    store = s3.client()
+    name = key.rstrip("/")
     try:
-        with s3.s3_errors(uri):
-            pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-            folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+        numbers = version_numbers(s3.client(), bucket, name)
     except FileNotFoundError:  # not even the bucket
         return None
+    sources = (StorePrefix(f"s3://{bucket}/{name}/{number}/") for number in numbers)
+    return next((_published(source) for source in sources if source.is_published()), None)
+
+
+def version_numbers(store: BaseClient, bucket: str, name: str) -> list[int]:
+    """The versions below a name, published or only begun, the newest first."""
+    from ..store import s3
+
+    prefix = f"{name}/"
+    with s3.s3_errors(f"s3://{bucket}/{prefix}"):
+        pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
     names = [folder.removeprefix(prefix).rstrip("/") for folder in folders]
-    for number in sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True):
-        source = StorePrefix(f"s3://{bucket}/{prefix}{number}/")
-        if source.is_published():
-            return _published(source)
-    return None
+    return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
 
 
-def _published(source: Source) -> Version:
+def _published(source: Source) -> PublishedVersion:
     content = source.manifest()
-    try:
-        manifest = json.loads(content)
-        files = [File(_inside(file["path"]), file["sha256"]) for file in manifest["files"]]
-        return Version(source, int(manifest["version"]), hashlib.sha256(content).hexdigest()[:12], files)
-    except (ValueError, KeyError, TypeError):
-        raise BadInput(
-            f"{source.uri}: expected a {MANIFEST} as export writes it, received something else; publish the model again"
-        ) from None
+    manifest = Manifest.parse(content, source.uri)
+    return PublishedVersion(source, manifest.version, hashlib.sha256(content).hexdigest()[:12], manifest.files)
 
 
-def _inside(path: str) -> str:
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise ValueError(path)
-    return path
-
-
-def fetch(version: Version, folder: Path) -> None:
+def fetch(version: PublishedVersion, folder: Path) -> None:
     """Fetch all files of a version into a new folder, several at a time.
 
     Raises:
         RuntimeError: a file is not what the manifest says.
     """
-    with atomic_folder(folder, marker="model.json") as partial:
+    with atomic_folder(folder, marker=CARD) as partial:
         in_parallel(
             lambda file: _fetch_file(version.source, file, partial / file.path), version.files, PARALLEL_DOWNLOADS
         )
@@ -170,7 +223,7 @@ def _fetch_file(source: Source, file: File, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source.fetch(file.path, target)
     received = sha256_of_file(target)
-    if file.sha256 and received != file.sha256:
+    if received != file.sha256:
         raise RuntimeError(
             f"{source.uri}{file.path}: expected sha256 {file.sha256} as in {MANIFEST}, received {received}; "
             "the published version is damaged, publish the model again"

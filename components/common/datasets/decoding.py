@@ -1,10 +1,12 @@
-"""Decode PNG and JPEG images into one array."""
+"""Decode image files into one array: the one reader of images for training, evaluation and prediction."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,28 @@ AT_ONCE = 8
 """Most images that a thread decodes before it takes more; small ones cost less than being handed over."""
 ORIENTATION = 0x0112
 """The EXIF tag by which a camera says how it was held."""
+TELL_ORIENTATION = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+"""Where Pillow keeps what may say it."""
+ORIENTATION_IN_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""The formats that are read, as Pillow calls them (PPM: PBM and PGM too)."""
+KINDS = "an image (PNG, JPEG, WebP, BMP, GIF or TIFF)"
+OTHER_KINDS = {
+    "HEIC, the format of iPhones": rb"....ftyp(heic|heix|hevc|mif1|msf1)",
+    "AVIF": rb"....ftypavi[fs]",
+    "SVG, which has no pixels": rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg",
+    "a web page": rb"\s*<(!doctype html|html|head|body)",
+    "a PDF": rb"%PDF",
+    "a Photoshop file": rb"8BPS",
+    "JPEG 2000": rb"\0\0\0\x0cjP  ",
+    "a ZIP archive": rb"PK\x03\x04",
+    "a NumPy array": rb"\x93NUMPY",
+    "a pointer of Git LFS in place of the file": rb"version https://git-lfs",
+    "only zeros": rb"\0{64}",
+}
+"""What files in place of images are, by a pattern of their first bytes."""
+GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of grey images."""
 
 
 class DamagedImage(BadInput):
@@ -36,9 +60,8 @@ def decode_images(
     """Decode images of one size, or brought to one.
 
     Args:
-        encoded: PNG or JPEG files, at least one.
-        shape: (height, width, channels) of the result. With 1 channel all become grey, with 3 RGB (transparency is
-            dropped).
+        encoded: Image files, at least one.
+        shape: (height, width, channels) of the result. With 1 channel all become grey, with 3 RGB; see `read_image`.
         name: What to call the image at an index in messages.
         resize: Whether images of other sizes are brought to this one: bilinear with antialiasing, without cropping, so
             that proportions may change.
@@ -49,7 +72,7 @@ def decode_images(
 
     Raises:
         DamagedImage: an image is damaged, and `damaged` is not given.
-        BadInput: an image has another size, or more than 8 bits a channel.
+        BadInput: an image has another size, or 32 bits a channel.
     """
     if (decoded := decode_pngs(encoded, shape)) is not None:
         return decoded
@@ -59,9 +82,9 @@ def decode_images(
         for index in indices:
             try:
                 images[index] = _decode(encoded[index], shape, name(index), resize)
-            except DamagedImage:
+            except DamagedImage as error:
                 if damaged is None:
-                    raise
+                    raise DamagedImage(f"{error}, or pass --on-corrupt skip") from error
                 damaged.append(index)
 
     count = len(encoded)
@@ -85,14 +108,22 @@ def decode_images(
 
 
 def image_shape(content: bytes, name: str) -> tuple[int, int, int]:
-    """(height, width, channels) of an encoded image, from its header: 1 channel for grey images, 3 for all others.
+    """(height, width, channels) of an encoded image as it is given out: 1 channel for grey images, 3 for all others.
 
     Raises:
         DamagedImage: it is no image.
     """
     with _opened(content, name) as image:
-        width, height = image.size if _orientation(image) < 5 else image.size[::-1]
-        return height, width, 1 if image.mode in ("L", "LA", "1") else 3
+        width, height = image.size if _orientation(image, content) < 5 else image.size[::-1]
+        return height, width, 1 if image.mode in GREY else 3
+
+
+def kind_of(content: bytes) -> str:
+    """What a file that is no image is, for a message."""
+    if not content:
+        return "an empty file"
+    kinds = (kind for kind, pattern in OTHER_KINDS.items() if re.match(pattern, content[:1000], re.DOTALL | re.I))
+    return next(kinds, "a damaged or other file")
 
 
 def is_grey(path: str) -> bool:
@@ -117,46 +148,115 @@ def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for image, target in zip(images, result, strict=True):
         for channel in range(images.shape[3]):
             band = Image.fromarray(image[..., channel])
-            target[..., channel] = band.resize(size[::-1], Image.Resampling.BILINEAR)
+            target[..., channel] = np.asarray(band.resize(size[::-1], Image.Resampling.BILINEAR))
     return result
+
+
+def read_image(content: bytes, name: str, channels: int, size: tuple[int, int] | None = None) -> Image.Image:
+    """An image as people see it: turned as the camera says, on white where it is transparent, 8 bits a channel.
+
+    This is the only place where the bytes of an image file become pixels. The page of the model server does the same
+    (`serve/server/static/pixels.js`).
+
+    Args:
+        content: The file.
+        name: What to call it in messages.
+        channels: 1 for grey, 3 for RGB.
+        size: (width, height) that it will be brought to. A JPEG is then decoded at a fraction of its size, never below
+            this one, as JPEG itself provides for (Pillow's `draft`).
+
+    Returns:
+        Mode L or RGB.
+
+    Raises:
+        DamagedImage: it is no image.
+        BadInput: it has 32 bits a channel.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    with _opened(content, name) as image:
+        if image.mode in ("I", "F"):
+            raise BadInput(f"{name}: expected 8 or 16 bits a channel, received 32 ({image.mode}); convert it")
+        if size is not None:
+            image.draft(None, size if _orientation(image, content) < 5 else size[::-1])
+        image.load()
+        orientation = _orientation(image, content)
+        flat = _on_white(image).convert(mode)
+    return flat.transpose(_turns()[orientation]) if orientation in _turns() else flat
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image of 8 bits a channel without transparency."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        grey = np.rint(values / 257).astype(np.uint8)
+        if (transparent := image.info.get("transparency")) is not None:
+            grey[values == transparent] = 255
+        return Image.fromarray(grey)
+    if not image.has_transparency_data:
+        return image
+    pixels = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+
+
+@cache
+def _turns() -> dict[int, Image.Transpose]:
+    """What brings an image upright, by its orientation as EXIF numbers them."""
+    from PIL import Image
+
+    turn = Image.Transpose
+    return {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
 
 
 def _decode(content: bytes, shape: tuple[int, int, int], name: str, resize: bool) -> np.ndarray:
     """One image; see `decode_images`."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     height, width, channels = shape
-    with _opened(content, name) as image:
-        if image.mode.startswith(("I", "F")):
-            raise BadInput(f"{name}: expected 8 bits a channel, received {image.mode}; convert it")
-        if _orientation(image) != 1:
-            ImageOps.exif_transpose(image, in_place=True)
-        if image.size != (width, height) and not resize:
+    image = read_image(content, name, channels, (width, height) if resize else None)
+    if image.size != (width, height):
+        if not resize:
             raise BadInput(
                 f"{name}: expected images of one size, {height} x {width} (height x width) as the first, received "
                 f"{image.height} x {image.width}; resize them, or train with --image-size"
             )
-        upright = image.convert("L" if channels == 1 else "RGB")
-    if upright.size != (width, height):
-        upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(upright).reshape(shape)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(shape)
 
 
-def _orientation(image: Image.Image) -> int:
-    """How the camera was held: 1 upright, from 5 on with width and height swapped."""
-    return image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
+def _orientation(image: Image.Image, content: bytes) -> int:
+    """How the camera was held, as EXIF or XMP says: 1 upright, from 5 on with width and height swapped."""
+    if image.format == "PNG" and any(mark in content for mark in ORIENTATION_IN_PNG):
+        image.load()  # it may come after the pixels
+    if image.format == "TIFF" or not TELL_ORIENTATION & set(image.info):
+        return 1  # Pillow turns a TIFF by itself
+    orientation: int = image.getexif().get(ORIENTATION, 1)
+    return orientation
 
 
 @contextmanager
 def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
-    """An image whose pixels are decoded when they are asked for."""
-    from PIL import Image, UnidentifiedImageError
+    """An image whose pixels are decoded when they are asked for; of several in a file the first."""
+    from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             yield image
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise DamagedImage(
-            f"{name}: expected a PNG or JPEG image, received a damaged or other file; replace or remove it, or pass "
-            "--on-corrupt skip"
+            f"{name}: expected an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, received a larger "
+            "one; scale it down"
         ) from error
+    except BadInput:
+        raise
+    except Exception as error:  # whatever damaged bytes do to a decoder
+        raise DamagedImage(f"{name}: expected {KINDS}, received {kind_of(content)}; replace or remove it") from error

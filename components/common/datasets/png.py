@@ -1,8 +1,8 @@
 """Decode many small PNGs of one kind at once, with zlib and NumPy.
 
 Opening images one by one costs more than decoding them: 60,000 PNGs of 28 x 28 take 0.7 s here and 2.0 s with Pillow.
-What this decoder does not know (palettes, 16 bits, interlacing, a damaged file) it leaves to Pillow, and large images
-too, which Pillow decodes faster.
+What this decoder does not know (palettes, transparency, 16 bits, interlacing, orientation, a damaged file) it leaves
+to Pillow, and large images too, which Pillow decodes faster.
 
 Source: PNG specification, third edition, https://www.w3.org/TR/png-3/ (chunks: section 5; filters: section 9).
 """
@@ -13,6 +13,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CHANGES_PIXELS = (b"tRNS", b"eXIf")
+"""Chunks that make colours transparent, or say how the camera was held."""
+TEXT = (b"tEXt", b"zTXt", b"iTXt")
+ORIENTING = (b"XML:com.adobe.xmp", b"Raw profile type exif")
+"""Keywords of texts that may say how the camera was held."""
 CHANNELS = {0: 1, 2: 3}
 """Channels of the colour types this decoder knows: grey and RGB."""
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -35,7 +40,7 @@ def decode_pngs(encoded: Sequence[bytes], shape: tuple[int, int, int]) -> np.nda
     width, height = int.from_bytes(header[16:20]), int.from_bytes(header[20:24])
     if header[:8] != SIGNATURE or header[12:16] != b"IHDR" or header[24:25] != b"\x08" or header[26:] != bytes(3):
         return None
-    channels = CHANNELS.get(header[25])
+    channels = CHANNELS.get(header[25], 0)
     if (height, width, channels) != shape or height * width > LARGEST:
         return None
     if any(not content.startswith(header) for content in encoded):
@@ -64,6 +69,8 @@ def _pixel_data(content: bytes) -> bytes:
         if len(name) < 4:
             raise ValueError("the file ends before its end chunk")
         length = int.from_bytes(content[at : at + 4])
+        if name in CHANGES_PIXELS or (name in TEXT and content[at + 8 : at + length].startswith(ORIENTING)):
+            raise ValueError("transparent, or to be turned")
         if name == b"IDAT":
             found.append(content[at + 8 : at + 8 + length])
         at += 12 + length
@@ -107,10 +114,14 @@ def _left_to_right(rows: np.ndarray, above: np.ndarray, predict: Predictor) -> n
 
 
 def _average(left: np.ndarray, up: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    return (left + up) >> 1
+    halved: np.ndarray = (left + up) >> 1
+    return halved
 
 
 def _paeth(left: np.ndarray, up: np.ndarray, corner: np.ndarray) -> np.ndarray:
     """Whichever of left, up and corner is nearest to left + up - corner; ties in this order."""
     to_left, to_up, to_corner = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
-    return np.where((to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner))
+    nearest: np.ndarray = np.where(
+        (to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner)
+    )
+    return nearest

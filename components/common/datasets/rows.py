@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from tokenize import TokenError
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Header:
     by_column: bool = False
 
 
-def npy_header(file: BinaryIO) -> Header:
+def npy_header(file: IO[bytes]) -> Header:
     """The header of an `.npy` file that is read from its beginning.
 
     Raises:
@@ -38,7 +39,12 @@ def npy_header(file: BinaryIO) -> Header:
     """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_column, dtype = read(file)
+    try:
+        shape, by_column, dtype = read(file)
+    except (SyntaxError, TokenError, TypeError) as error:  # it is Python's notation of a dict
+        raise ValueError("no header") from error
+    if any(size < 0 for size in shape):
+        raise ValueError("a negative size")
     return Header(file.tell(), shape, dtype, by_column)
 
 
@@ -60,7 +66,7 @@ def read_rows(file: BinaryIO, header: Header, places: np.ndarray, path: Path) ->
     if not rows.size:
         return rows
     size = rows[0].nbytes
-    target = memoryview(rows.reshape(-1).view(np.uint8))
+    target = bytes_of(rows)
     begins = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
     descriptor, at = file.fileno(), (header.offset + places * size).tolist()
     for first, last in pairwise(begins):
@@ -71,3 +77,8 @@ def read_rows(file: BinaryIO, header: Header, places: np.ndarray, path: Path) ->
                 raise BadInput(f"{path}: expected {header.shape[0]} images, received fewer; fetch it again")
             done += received
     return rows
+
+
+def bytes_of(array: np.ndarray) -> memoryview:
+    """The bytes of an array whose rows lie side by side, to be read or written."""
+    return memoryview(array.reshape(-1).view(np.uint8).data)

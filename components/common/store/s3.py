@@ -149,7 +149,9 @@ def s3_errors(where: str) -> Iterator[None]:
             f"{where}: no credentials for the store; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
     except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
-        raise ConnectionError(f"{where}: the store does not answer ({error}); check AWS_ENDPOINT_URL") from error
+        here = _is_this_machine(os.environ.get("AWS_ENDPOINT_URL"))
+        advice = "check AWS_ENDPOINT_URL" + (", or trainyard store start" if here else "")
+        raise ConnectionError(f"{where}: the store does not answer ({error}); {advice}") from error
     except exceptions.ParamValidationError as error:
         raise BadInput(f"{where}: expected s3://bucket/key, received a name that no store knows ({error})") from error
     except exceptions.ProfileNotFound as error:

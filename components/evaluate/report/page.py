@@ -15,7 +15,7 @@ import numpy as np
 from ...common.progress import counted
 from ..gate import sentence
 from ..metrics import ClassMetrics, PrecisionRecall, Roc
-from ..run import EvaluationResult
+from ..run import Outcome
 from ..slices import FEW, Slice
 from .charts import (
     Chart,
@@ -47,7 +47,7 @@ Rows = list[tuple[str, ...]]
 AnyCurve = TypeVar("AnyCurve", Roc, PrecisionRecall)
 
 
-def render(result: EvaluationResult) -> str:
+def render(result: Outcome) -> str:
     """The whole page, HTML."""
     from .templates import PAGE, environment
 
@@ -133,19 +133,19 @@ class Bar:
 class Page:
     """What the report shows, in the order of the page; each property is computed once."""
 
-    def __init__(self, result: EvaluationResult) -> None:
+    def __init__(self, result: Outcome) -> None:
         self.verdict = result.verdict
         self.baseline = result.baseline
         self.scored = result.scored
         self.metrics = result.scored.metrics
         self.classes = result.scored.classes
         self._card = result.scored.card
-        self._history: list[dict[str, Any]] = self._card.get("history", [])
+        self._history = self._card.history
 
     @property
     def title(self) -> str:
         """Network and data set."""
-        return f"{self._card['architecture']} on {self.scored.dataset.name}"
+        return f"{self._card.architecture} on {self.scored.dataset.name}"
 
     @cached_property
     def rules_above(self) -> list[str]:
@@ -166,10 +166,10 @@ class Page:
             ("Loss", number(metrics.loss, 4), "cross-entropy, lower is better"),
             ("Macro F1", number(metrics.macro.f1, 4), f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
             ("Test examples", thousands(metrics.examples), f"{wrong:,} answered wrongly"),
-            ("Parameters", short(self._card["parameters"]), self._card["architecture"]),
+            ("Parameters", short(self._card.parameters), self._card.architecture),
         ]
         if self._history:
-            seconds = sum(epoch.get("seconds", 0) for epoch in self._history)
+            seconds = sum(epoch.seconds for epoch in self._history)
             numbers.append(("Training", duration(seconds), counted(len(self._history), "epoch")))
         return numbers
 
@@ -193,7 +193,7 @@ class Page:
     @cached_property
     def learning_curves(self) -> list[LearningCurve]:
         """Loss and accuracy by epoch, if the card tells them."""
-        drawn = (
+        drawn: tuple[tuple[str, str, float, Callable[[float], str]], ...] = (
             ("Loss", "loss", self.metrics.loss, lambda value: f"{value:.3g}"),
             ("Accuracy", "accuracy", self.metrics.accuracy, lambda value: f"{100 * value:.4g} %"),
         )
@@ -207,7 +207,7 @@ class Page:
 
     def _by_epoch(self, key: str) -> list[float]:
         """A value per epoch; empty unless each epoch has a finite one."""
-        values = [epoch.get(key) for epoch in self._history]
+        values = [getattr(epoch, key) for epoch in self._history]
         finite = [value for value in values if isinstance(value, int | float) and np.isfinite(value)]
         return finite if len(finite) == len(values) else []
 
@@ -231,14 +231,14 @@ class Page:
     @property
     def _mistake(self) -> np.ndarray:
         """bool, shape (classes, classes): off the diagonal."""
-        return ~np.eye(len(self.classes), dtype=bool)
+        return np.asarray(np.eye(len(self.classes)) == 0)
 
     @cached_property
     def _shades(self) -> np.ndarray:
         """Shape (classes, classes), 0 to 1: the share of its row; of mistakes, relative to the largest share."""
         confusion, mistake = self.metrics.confusion, self._mistake
         share = confusion / confusion.sum(axis=1, keepdims=True).clip(1)
-        return np.where(mistake, share / max(share[mistake].max(), 1e-9), share)
+        return np.asarray(np.where(mistake, share / max(share[mistake].max(), 1e-9), share))
 
     def _cell(self, truth: int, answer: int) -> Cell | None:
         count = int(self.metrics.confusion[truth, answer])
@@ -377,7 +377,7 @@ class Page:
     @cached_property
     def balance(self) -> dict[str, list[Bar]]:
         """Training images, if known, and test images of each class."""
-        training = self._card.get("dataset", {}).get("train_counts", [])
+        training = self._card.dataset.train_counts if self._card.dataset else []
         test = {"Test images": _bars([one.support for one in self.metrics.per_class])}
         return {"Training images": _bars(training)} | test if len(training) == len(self.classes) else test
 
@@ -387,22 +387,26 @@ class Page:
         card, data = self._card, self.scored.dataset
         height, width, channels = data.image_shape
         model = {
-            "architecture": card["architecture"],
-            "parameters": card["parameters"],
+            "architecture": card.architecture,
+            "parameters": card.parameters,
             "input": f"{height} × {width} pixels, {counted(channels, 'channel')}",
             "classes": len(self.classes),
-            **{name.replace("_", " "): value for name, value in card.get("hyperparameters", {}).items()},
+            **{name.replace("_", " "): value for name, value in card.hyperparameters.items()},
             "SHA-256": self.scored.model_sha256,
         }
-        known = card.get("dataset", {})
-        trained_on = {
-            "name": known.get("name"),
-            "layout": known.get("layout"),
-            "source": known.get("source"),
-            "training examples": known.get("train_examples"),
-            "test examples": known.get("test_examples"),
-            "SHA-256": known.get("sha256"),
-        }
+        known = card.dataset
+        trained_on = (
+            {
+                "name": known.name,
+                "layout": known.layout,
+                "source": known.source,
+                "training examples": known.train_examples,
+                "test examples": known.test_examples,
+                "SHA-256": known.sha256,
+            }
+            if known
+            else {}
+        )
         tested_on = {
             "name": data.name,
             "layout": data.layout,
@@ -410,8 +414,11 @@ class Page:
             "damaged, left out": len(data.skipped) or None,
         }
         return [
-            [("Model", _known(model)), ("Libraries it was trained with", _known(card.get("libraries", {})))],
-            [("Data set it was trained on", _known(trained_on)), ("Data set it was tested on", _known(tested_on))],
+            [("Model", _known(model)), ("Libraries it was trained with", _known(card.libraries))],
+            [
+                ("Data set it was trained on", _known(trained_on or {})),
+                ("Data set it was tested on", _known(tested_on)),
+            ],
         ]
 
 

@@ -10,26 +10,35 @@ from contextlib import suppress
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from jinja2.bccache import Bucket, FileSystemBytecodeCache
+from jinja2.bccache import Bucket, BytecodeCache
 from markupsafe import Markup
 
+from ...common.files import atomic_file
 from .formats import FILTERS
 
 FOLDER = Path(__file__).parent
 PAGE = "report.html.jinja"
 
 
-class CodeCache(FileSystemBytecodeCache):
-    """The code of templates in a folder, if that can be written to."""
+class CodeCache(BytecodeCache):
+    """The code of templates in a folder, if that can be written to; Jinja compares it with the source."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder), f"%s.{sys.implementation.cache_tag}.jinja")
+        self._folder = folder
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Read the code of a template, if it is there."""
+        with suppress(OSError), self._file(bucket).open("rb") as file:
+            bucket.load_bytecode(file)
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """Keep the code of a template, or not if that fails."""
+        """Write the code of a template, unless Python is not to write that of modules either."""
         if not sys.dont_write_bytecode:
-            with suppress(OSError):
-                super().dump_bytecode(bucket)
+            with suppress(OSError), atomic_file(self._file(bucket)) as partial, partial.open("wb") as file:
+                bucket.write_bytecode(file)
+
+    def _file(self, bucket: Bucket) -> Path:
+        return self._folder / f"{bucket.key}.{sys.implementation.cache_tag}.code"
 
 
 def environment(cache: Path = FOLDER / "__pycache__") -> Environment:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...common.artifacts.model import SAVED_MODEL
-from ...common.cli import BadInput
-from .service import Service, Wanted
+from ...common.cli import BadInput, last_line
+from .service import ServiceFolder, WantedVersion
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -39,18 +39,17 @@ class ServerContainer:
         self._container = container
 
     def exit_code(self) -> int | None:
-        """None as long as it runs."""
+        """See `model_server.Started`."""
         self._container.reload()
-        state = self._container.attrs["State"]
+        state = self._container.attrs["ServerState"]
         return state["ExitCode"] if state["Status"] in ("exited", "dead") else None
 
     def last_line(self) -> str:
-        """What it said last."""
-        lines = self._container.logs(tail=1).decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it left no word"
+        """See `model_server.Started`."""
+        return last_line(self._container.logs(tail=1).decode(errors="replace"))
 
 
-def start(service: Service, image: str, port: int) -> ServerContainer:
+def start(service: ServiceFolder, image: str, port: int) -> ServerContainer:
     """Start the server of a service: without rights, with a file system that is read-only but for the service's folder.
 
     Raises:
@@ -79,7 +78,7 @@ def free_address() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
-def start_model(service: Service, wanted: Wanted, image: str) -> ServerContainer:
+def start_model(service: ServiceFolder, wanted: WantedVersion, image: str) -> ServerContainer:
     """Start the container that holds the model of one version, or wake the one that is there.
 
     It gets what TensorFlow Serving takes: MODEL_NAME, and the SavedModel at /models/<name>/<version>, read-only.
@@ -160,7 +159,7 @@ def _provide(engine: DockerClient, image: str, option: str) -> None:
             ) from error
 
 
-def remove(service: Service, kept: Collection[str] = ()) -> None:
+def remove(service: ServiceFolder, kept: Collection[str] = ()) -> None:
     """Remove the containers of a service, whether they run or not.
 
     Args:
@@ -172,12 +171,12 @@ def remove(service: Service, kept: Collection[str] = ()) -> None:
             container.remove(force=True)
 
 
-def tidy(service: Service) -> None:
+def tidy(service: ServiceFolder) -> None:
     """Remove the containers that hold versions which are no longer wanted."""
     remove(service, kept=["", *(one.folder for one in service.wanted())])
 
 
-def _containers(engine: DockerClient, service: Service, version: str = "") -> list[Container]:
+def _containers(engine: DockerClient, service: ServiceFolder, version: str = "") -> list[Container]:
     """The containers of a service, or that which holds one version."""
     labels = [f"{SERVICE}={service.folder}", *([f"{VERSION}={version}"] if version else [])]
     return engine.containers.list(all=True, filters={"label": labels})

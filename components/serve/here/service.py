@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -28,13 +27,15 @@ from typing import Any, TextIO
 
 from ...common.cli import BadInput
 from ...common.files import atomic_file
+from ...common.state import state_folder
+from ...common.waiting import wait_for
 
 LOADING, AVAILABLE, UNLOADING, END = "LOADING", "AVAILABLE", "UNLOADING", "END"
 """States of a version, in TensorFlow Serving's words; END with an error is a version that could not be loaded."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedVersion:
     """A version that is to be loaded.
 
     Attributes:
@@ -77,7 +78,7 @@ class VersionState:
 
 
 @dataclass(frozen=True)
-class State:
+class ServerState:
     """What a running server tells of itself."""
 
     pid: int
@@ -94,7 +95,7 @@ class State:
         return next((version for version in self.versions if version.folder == folder), None)
 
 
-class Service:
+class ServiceFolder:
     """One service's folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -107,7 +108,7 @@ class Service:
         self._lock_file = folder / "server.lock"
 
     @classmethod
-    def named(cls, name: str) -> Service:
+    def named(cls, name: str) -> ServiceFolder:
         """The service of that name, there or not.
 
         Raises:
@@ -120,7 +121,7 @@ class Service:
         return cls(_home() / name)
 
     @classmethod
-    def all(cls) -> list[Service]:
+    def all(cls) -> list[ServiceFolder]:
         """Every service of this TRAINYARD_HOME, by name."""
         return [cls(path.parent) for path in sorted(_home().glob("*/service.json"))]
 
@@ -128,15 +129,19 @@ class Service:
         """The predict URL of the service, or of one version of it."""
         return f"{base}/v1/models/{self.name}{f'/versions/{version}' if version else ''}:predict"
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[WantedVersion]:
         """The versions that are to be loaded."""
-        return [Wanted(**version) for version in _read(self.wanted_file).get("versions", [])]
+        return [WantedVersion(**version) for version in _read(self.wanted_file).get("versions", [])]
+
+    def served(self) -> list[WantedVersion]:
+        """Those that answer requests, the stable one before its canary; without what a killed step left."""
+        return [version for version in self.wanted() if not version.on_trial]
 
     def shows_page(self) -> bool:
         """Whether the server is to show its page."""
         return _read(self.wanted_file).get("page", False)
 
-    def want(self, versions: list[Wanted], page: bool | None = None) -> None:
+    def want(self, versions: list[WantedVersion], page: bool | None = None) -> None:
         """Change what is to be loaded and, if told, whether the page is shown; a running server follows at once."""
         page = self.shows_page() if page is None else page
         listed = [asdict(version) for version in versions]
@@ -154,18 +159,23 @@ class Service:
         """Let the server end."""
         self.wanted_file.unlink(missing_ok=True)
 
-    def state(self) -> State | None:
+    def state(self) -> ServerState | None:
         """What the running server tells; None when none runs or it has not told yet."""
         if not self.runs():
             return None
         told = _read(self._state_file)
         if not told:
             return None
-        return State(**{**told, "versions": tuple(VersionState(**version) for version in told["versions"])})
+        return ServerState(**{**told, "versions": tuple(VersionState(**version) for version in told["versions"])})
 
-    def tell(self, state: State) -> None:
+    def tell(self, state: ServerState) -> None:
         """Write the state (the server's part)."""
         _write(self._state_file, asdict(state))
+
+    def last_port(self) -> int:
+        """Port of the server that runs here, or ran before; 0: none did."""
+        told = _read(self._state_file)
+        return int(told["url"].rpartition(":")[2]) if told else 0
 
     def forget_state(self) -> None:
         """Remove what an ended server left, before a new one starts: a state beside a held lock is then its own."""
@@ -221,18 +231,19 @@ class Service:
 
 
 def _home() -> Path:
-    return Path(os.environ.get("TRAINYARD_HOME") or ".trainyard").resolve() / "serving"
+    return state_folder().resolve() / "serving"
 
 
 def _locked_before(file: TextIO, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
+    return wait_for(lambda: _locked(file), deadline)
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:

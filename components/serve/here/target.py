@@ -7,35 +7,28 @@ and only then gets the requests. If anything fails before that, the service is l
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from ...common.artifacts import published
+from ...common.artifacts.model import read_card
+from ...common.artifacts.names import name_for
 from ...common.cli import BadInput
 from .. import known_examples
 from ..client import Endpoint
-from ..orders import Order, Outcome, Serving
+from ..orders import Order, Outcome, ServedVersion
+from ..target import Tell
 from . import containers
-from .containers import ServerContainer
-from .service import AVAILABLE, END, LOADING, Service, State, Wanted
+from .model_server import ModelServer
+from .service import LOADING, ServerState, ServiceFolder, WantedVersion
 
 HERE = "this machine"
-SECONDS_TO_STOP = 15
-T = TypeVar("T")
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Kind:
+class ServerOptions:
     """What a model server of this machine is to be.
 
     Attributes:
@@ -51,372 +44,235 @@ class Kind:
     image: str = ""
     server_image: str = ""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise BadInput(f"--port: expected 0 to 65535, received {self.port}; choose another")
+
+@dataclass(frozen=True)
+class Rollout:
+    """What an apply changes.
+
+    Attributes:
+        version: The version to fetch.
+        new: The same as it is to be loaded.
+        before: What is served now, the stable version before its canary.
+        after: What is to be served, likewise.
+    """
+
+    version: published.PublishedVersion
+    new: WantedVersion
+    before: list[WantedVersion]
+    after: list[WantedVersion]
+
+    @property
+    def promoted(self) -> list[WantedVersion]:
+        """What is served when the canary is promoted at once."""
+        return [replace(self.after[-1], percent=100)]
 
 
-def act(order: Order, kind: Kind, tell: Tell) -> Outcome:
-    """Do what is asked with this machine's server of a model name.
+class MachineTarget:
+    """One service of this machine, see `Target`."""
 
-    Args:
+    def __init__(self, order: Order, options: ServerOptions, tell: Tell) -> None:
+        """Args:
         order: What to do.
-        kind: What a server is to be that is started for it.
+        options: What a server is to be that is started for it.
         tell: Gets lines of progress.
 
-    Returns:
-        What is served afterwards.
+        Raises:
+            BadInput: the order names no model, or one whose name cannot be a folder here.
+        """
+        if order.action == "apply" and not order.model_uri:
+            raise BadInput(
+                "--model-uri: expected the URI of a published model, received none; pass what export printed"
+            )
+        self._order, self._options, self._tell = order, options, tell
+        self._deadline = time.monotonic() + order.timeout
+        self._service = ServiceFolder.named(order.name(lambda: _name_in_folder(order.model_uri)))
+        self._server = ModelServer(self._service)
+        self._name = self._service.name
 
-    Raises:
-        BadInput: there is no such version, canary or service, the port is taken, or the service runs on another one.
-        RuntimeError: the version cannot be loaded, answers wrongly, or the time is up; the service is as it was.
-    """
-    service = Service.named(order.model_name)
-    deadline = time.monotonic() + order.timeout
-    if order.action == "status":
-        return _outcome(service, _served(service))
-    if order.action == "apply":
-        version = published.find(_model_uri(order))
-        if order.dry_run:
-            return _foretold(order, service, version, kind)
-        with service.alone(deadline):
-            _apply(order, service, version, kind, deadline, tell)
-            return _outcome(service, service.wanted())
-    with service.alone(deadline):
-        if order.action == "delete":
-            _delete(service, tell)
-            return Outcome(service.name, HERE)
-        kept, gone = reversed(_canary(service)) if order.action == "promote" else _canary(service)
-        _settle(service, [replace(kept, percent=100)], kind, deadline)
-        _tidy(service)
-        tell(f"{service.name}: version {kept.version} alone, without version {gone.version}")
-        return _outcome(service, service.wanted())
+    def apply(self) -> Outcome:
+        """See `Target`."""
+        version = published.find(self._order.model_uri)
+        if self._order.dry_run:
+            return self._foretell(self._plan(version))
+        with self._service.alone(self._deadline):
+            running = self._service.state()
+            self._check(running)
+            rollout = self._plan(version)
+            try:
+                served = self._roll_out(rollout, running)
+            except BaseException:
+                self._server.restore(rollout.before, running)
+                raise
+            self._server.tidy()
+            self._tell(f"{self._name}: {_in_words(served, rollout.before)} at {self._url()}")
+            return self._outcome(served)
 
+    def promote(self) -> Outcome:
+        """See `Target`."""
+        with self._service.alone(self._deadline):
+            stable, canary = self._with_canary()
+            return self._keep(canary, without=stable)
 
-def _model_uri(order: Order) -> str:
-    if not order.model_uri:
-        raise BadInput("--model-uri: expected the URI of a published model, received none; pass what export printed")
-    return order.model_uri
+    def rollback(self) -> Outcome:
+        """See `Target`."""
+        with self._service.alone(self._deadline):
+            stable, canary = self._with_canary()
+            return self._keep(stable, without=canary)
 
+    def delete(self) -> Outcome:
+        """See `Target`."""
+        with self._service.alone(self._deadline):
+            self._server.remove(self._tell)
+        return Outcome(self._name, HERE)
 
-def _served(service: Service) -> list[Wanted]:
-    """The versions that answer, the stable one before its canary; without what a killed step left."""
-    served = [wanted for wanted in service.wanted() if not wanted.on_trial]
-    if not served:
-        raise BadInput(f"--model-name: expected a model that is served here, received {service.name!r}; see `status`")
-    return served
+    def status(self) -> Outcome:
+        """See `Target`."""
+        return self._outcome(self._served())
 
+    def _served(self) -> list[WantedVersion]:
+        """The versions that answer, the stable one before its canary."""
+        served = self._service.served()
+        if not served:
+            raise BadInput(f"--model-name: expected a model that is served here, received {self._name!r}; see `status`")
+        return served
 
-def _canary(service: Service) -> tuple[Wanted, Wanted]:
-    """The stable version and its canary."""
-    served = _served(service)
-    if len(served) < 2:
-        raise BadInput(
-            f"--action: expected a canary of {service.name} to promote or roll back, received version "
-            f"{served[0].version} alone; apply one with --canary-percent"
-        )
-    return served[0], served[1]
+    def _with_canary(self) -> tuple[WantedVersion, WantedVersion]:
+        """The stable version and its canary."""
+        served = self._served()
+        if len(served) < 2:
+            raise BadInput(
+                f"--action: expected a canary of {self._name} to promote or roll back, received version "
+                f"{served[0].version} alone; apply one with --canary-percent"
+            )
+        return served[0], served[1]
 
+    def _keep(self, kept: WantedVersion, without: WantedVersion) -> Outcome:
+        """Give all requests to one of two versions."""
+        served = [replace(kept, percent=100)]
+        self._server.serve(served, self._options.port, self._deadline)
+        self._server.tidy()
+        self._tell(f"{self._name}: version {kept.version} alone, without version {without.version}")
+        return self._outcome(served)
 
-def _shared(order: Order, service: Service, new: Wanted) -> list[Wanted]:
-    """What is to be served: the new version alone, or as a canary beside the stable one."""
-    before = [wanted for wanted in service.wanted() if not wanted.on_trial]
-    if not order.canary:
-        return [replace(new, percent=100)]
-    if not before:
-        raise BadInput(
-            f"--canary-percent: nothing is served as {service.name} yet beside which a canary could stand, received "
-            f"{order.canary_percent}; leave it out the first time"
-        )
-    stable = before[0]
-    if stable.folder == new.folder:  # as when a promotion is tried again
-        return [replace(stable, percent=100)]
-    return [replace(stable, percent=100 - order.canary_percent), replace(new, percent=order.canary_percent)]
-
-
-def _foretold(order: Order, service: Service, version: published.Version, kind: Kind) -> Outcome:
-    """What `_apply` would do."""
-    wanted = _shared(order, service, _wanted(service, version, kind.server_image))
-    if order.auto_promote:
-        wanted = [replace(wanted[-1], percent=100)]
-    shares = ", ".join(f"version {one.version} with {one.percent} % of the requests" for one in wanted)
-    return Outcome(service.name, HERE, text=f"{service.name} on this machine: {shares}, from {version.source.uri}")
-
-
-def _apply(order: Order, service: Service, version: published.Version, kind: Kind, deadline: float, tell: Tell) -> None:
-    running = service.state()
-    if running and kind.port not in (0, running.port):
-        raise BadInput(
-            f"--port: {service.name} is served on port {running.port} already, received {kind.port}; "
-            f"leave --port out, or run `stop --model-name {service.name}` first"
-        )
-    if running and bool(kind.image) != bool(service.image()):
-        other = "container" if service.image() else "process"
-        raise BadInput(
-            f"--target: {service.name} is served by a {other} already, received the other; "
-            f"keep to it, or run `stop --model-name {service.name}` first"
-        )
-    new = _wanted(service, version, kind.server_image)
-    wanted = _shared(order, service, new)
-    before = [one for one in service.wanted() if not one.on_trial]
-    try:
-        folder = service.versions / new.folder
-        if not folder.is_dir():
-            published.fetch(version, folder)
-            tell(f"{service.name}: version {new.version}, {len(version.files)} files, from {new.uri}")
-        if not running:
-            service.run_as(kind.image)
-        if new.url:
-            _start_model(service, new, kind.server_image, deadline)
-        if new.folder not in {one.folder for one in before}:
-            service.want([*before, replace(new, on_trial=True)], kind.page if not before else None)
-        state = service.state() or _start(service, kind.port, deadline)
-        own = Endpoint(service.url(state.url, new.version))
-        loaded = _wait(
-            lambda: _loaded(service, new), deadline, f"{service.name}: version {new.version} is not loaded yet"
-        )
-        tell(f"{service.name}: version {new.version} loaded, on {loaded}")
-        if order.smoke_test:
-            tell(f"{service.name}: version {new.version} {known_examples.check(own, folder)}")
-        _settle(service, wanted, kind, deadline, kind.page)
-        if order.auto_promote and len(wanted) > 1:
-            tell(f"{service.name}: version {new.version} with {order.canary_percent} % of the requests")
-            if order.smoke_test:
-                known_examples.check(own, folder)
-            wanted = [replace(new, percent=100)]
-            _settle(service, wanted, kind, deadline)
-    except BaseException:
-        _restore(service, before, running)
-        raise
-    _tidy(service)
-    tell(f"{service.name}: {_told(wanted, before)} at {service.url(state.url)}")
-
-
-def _wanted(service: Service, version: published.Version, server_image: str) -> Wanted:
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    wanted = Wanted(version.number, version.source.uri, version.folder_name, percent=0, since=now)
-    if not server_image:
-        return wanted
-    folder = f"{wanted.folder}-{hashlib.sha256(server_image.encode()).hexdigest()[:6]}"
-    known = next((one.url for one in service.wanted() if one.folder == folder), "")
-    return replace(wanted, folder=folder, url=known or service.url(containers.free_address(), wanted.version))
-
-
-def _told(wanted: list[Wanted], before: list[Wanted]) -> str:
-    """What is served now, in words."""
-    if len(wanted) > 1:
-        return " and ".join(f"version {one.version} with {one.percent} % of the requests" for one in wanted)
-    gone = ", ".join(str(one.version) for one in before if one.folder != wanted[0].folder)
-    return f"version {wanted[0].version}" + (f" in place of {gone}" if gone else "")
-
-
-def _settle(service: Service, wanted: list[Wanted], kind: Kind, deadline: float, page: bool | None = None) -> None:
-    """Let these versions answer, with these shares and no others, and wait until it is so."""
-    service.want(wanted, page)
-    if not service.runs():
-        _start(service, kind.port, deadline)
-    as_wanted = {one.folder: one.percent for one in wanted}, service.shows_page()
-
-    def settled() -> bool:
-        state = _running(service)
-        return ({version.folder: version.percent for version in state.versions}, state.page) == as_wanted
-
-    _wait(settled, deadline, f"{service.name}: earlier versions still answer requests")
-
-
-def _outcome(service: Service, served: list[Wanted]) -> Outcome:
-    state = service.state()
-    serving = []
-    for one in reversed(served):
-        told = state and state.of(one.folder)
-        percent = told.percent if told else one.percent
-        word = told.state if told else LOADING if state else "STOPPED"
-        serving.append(Serving(str(one.version), one.uri, percent, word, one.since))
-    return Outcome(service.name, HERE, service.url(state.url) if state else "", tuple(serving))
-
-
-def _loaded(service: Service, new: Wanted) -> str | None:
-    """The backend of a version that is available; None as long as it loads."""
-    version = _running(service).of(new.folder)
-    if version and version.state == END:
-        raise RuntimeError(f"{service.name}: version {new.version} cannot be loaded ({version.error})")
-    return version.backend if version and version.state == AVAILABLE else None
-
-
-def _running(service: Service) -> State:
-    state = service.state()
-    if state is None:
-        raise RuntimeError(f"{service.name}: the model server has ended ({_last_line(service.log)}); see {service.log}")
-    return state
-
-
-def _restore(service: Service, before: list[Wanted], running: State | None) -> None:
-    """Leave a service as it was before a rollout that failed; a server that did not survive it is started again."""
-    if not before or running is None:
-        _end_server(service, before)
-    if not before:
-        service.remove()
-        return
-    service.want(before)
-    if running is not None:
-        deadline = time.monotonic() + SECONDS_TO_STOP
-        folders = {wanted.folder for wanted in before}
-        with suppress(BadInput, RuntimeError, TimeoutError):  # the rollout's own failure is the one to tell
-            if not service.runs():
-                _start(service, running.port, deadline)
-            _wait(lambda: _settled(service, folders), deadline, "not as before")
-    _tidy(service)
-
-
-def _tidy(service: Service) -> None:
-    """Remove what is left of versions that are no longer wanted."""
-    if service.image():
-        containers.tidy(service)
-    service.tidy()
-
-
-def _settled(service: Service, folders: set[str]) -> bool:
-    """Whether no other versions are left than these, and these are loaded."""
-    versions = _running(service).versions
-    return {version.folder for version in versions} == folders and all(v.state != LOADING for v in versions)
-
-
-def _without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """A server needs no store: what it serves has been fetched."""
-    return {name: value for name, value in environment.items() if not name.startswith("AWS_")}
-
-
-def _start(service: Service, port: int, deadline: float) -> State:
-    """Start the server of a service, detached from this process.
-
-    Raises:
-        BadInput: the port is taken.
-        RuntimeError: it ended, or it did not answer in time.
-    """
-    service.forget_state()
-    server = containers.start(service, image, port) if (image := service.image()) else _Child(service, port)
-    return _until(service.state, server, deadline, f"{service.name}: the model server does not answer yet")
-
-
-def _start_model(service: Service, new: Wanted, server_image: str, deadline: float) -> None:
-    """Let a container hold the model of a version, and wait until it has loaded it.
-
-    Raises:
-        BadInput: there is no such image.
-        RuntimeError: it ended, or it did not load the model in time.
-    """
-    containers.tidy(service)  # a step that was killed may have left a container
-    container = containers.start_model(service, new, server_image)
-    what = f"{service.name}: {server_image} has not loaded version {new.version} yet"
-    _until(Endpoint(new.url).available, container, deadline, what)
-
-
-def _until(ready: Callable[[], T | None], server: _Child | ServerContainer, deadline: float, what: str) -> T:
-    """Wait for a server that was started, see `_wait`.
-
-    Raises:
-        BadInput, RuntimeError: it has ended.
-    """
-
-    def looked() -> T | None:
-        if (code := server.exit_code()) is not None:
-            line = server.last_line()
-            raise BadInput(line) if code == 2 else RuntimeError(f"the model server ended: {line}")
-        return ready()
-
-    return _wait(looked, deadline, what)
-
-
-class _Child:
-    """A server process that was started, of a session of its own."""
-
-    def __init__(self, service: Service, port: int) -> None:
-        command = [sys.executable, "-m", "trainyard.components.serve.server", str(service.folder), "--port", str(port)]
-        self._log = service.log
-        with service.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=_without_credentials(os.environ),
+    def _check(self, running: ServerState | None) -> None:
+        """Refuse what the server that runs cannot become."""
+        port, image = self._options.port, self._options.image
+        if running and port not in (0, running.port):
+            raise BadInput(
+                f"--port: {self._name} is served on port {running.port} already, received {port}; "
+                f"leave --port out, or run `stop --model-name {self._name}` first"
+            )
+        if running and bool(image) != bool(self._service.image()):
+            other = "container" if self._service.image() else "process"
+            raise BadInput(
+                f"--target: {self._name} is served by a {other} already, received the other; "
+                f"keep to it, or run `stop --model-name {self._name}` first"
             )
 
-    def exit_code(self) -> int | None:
-        return self._process.poll()
+    def _plan(self, version: published.PublishedVersion) -> Rollout:
+        new, before = self._wanted(version), self._service.served()
+        return Rollout(version, new, before, self._shared(new, before))
 
-    def last_line(self) -> str:
-        return _last_line(self._log)
+    def _wanted(self, version: published.PublishedVersion) -> WantedVersion:
+        """A published version as it is to be loaded; held by a container, it has a folder and a server of its own."""
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        wanted = WantedVersion(version.number, version.uri, version.folder_name, percent=0, since=now)
+        if not (image := self._options.server_image):
+            return wanted
+        folder = f"{wanted.folder}-{hashlib.sha256(image.encode()).hexdigest()[:6]}"
+        known = next((one.url for one in self._service.wanted() if one.folder == folder), "")
+        url = known or self._service.url(containers.free_address(), wanted.version)
+        return replace(wanted, folder=folder, url=url)
+
+    def _shared(self, new: WantedVersion, before: list[WantedVersion]) -> list[WantedVersion]:
+        """What is to be served: the new version alone, or as a canary beside the stable one."""
+        percent = self._order.canary_percent
+        if not self._order.canary:
+            return [replace(new, percent=100)]
+        if not before:
+            raise BadInput(
+                f"--canary-percent: nothing is served as {self._name} yet beside which a canary could stand, received "
+                f"{percent}; leave it out the first time"
+            )
+        stable = before[0]
+        if stable.folder == new.folder:  # as when a promotion is tried again
+            return [replace(stable, percent=100)]
+        return [replace(stable, percent=100 - percent), replace(new, percent=percent)]
+
+    def _foretell(self, rollout: Rollout) -> Outcome:
+        """What `_roll_out` would do."""
+        after = rollout.promoted if self._order.auto_promote else rollout.after
+        shares = ", ".join(f"version {one.version} with {one.percent} % of the requests" for one in after)
+        return Outcome(self._name, HERE, text=f"{self._name} on this machine: {shares}, from {rollout.new.uri}")
+
+    def _roll_out(self, rollout: Rollout, running: ServerState | None) -> list[WantedVersion]:
+        """Load the new version, let it prove itself, and give it its requests; what is served then."""
+        port, canary = self._options.port, len(rollout.after) > 1
+        self._load(rollout, running)
+        self._prove(rollout.new)
+        self._server.serve(rollout.after, port, self._deadline, self._options.page)
+        if not (self._order.auto_promote and canary):
+            return rollout.after
+        self._tell(f"{self._name}: version {rollout.new.version} with {self._order.canary_percent} % of the requests")
+        self._prove(rollout.new)
+        self._server.serve(rollout.promoted, port, self._deadline)
+        return rollout.promoted
+
+    def _load(self, rollout: Rollout, running: ServerState | None) -> None:
+        """Fetch the new version and have it loaded beside those that answer."""
+        new, options = rollout.new, self._options
+        folder = self._service.versions / new.folder
+        if not folder.is_dir():
+            published.fetch(rollout.version, folder)
+            files = len(rollout.version.files)
+            self._tell(f"{self._name}: version {new.version}, {files} files, from {new.uri}")
+        if not running:
+            self._service.run_as(options.image)
+        if new.url:
+            self._server.start_model(new, options.server_image, self._deadline)
+        if new.folder not in {one.folder for one in rollout.before}:
+            page = None if rollout.before else options.page
+            self._service.want([*rollout.before, replace(new, on_trial=True)], page)
+        if self._service.state() is None:
+            self._server.start(options.port, self._deadline)
+        backend = self._server.wait_until_loaded(new, self._deadline)
+        self._tell(f"{self._name}: version {new.version} loaded, on {backend}")
+
+    def _prove(self, new: WantedVersion) -> None:
+        """Ask the new version itself for the known examples."""
+        if self._order.smoke_test:
+            seen = known_examples.check(Endpoint(self._url(new.version)), self._service.versions / new.folder)
+            self._tell(f"{self._name}: version {new.version} {seen}")
+
+    def _url(self, version: int | None = None) -> str:
+        return self._service.url(self._server.state().url, version)
+
+    def _outcome(self, served: list[WantedVersion]) -> Outcome:
+        state = self._service.state()
+        rows = []
+        for one in reversed(served):
+            told = state and state.of(one.folder)
+            percent = told.percent if told else one.percent
+            word = told.state if told else LOADING if state else "STOPPED"
+            rows.append(ServedVersion(str(one.version), one.uri, percent, word, one.since))
+        return Outcome(self._name, HERE, self._service.url(state.url) if state else "", tuple(rows))
 
 
-def stop(model_name: str, tell: Tell) -> None:
-    """End the server of one service, or of all (empty name), and remove what they left.
+def _name_in_folder(model_uri: str) -> str:
+    """A name after the data set of the model in a folder of this machine; empty: the URI is that of no folder.
 
     Raises:
-        BadInput: there is no service of that name.
+        BadInput: there is no model at that place.
     """
-    if model_name and not Service.named(model_name).wanted():
-        raise BadInput(f"--model-name: expected a model that is served here, received {model_name!r}; see `status`")
-    services = [Service.named(model_name)] if model_name else Service.all()
-    for service in services:
-        with service.alone(time.monotonic() + SECONDS_TO_STOP):
-            _delete(service, tell)
-    if not services:
-        tell("nothing is served here")
+    if not model_uri or model_uri.startswith("s3://"):
+        return ""
+    folder = Path(published.find(model_uri).uri)
+    return name_for(read_card(folder))
 
 
-def _delete(service: Service, tell: Tell) -> None:
-    there = service.wanted_file.exists()
-    _end_server(service)
-    service.remove()
-    service.log.unlink(missing_ok=True)
-    tell(f"{service.name}: stopped" if there else f"{service.name}: nothing is served here under this name")
-
-
-def _end_server(service: Service, left: Sequence[Wanted] = ()) -> None:
-    """End the server, in good order if it can: what it has been asked is answered.
-
-    Args:
-        service: The service.
-        left: Versions of which containers that hold them stay.
-    """
-    image = service.image()
-    service.want_none()
-    try:
-        _wait(lambda: not service.runs(), time.monotonic() + SECONDS_TO_STOP, "still there")
-    except TimeoutError:
-        if (state := service.state()) is not None and not image:
-            os.kill(state.pid, signal.SIGKILL)
-    if image:
-        with suppress(BadInput, RuntimeError):  # it has ended anyhow
-            containers.remove(service, kept=[one.folder for one in left])
-
-
-def status() -> list[tuple[str, ...]]:
-    """One row per version of each service: model, version, share of the requests, state, endpoint, origin."""
-    rows = []
-    for service in Service.all():
-        state = service.state()
-        if state is None:
-            rows += [(service.name, str(one.version), "", "STOPPED", "", one.uri) for one in service.wanted()]
-            continue
-        url = service.url(state.url)
-        rows += [
-            (service.name, str(one.version), f"{one.percent} %", one.state, url, one.uri) for one in state.versions
-        ]
-    return rows
-
-
-def _wait(until: Callable[[], T | None], deadline: float, what: str) -> T:
-    """Look again and again until there is a result; TimeoutError with `what` at the deadline."""
-    while not (result := until()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}, and the time is up; raise --timeout")
-        time.sleep(0.02)
-    return result
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    return lines[-1] if lines else "it left no word"
+def _in_words(served: list[WantedVersion], before: list[WantedVersion]) -> str:
+    """What is served now."""
+    if len(served) > 1:
+        return " and ".join(f"version {one.version} with {one.percent} % of the requests" for one in served)
+    gone = ", ".join(str(one.version) for one in before if one.folder != served[0].folder)
+    return f"version {served[0].version}" + (f" in place of {gone}" if gone else "")

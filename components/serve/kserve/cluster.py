@@ -5,76 +5,123 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...common.cli import BadInput
 
 Object = dict[str, Any]
+"""A Kubernetes object as JSON."""
 
 SERVICE = ("serving.kserve.io", "v1beta1", "inferenceservices")
 DEPLOYMENT = ("apps", "v1", "deployments")
 SECONDS_PER_CALL = (5, 30)
 """To connect, and to answer."""
+SECONDS_BETWEEN_LOOKS = (0.2, 2.0)
+"""The first pause and the longest: soon to see what goes fast, seldom enough to spare the API."""
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between looks at a cluster, ever longer."""
+    pause, longest = SECONDS_BETWEEN_LOOKS
+    while True:
+        yield pause
+        pause = min(longest, pause * 1.3)
 
 
 class Conflict(Exception):
     """Somebody else changed the object in between: read it again."""
 
 
-class Cluster:
-    """One namespace of a cluster.
-
-    The pod's service account is used in a cluster, elsewhere the kubeconfig.
+class Connection(NamedTuple):
+    """A way to a cluster.
 
     Attributes:
-        namespace: The namespace.
+        client: kubernetes.client.ApiClient.
+        host: URL of the API.
+        namespace: That of the pod, or of the kubeconfig's context.
         inside: Whether this process runs in the cluster.
     """
 
-    def __init__(self, namespace: str, context: str = "") -> None:
-        """Args:
-            namespace: Empty: the pod's own, or the context's.
-            context: Of the kubeconfig; empty: the pod's own cluster, or the current context.
+    client: Any
+    host: str
+    namespace: str
+    inside: bool
 
-        Raises:
-            RuntimeError: neither a service account nor a kubeconfig is there, or it has no such context.
-        """
-        import urllib3
-        from kubernetes import client, config
 
-        settings = client.Configuration()
-        # Safe for every verb: what was done by a lost attempt shows as a conflict, and is read again.
-        settings.retries = urllib3.Retry(
-            total=4,
-            connect=2,
-            backoff_factor=0.3,
-            status_forcelist=(429, 500, 502, 503, 504),
-            allowed_methods=None,
-            raise_on_status=False,
-        )
-        self.inside = False
+def connect(context: str = "") -> Connection:
+    """Find the cluster: by the pod's service account in a cluster, elsewhere by the kubeconfig.
+
+    Args:
+        context: Of the kubeconfig; empty: the pod's own cluster, or the current context.
+
+    Raises:
+        RuntimeError: neither a service account nor a kubeconfig is there, or it has no such context.
+    """
+    import urllib3
+    from kubernetes import client, config
+
+    settings = client.Configuration()
+    # Safe for every verb: what was done by a lost attempt shows as a conflict, and is read again.
+    settings.retries = urllib3.Retry(
+        total=4,
+        connect=2,
+        backoff_factor=0.3,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=None,
+        raise_on_status=False,
+    )
+    inside = False
+    try:
+        if context:
+            raise config.ConfigException(f"no context {context}")
+        config.load_incluster_config(client_configuration=settings)
+        namespace, inside = _POD_NAMESPACE.read_text().strip(), True
+    except config.ConfigException:
         try:
-            if context:
-                raise config.ConfigException(f"no context {context}")
-            config.load_incluster_config(client_configuration=settings)
-            own, self.inside = _POD_NAMESPACE.read_text().strip(), True
-        except config.ConfigException:
-            try:
-                config.load_kube_config(context=context or None, client_configuration=settings)
-                contexts, current = config.list_kube_config_contexts()
-            except config.ConfigException as error:
-                raise RuntimeError(
-                    f"no cluster: expected a pod's service account or a kubeconfig, received neither ({error}); "
-                    "set KUBECONFIG, or serve on this machine with --target process"
-                ) from None
-            named = [one for one in contexts if one["name"] == context]
-            own = (named[0] if named else current)["context"].get("namespace", "default")
-        self.namespace = namespace or own
-        self._host = settings.host
-        self._client = client.ApiClient(settings)
-        self._api = client.CustomObjectsApi(self._client)
+            config.load_kube_config(context=context or None, client_configuration=settings)
+            contexts, current = config.list_kube_config_contexts()
+        except config.ConfigException as error:
+            raise RuntimeError(
+                f"no cluster: expected a pod's service account or a kubeconfig, received neither ({error}); "
+                "set KUBECONFIG, or serve on this machine with --target process"
+            ) from None
+        named = [one for one in contexts if one["name"] == context]
+        namespace = (named[0] if named else current)["context"].get("namespace", "default")
+    return Connection(client.ApiClient(settings), settings.host, namespace, inside)
+
+
+class Namespace:
+    """One namespace of a cluster, which is looked for when it is first asked: see `connect` for what that raises."""
+
+    def __init__(self, name: str = "", context: str = "") -> None:
+        """Args:
+        name: Empty: the pod's own, or the context's.
+        context: Of the kubeconfig; empty: the pod's own cluster, or the current context.
+        """
+        self._name, self._context = name, context
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return connect(self._context)
+
+    @property
+    def _api(self) -> Any:
+        from kubernetes.client import CustomObjectsApi
+
+        return CustomObjectsApi(self._connection.client)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._name or self._connection.namespace
+
+    @property
+    def inside(self) -> bool:
+        """Whether this process runs in the cluster."""
+        return self._connection.inside
 
     def get(self, kind: tuple[str, str, str], name: str) -> Object | None:
         """An object as it is, or None.
@@ -87,7 +134,7 @@ class Cluster:
         with self._plain_errors("get", kind):
             try:
                 return self._api.get_namespaced_custom_object(
-                    group, version, self.namespace, plural, name, _request_timeout=SECONDS_PER_CALL
+                    group, version, self.name, plural, name, _request_timeout=SECONDS_PER_CALL
                 )
             except Exception as error:
                 if getattr(error, "status", None) == 404:
@@ -106,7 +153,7 @@ class Cluster:
             return self._api.create_namespaced_custom_object(
                 group,
                 version,
-                self.namespace,
+                self.name,
                 plural,
                 body,
                 field_validation="Strict",
@@ -128,7 +175,7 @@ class Cluster:
         settings = {"dry_run": "All", "field_validation": "Ignore"} if dry_run else {"field_validation": "Strict"}
         with self._plain_errors("patch", kind):
             return self._api.patch_namespaced_custom_object(
-                group, version, self.namespace, plural, name, body, **settings, _request_timeout=SECONDS_PER_CALL
+                group, version, self.name, plural, name, body, **settings, _request_timeout=SECONDS_PER_CALL
             )
 
     def delete(self, kind: tuple[str, str, str], name: str) -> None:
@@ -141,7 +188,7 @@ class Cluster:
         with self._plain_errors("delete", kind):
             try:
                 self._api.delete_namespaced_custom_object(
-                    group, version, self.namespace, plural, name, _request_timeout=SECONDS_PER_CALL
+                    group, version, self.name, plural, name, _request_timeout=SECONDS_PER_CALL
                 )
             except Exception as error:
                 if getattr(error, "status", None) != 404:
@@ -168,8 +215,8 @@ class Cluster:
 
     def _call(self, verb: str, path: str, **settings: Any) -> Any:
         """Ask for something of the core API in this namespace, as plain JSON."""
-        return self._client.call_api(
-            f"/api/v1/namespaces/{self.namespace}/{path}",
+        return self._connection.client.call_api(
+            f"/api/v1/namespaces/{self.name}/{path}",
             verb,
             header_params={"Content-Type": "application/json", "Accept": "application/json"},
             response_type="object",
@@ -190,22 +237,22 @@ class Cluster:
         except HTTPError as error:
             reason = getattr(error, "reason", None) or error
             raise ConnectionError(
-                f"the cluster at {self._host} does not answer ({reason}); check the kubeconfig's context"
+                f"the cluster at {self._connection.host} does not answer ({reason}); check the kubeconfig's context"
             ) from error
         except ApiException as error:
             text = _message(error)
             if error.status == 401:
                 raise PermissionError(
-                    f"the cluster at {self._host} does not accept the credentials ({text}); log in again"
+                    f"the cluster at {self._connection.host} does not accept the credentials ({text}); log in again"
                 ) from error
             if error.status == 403 and "cannot" in text:
                 raise PermissionError(
-                    f"not allowed to {verb} {resource} in namespace {self.namespace} ({text}); "
+                    f"not allowed to {verb} {resource} in namespace {self.name} ({text}); "
                     "bind a role with this verb to the step's service account"
                 ) from error
             if error.status == 404:
                 raise RuntimeError(
-                    f"the cluster knows no {resource} or no namespace {self.namespace} ({text}); "
+                    f"the cluster knows no {resource} or no namespace {self.name} ({text}); "
                     "install KServe, or pass another --namespace"
                 ) from error
             if error.status == 409:
@@ -214,7 +261,7 @@ class Cluster:
                 raise BadInput(f"the cluster refuses the {kind[2]}: {text}") from error
             if error.status == 429 or error.status >= 500:
                 raise ConnectionError(
-                    f"the cluster at {self._host} is out of order ({text}); try again later"
+                    f"the cluster at {self._connection.host} is out of order ({text}); try again later"
                 ) from error
             raise RuntimeError(f"the cluster answers {error.status} to {verb} {resource}: {text}") from error
 

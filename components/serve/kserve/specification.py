@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,16 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...common.cli import BadInput
-from ..orders import Order
-
-Object = dict[str, Any]
+from . import status
+from .cluster import Object
+from .status import MODES
 
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
-TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
 STORAGE_SECRET = "serving.kserve.io/storageSecretName"
 SIDECAR = "sidecar.istio.io/inject"
-MODES = {"Standard": "Standard", "Knative": "Knative", "RawDeployment": "Standard", "Serverless": "Knative"}
-"""The deployment modes, by their present and their older names."""
 FORMAT, FORMAT_VERSION = "tensorflow", "2.19.1"
 """What a new service gets when no option says otherwise. KServe's own TensorFlow Serving is too old for Keras 3."""
 FORMAT_FIELDS = (
@@ -37,13 +33,11 @@ FORMAT_FIELDS = (
     "paddle",
 )
 """How a predictor named its format before there was `model`."""
-SCALING = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
-LONGEST_NAME = 63
 NO_MODEL = "--model-uri: expected the URI of a published model, received none; pass what export printed"
 
 
 @dataclass(frozen=True)
-class Service:
+class InferenceServiceOptions:
     """The options that only a cluster knows; empty, 0 and -1 mean: as it is, or as KServe has it by itself."""
 
     namespace: str = ""
@@ -107,10 +101,10 @@ def check_name(name: str) -> None:
         )
 
 
-def check_model(order: Order, options: Service) -> None:
+def check_model(model_uri: str, options: InferenceServiceOptions) -> None:
     """Raises BadInput when the options name no model, or one that no cluster can read."""
-    if order.model_uri:
-        storage_uri(order.model_uri)
+    if model_uri:
+        storage_uri(model_uri)
     elif not (options.inference_service or options.image):
         raise BadInput(NO_MODEL)
 
@@ -129,27 +123,27 @@ def storage_uri(model_uri: str) -> str:
     return model_uri.rstrip("/") + "/" if model_uri.startswith("s3://") else model_uri
 
 
-def wanted(order: Order, options: Service, there: Object | None) -> Object:
+def wanted(name: str, model_uri: str, options: InferenceServiceOptions, there: Object | None) -> Object:
     """The InferenceService that an apply is to end in, a canary apart.
 
     Args:
-        order: What is to be served.
+        name: Of the service.
+        model_uri: What is to be served; empty: the model or image in the options, or what is served already.
         options: How.
         there: The InferenceService as it is; None when there is none. What no option speaks of stays as it is.
 
     Raises:
         BadInput: the options contradict each other or what is there, or name no model.
     """
-    given = _given(options.inference_service, order.model_name, options.namespace)
+    given = _given(options.inference_service)
+    _check_given(given, name, options.namespace)
     mode = mode_of(there) if there else ""
     chosen = MODES.get(options.deployment_mode) or mode_of(given) or mode or "Standard"
     if mode and chosen != mode:
         raise BadInput(
-            f"--deployment-mode: {order.model_name} runs in {mode} mode and KServe does not change that, received "
+            f"--deployment-mode: {name} runs in {mode} mode and KServe does not change that, received "
             f"{chosen}; delete the service first (--action delete)"
         )
-    if chosen == "Standard" and options.min_replicas == 0:
-        raise BadInput("--min-replicas: expected at least 1 in Standard mode, received 0; only Knative scales to zero")
 
     metadata = (there or {}).get("metadata", {})
     annotations = {
@@ -165,13 +159,13 @@ def wanted(order: Order, options: Service, there: Object | None) -> Object:
         **options.labels,
     }
     spec = copy.deepcopy(given.get("spec") or (there or {}).get("spec") or {"predictor": {}})
-    spec["predictor"] = _predictor(spec.get("predictor") or {}, order, options)
+    spec["predictor"] = _predictor(spec.get("predictor") or {}, model_uri, options)
     spec["predictor"].pop("canaryTrafficPercent", None)
     spec.pop("canary", None)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": order.model_name, "annotations": annotations, **({"labels": labels} if labels else {})},
+        "metadata": {"name": name, "annotations": annotations, **({"labels": labels} if labels else {})},
         "spec": spec,
     }
 
@@ -181,16 +175,18 @@ def mode_of(service: Mapping[str, Any]) -> str:
 
     KServe goes by the status first: once it has chosen, the annotation changes nothing.
     """
-    status, metadata = service.get("status") or {}, service.get("metadata") or {}
-    mode = status.get("deploymentMode") or (metadata.get("annotations") or {}).get(DEPLOYMENT_MODE, "")
-    return MODES.get(mode, mode)
+    mode = _annotated_mode(service)
+    return status.chosen_mode(service) or MODES.get(mode, mode)
 
 
 def _in_the_clusters_words(service: Mapping[str, Any] | None, mode: str) -> str:
     """The mode as this cluster names it: an older KServe does not know the newer names."""
-    status, metadata = (service or {}).get("status") or {}, (service or {}).get("metadata") or {}
-    named = ((metadata.get("annotations") or {}).get(DEPLOYMENT_MODE, ""), status.get("deploymentMode", ""))
+    named = (_annotated_mode(service), status.of(service).get("deploymentMode", "")) if service else ()
     return next((name for name in named if MODES.get(name) == mode), mode)
+
+
+def _annotated_mode(service: Mapping[str, Any]) -> str:
+    return ((service.get("metadata") or {}).get("annotations") or {}).get(DEPLOYMENT_MODE, "")
 
 
 def model_uri_of(predictor: Mapping[str, Any]) -> str:
@@ -209,53 +205,44 @@ def deployment_name(service: str, predictor: Mapping[str, Any]) -> str:
     return f"{service}-{own}-predictor" if own else f"{service}-predictor"
 
 
-def canary_entry(service: str, stable: Object, new: Object, percent: int, options: Service) -> Object:
-    """An entry of `spec.canary`: what the new predictor has otherwise than the stable one, under a name of its own.
-
-    Raises:
-        BadInput: it would change what KServe does not let a canary change, or it is what is served already.
-    """
-    for name in ("min_replicas", "max_replicas", "scale_metric", "scale_target"):
-        if getattr(options, name) not in ("", 0, -1):
-            raise BadInput(
-                f"--{name.replace('_', '-')}: expected none for a canary in Standard mode, received one; "
-                "KServe gives it a fixed number of pods by its share"
-            )
-    differing = {key: value for key, value in new.items() if key not in (*SCALING, "name") and stable.get(key) != value}
-    if not differing:
-        raise BadInput(
-            f"--canary-percent: expected a model that is not served yet, received {model_uri_of(new)}, which has all "
-            "requests already; leave --canary-percent out"
-        )
-    digest = hashlib.sha256(repr(sorted(differing.items())).encode()).hexdigest()[:6]
-    version = model_uri_of(new).rstrip("/").rpartition("/")[2]
-    name = f"v{version}-{digest}" if re.fullmatch(r"\d{1,9}", version) else f"v-{digest}"
-    if len(f"{service}-{name}-predictor") > LONGEST_NAME:
-        name = f"v-{digest}"
-    return {"trafficPercent": percent, "predictor": {"name": name, **differing}}
-
-
 def overlaid(stable: Object, canary: Object) -> Object:
-    """The predictor that a canary's promotion ends in: what KServe runs as the canary, with its name."""
+    """A canary's whole predictor: the stable one, with what the canary has otherwise laid over it as KServe does."""
     result = copy.deepcopy(stable)
     for key, value in canary.items():
         result[key] = overlaid(result[key], value) if isinstance(value, dict) and key in result else value
     return result
 
 
-def difference(old: Object, new: Object) -> Object:
-    """The JSON merge patch (RFC 7396) that makes `new` of `old`."""
-    patch: Object = {key: None for key in old if key not in new}
+def patch(there: Object, wanted: Object) -> Object:
+    """The JSON merge patch (RFC 7396) from one service to the other; refused if somebody else changes it in between."""
+    metadata: Object = {"resourceVersion": there["metadata"]["resourceVersion"]}
+    for name in ("annotations", "labels"):
+        was, will = there["metadata"].get(name) or {}, wanted["metadata"].get(name) or {}
+        if changes := _difference(was, will):
+            metadata[name] = changes
+    changes = _difference(there["spec"], wanted["spec"])
+    return {"metadata": metadata, **({"spec": changes} if changes else {})}
+
+
+def _difference(old: Object, new: Object) -> Object:
+    """The merge patch that makes `new` of `old`."""
+    changes: Object = {key: None for key in old if key not in new}
     for key, value in new.items():
         if isinstance(value, dict) and isinstance(old.get(key), dict):
-            if changed := difference(old[key], value):
-                patch[key] = changed
+            if inner := _difference(old[key], value):
+                changes[key] = inner
         elif key not in old or old[key] != value:
-            patch[key] = value
-    return patch
+            changes[key] = value
+    return changes
 
 
-def _given(text: str, name: str, namespace: str) -> Object:
+def given_name(text: str) -> str:
+    """The name in an InferenceService given as YAML text or as a file; empty when there is none."""
+    name: str = (_given(text).get("metadata") or {}).get("name", "")
+    return name
+
+
+def _given(text: str) -> Object:
     """The InferenceService given as YAML text or as a file; empty when there is none."""
     if not text:
         return {}
@@ -285,7 +272,12 @@ def _given(text: str, name: str, namespace: str) -> Object:
             f"--inference-service: expected apiVersion serving.kserve.io/v1beta1, received "
             f"{parsed.get('apiVersion')!r}; translate it"
         )
-    metadata = parsed.get("metadata") or {}
+    return parsed
+
+
+def _check_given(service: Object, name: str, namespace: str) -> None:
+    """Raises BadInput when a given InferenceService has another name or namespace than the options."""
+    metadata = service.get("metadata") or {}
     if metadata.get("namespace", namespace) != namespace:
         raise BadInput(
             f"--namespace: expected {metadata['namespace']!r}, as --inference-service has it, received {namespace!r}; "
@@ -296,10 +288,9 @@ def _given(text: str, name: str, namespace: str) -> Object:
         raise BadInput(
             f"--model-name: expected {named!r}, as --inference-service has it, received {name!r}; change one"
         )
-    return parsed
 
 
-def _predictor(base: Object, order: Order, options: Service) -> Object:
+def _predictor(base: Object, model_uri: str, options: InferenceServiceOptions) -> Object:
     predictor = _modern(base)
     if options.image:
         for replaced in ("model", "containers"):
@@ -309,13 +300,13 @@ def _predictor(base: Object, order: Order, options: Service) -> Object:
         predictor.pop("containers", None)
     if "containers" in predictor:
         server = predictor["containers"][0]
-        if order.model_uri:
+        if model_uri:
             others = [one for one in server.get("env") or [] if one["name"] != "STORAGE_URI"]
-            server["env"] = [*others, {"name": "STORAGE_URI", "value": storage_uri(order.model_uri)}]
+            server["env"] = [*others, {"name": "STORAGE_URI", "value": storage_uri(model_uri)}]
     elif "workerSpec" in predictor and "model" not in predictor:
         raise BadInput("--inference-service: expected a predictor with a model or containers; give it one of these")
     else:
-        server = predictor["model"] = _model(predictor.get("model") or {}, order, options)
+        server = predictor["model"] = _model(predictor.get("model") or {}, model_uri, options)
     resources = _resources(options)
     if resources:
         server["resources"] = overlaid(server.get("resources") or {}, resources)
@@ -343,7 +334,7 @@ def _modern(predictor: Object) -> Object:
     return {**kept, "model": {"modelFormat": {"name": old}, **predictor[old]}}
 
 
-def _model(base: Object, order: Order, options: Service) -> Object:
+def _model(base: Object, model_uri: str, options: InferenceServiceOptions) -> Object:
     model = dict(base)
     if options.model_format and options.model_format != model.get("modelFormat", {}).get("name"):
         model = {"modelFormat": {"name": options.model_format}}  # what was of another format does not fit
@@ -352,14 +343,14 @@ def _model(base: Object, order: Order, options: Service) -> Object:
     if model["modelFormat"]["name"] == FORMAT and not options.runtime and (new or options.model_format):
         model.setdefault("runtimeVersion", FORMAT_VERSION)
     model |= _present({"runtime": options.runtime, "runtimeVersion": options.runtime_version})
-    if order.model_uri:
-        model["storageUri"] = storage_uri(order.model_uri)
+    if model_uri:
+        model["storageUri"] = storage_uri(model_uri)
     if not (model.get("storageUri") or model.get("storage") or model.get("image")):
         raise BadInput(NO_MODEL)
     return model
 
 
-def _resources(options: Service) -> Object:
+def _resources(options: InferenceServiceOptions) -> Object:
     gpus = {"nvidia.com/gpu": str(options.predictor_gpus)} if options.predictor_gpus else {}
     requests = _present({"cpu": options.cpu_request, "memory": options.memory_request})
     limits = _present({"cpu": options.cpu_limit, "memory": options.memory_limit})

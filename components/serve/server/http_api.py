@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from starlette.applications import Starlette
@@ -19,19 +19,17 @@ from . import metrics, page
 from .limits import Limits
 from .protocols import open_inference as protocol_v2
 from .protocols import tensorflow_serving as protocol
-from .protocols.tensorflow_serving import Call, Refused
-from .worker import Version
-
-if TYPE_CHECKING:
-    from .main import Served
+from .protocols.request import PredictRequest, Refused
+from .served import ServedModel
+from .worker import LoadedVersion
 
 VERSION_HEADER = "Model-Version"
 """Tells which version has answered a prediction."""
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-def application(served: Served, limits: Limits) -> Starlette:
+def application(served: ServedModel, limits: Limits) -> Starlette:
     """All routes of a service."""
     routes = [*_tensorflow_serving(served, limits), *_open_inference(served, limits), *_page(served)]
 
@@ -50,10 +48,10 @@ def application(served: Served, limits: Limits) -> Starlette:
     )
 
 
-def _tensorflow_serving(served: Served, limits: Limits) -> list[Route]:
+def _tensorflow_serving(served: ServedModel, limits: Limits) -> list[Route]:
     name = served.service.name
 
-    def read(body: bytes, version: Version) -> Call:
+    def read(body: bytes, version: LoadedVersion) -> PredictRequest:
         return protocol.read(body, version.shape)
 
     async def predict(request: Request) -> Response:
@@ -89,10 +87,10 @@ def _tensorflow_serving(served: Served, limits: Limits) -> list[Route]:
     ]
 
 
-def _open_inference(served: Served, limits: Limits) -> list[Route]:
+def _open_inference(served: ServedModel, limits: Limits) -> list[Route]:
     name = served.service.name
 
-    def read(body: bytes, version: Version) -> Call:
+    def read(body: bytes, version: LoadedVersion) -> PredictRequest:
         return protocol_v2.read(body, version.shape, name, version.wanted.version)
 
     async def infer(request: Request) -> Response:
@@ -120,7 +118,7 @@ def _open_inference(served: Served, limits: Limits) -> list[Route]:
     async def server_metadata(request: Request) -> Response:
         return _json(protocol_v2.SERVER)
 
-    def _answering(request: Request) -> Version:
+    def _answering(request: Request) -> LoadedVersion:
         asked, number = request.path_params["name"], _number(request)
         try:
             if asked == name:
@@ -140,7 +138,7 @@ def _open_inference(served: Served, limits: Limits) -> list[Route]:
     ]
 
 
-def _page(served: Served) -> list[Route]:
+def _page(served: ServedModel) -> list[Route]:
     """The page, as long as the service shows it."""
 
     def shown() -> None:
@@ -174,7 +172,7 @@ def _static(name: str) -> Response:
 
 
 async def _predicted(
-    served: Served, limits: Limits, request: Request, read: Callable[[bytes, Version], Call]
+    served: ServedModel, limits: Limits, request: Request, read: Callable[[bytes, LoadedVersion], PredictRequest]
 ) -> Response:
     with limits.admitted() as admitted:
         body = await admitted.body(request)
@@ -183,9 +181,9 @@ async def _predicted(
         return Response(await version.predict(body, read), media_type="application/json", headers=headers)
 
 
-def _both(path: str, rest: str, endpoint: Endpoint, method: str = "GET") -> list[Route]:
+def _both(path: str, rest: str, handler: Handler, method: str = "GET") -> list[Route]:
     """A route for the service, and one for a version of it."""
-    return [Route(one + rest, endpoint, methods=[method]) for one in (path, f"{path}/versions/{{version:int}}")]
+    return [Route(one + rest, handler, methods=[method]) for one in (path, f"{path}/versions/{{version:int}}")]
 
 
 def _number(request: Request) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .protocols.tensorflow_serving import Refused
+from .protocols.request import Refused
 
 LARGEST_BODY = 64 * 2**20
 MOST_BYTES = 4 * LARGEST_BODY

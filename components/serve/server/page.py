@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ..known_examples import EXAMPLES
-from .worker import Version
+from ...common.artifacts.evaluation import EVALUATION, AnsweredExamples, Evaluation
+from ...common.artifacts.published import EVALUATION_FOLDER
+from .worker import LoadedVersion
 
 STATIC = Path(__file__).with_name("static")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -32,7 +32,7 @@ def file(name: str) -> tuple[bytes, str]:
     return path.read_bytes(), TYPES[path.suffix]
 
 
-def description(name: str, shares: list[tuple[Version, int]]) -> dict[str, Any]:
+def description(name: str, shares: list[tuple[LoadedVersion, int]]) -> dict[str, Any]:
     """What the page is to know.
 
     Args:
@@ -41,18 +41,15 @@ def description(name: str, shares: list[tuple[Version, int]]) -> dict[str, Any]:
             of the version with the largest share.
     """
     main, _ = max(shares, key=lambda share: share[1])
-    evaluation = _read(main.folder / EXAMPLES.with_name("evaluation.json"))
-    examples = _read(main.folder / EXAMPLES).get("examples", [])
+    folder = main.folder / EVALUATION_FOLDER
+    evaluation = Evaluation.read(folder) if (folder / EVALUATION).is_file() else None
+    answered = AnsweredExamples.read(folder)
     return {
         "name": name,
         "versions": [{"version": version.wanted.version, "percent": percent} for version, percent in shares],
         "backend": main.backend,
-        "card": main.card,
-        "accuracy": evaluation.get("accuracy"),
-        "test_examples": evaluation.get("examples"),
-        "examples": [{"instance": one["instance"], "label": one["label"]} for one in examples],
+        "card": main.card.as_json(),
+        "accuracy": evaluation.accuracy if evaluation else None,
+        "test_examples": evaluation.examples if evaluation else None,
+        "examples": [{"instance": one.instance, "label": one.label} for one in (answered.examples if answered else [])],
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}

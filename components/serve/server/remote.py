@@ -7,15 +7,16 @@ import time
 import numpy as np
 import orjson
 
+from ...common.waiting import wait_for
 from ..client import Endpoint, EndpointError
-from .protocols.tensorflow_serving import Refused
+from .protocols.request import Refused
 
 SECONDS_TO_WAKE = 60
 """For a container that has just been started again."""
 
 
 class RemoteClassifier:
-    """See `components.common.models.Classifier`."""
+    """See `Classifier`: its answers come over HTTP."""
 
     backend = "TensorFlow Serving"
 
@@ -27,9 +28,7 @@ class RemoteClassifier:
             EndpointError: it cannot be loaded there.
         """
         self._endpoint = Endpoint(url)
-        deadline = time.monotonic() + SECONDS_TO_WAKE
-        while not self._endpoint.available() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_for(self._endpoint.available, time.monotonic() + SECONDS_TO_WAKE)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """See `Classifier.predict`.

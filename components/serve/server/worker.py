@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...common.artifacts.model import load_classifier, read_card
-from ..here.service import AVAILABLE, END, LOADING, UNLOADING, Wanted
-from .metrics import Metrics
-from .protocols.tensorflow_serving import Call
+from ...common.artifacts.classifier import load_classifier
+from ...common.artifacts.model import read_card
+from ..here.service import AVAILABLE, END, LOADING, UNLOADING, WantedVersion
+from .metrics import ServerMetrics
+from .protocols.request import PredictRequest
 from .remote import RemoteClassifier
 
 LARGEST_BATCH = 32
@@ -29,11 +30,11 @@ class _Asked(NamedTuple):
     """A request on its way to the thread, and where its answer goes."""
 
     body: bytes
-    read: Callable[[bytes, Version], Call]
+    read: Callable[[bytes, LoadedVersion], PredictRequest]
     answer: asyncio.Future[bytes]
 
 
-class Version:
+class LoadedVersion:
     """A version and its thread: an interpreter may be used by one thread at a time.
 
     Attributes:
@@ -45,7 +46,7 @@ class Version:
         card: The model's card, once loaded.
     """
 
-    def __init__(self, wanted: Wanted, folder: Path, metrics: Metrics) -> None:
+    def __init__(self, wanted: WantedVersion, folder: Path, metrics: ServerMetrics) -> None:
         self.wanted = wanted
         self.folder = folder
         self.state = LOADING
@@ -70,16 +71,16 @@ class Version:
     def _load(self) -> None:
         self.card = read_card(self.folder)
         self._classifier = RemoteClassifier(self.wanted.url) if self.wanted.url else load_classifier(self.folder)
-        self.shape = tuple(self.card["input"]["shape"])
+        self.shape = self.card.input.shape
         self._classifier.predict(np.zeros((1, *self.shape), np.float32))
         self.backend = self._classifier.backend
 
-    async def predict(self, body: bytes, read: Callable[[bytes, Version], Call]) -> bytes:
+    async def predict(self, body: bytes, read: Callable[[bytes, LoadedVersion], PredictRequest]) -> bytes:
         """Answer the body of a request.
 
         Args:
             body: JSON.
-            read: Makes images and a way to write their answer of it, see `protocol.Call`.
+            read: Makes images and a way to write their answer of it, see `PredictRequest`.
 
         Raises:
             Refused: the body is no such request.
@@ -98,7 +99,7 @@ class Version:
     def _work(self) -> None:
         ended = False
         while not ended:
-            batch: list[tuple[_Asked, Call]] = []
+            batch: list[tuple[_Asked, PredictRequest]] = []
             answers: list[tuple[_Asked, bytes | Exception]] = []
             asked, images = self._waiting.get(), 0
             while True:
@@ -121,7 +122,7 @@ class Version:
             answers += self._answered(batch)
             self._loop.call_soon_threadsafe(_deliver, answers)
 
-    def _answered(self, batch: list[tuple[_Asked, Call]]) -> list[tuple[_Asked, bytes | Exception]]:
+    def _answered(self, batch: list[tuple[_Asked, PredictRequest]]) -> list[tuple[_Asked, bytes | Exception]]:
         if not batch:
             return []
         calls = [call for _, call in batch]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from .tensorflow_serving import INPUT, OUTPUT, Call, Refused
+from ....common.artifacts.model import Card
+from .request import INPUT, OUTPUT, PredictRequest, Refused
 
 DATATYPES = ("FP32", "UINT8")
 PLATFORMS = {
@@ -19,7 +20,7 @@ SERVER = {"name": "trainyard", "version": "2", "extensions": []}
 """Server metadata; the version is the protocol's."""
 
 
-def read(body: bytes, shape: tuple[int, ...], name: str, version: int) -> Call:
+def read(body: bytes, shape: tuple[int, ...], name: str, version: int) -> PredictRequest:
     """Read an inference request: one tensor `image` of FP32 or UINT8, its data flat or nested.
 
     Args:
@@ -47,7 +48,7 @@ def read(body: bytes, shape: tuple[int, ...], name: str, version: int) -> Call:
         tensor = {"name": OUTPUT, "shape": probabilities.shape, "datatype": "FP32", "data": probabilities.ravel()}
         return orjson.dumps({**head, "outputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
-    return Call(images, write)
+    return PredictRequest(images, write)
 
 
 def _check_outputs(outputs: Any) -> None:
@@ -98,12 +99,12 @@ def _text(value: Any, key: str) -> str:
     return value
 
 
-def metadata(name: str, versions: list[int], backend: str, card: dict[str, Any]) -> dict[str, Any]:
+def metadata(name: str, versions: list[int], backend: str, card: Card) -> dict[str, Any]:
     """What the protocol's model metadata tells of a version."""
     return {
         "name": name,
         "versions": [str(version) for version in versions],
         "platform": PLATFORMS[backend],
-        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *card["input"]["shape"]]}],
-        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(card["classes"])]}],
+        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, *card.input.shape]}],
+        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(card.classes)]}],
     }

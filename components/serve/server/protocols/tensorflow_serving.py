@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
 
+from ....common.artifacts.model import Card
 from . import json_arrays
+from .request import INPUT, OUTPUT, PredictRequest, Refused
 
 SIGNATURE = "serving_default"
-INPUT = "image"
-OUTPUT = "output_0"
 
 _ANSWERED_BY = {"instances": "predictions", "inputs": "outputs"}
 _IMAGES_ALONE = re.compile(rb'\s*\{\s*"(instances|inputs)"\s*:\s*(\[.*\])\s*\}\s*', re.DOTALL)
 
 
-class Refused(Exception):
-    """A request that gets an error for an answer: `status` is the HTTP status, the message its text."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Call(NamedTuple):
-    """A request for predictions, whatever its protocol.
-
-    Attributes:
-        images: float32, shape (images, height, width, channels).
-        write: Makes the body of the answer of their probabilities, shape (images, classes).
-    """
-
-    images: np.ndarray
-    write: Callable[[np.ndarray], bytes]
-
-
-def read(body: bytes, shape: tuple[int, ...]) -> Call:
+def read(body: bytes, shape: tuple[int, ...]) -> PredictRequest:
     """Read a `:predict` request.
 
     Args:
@@ -48,20 +27,24 @@ def read(body: bytes, shape: tuple[int, ...]) -> Call:
         shape: (height, width, channels) of one image.
 
     Returns:
-        The call; its answer is JSON, `predictions` for `instances`, `outputs` for `inputs`.
+        The request; its answer is JSON, `predictions` for `instances`, `outputs` for `inputs`.
 
     Raises:
         Refused: 400, the body is no such request or its numbers have another shape.
     """
     images, key = _ordinary_images(body, shape) or _images(body, shape)
     answer = _ANSWERED_BY[key]
-    return Call(images, lambda probabilities: orjson.dumps({answer: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY))
+    return PredictRequest(
+        images, lambda probabilities: orjson.dumps({answer: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY)
+    )
 
 
 def _ordinary_images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
     """What `_images` makes of the plainest of requests: images of the right shape, and nothing besides."""
     plain = _IMAGES_ALONE.fullmatch(body)
-    images = json_arrays.parse(plain[2], shape) if plain else None
+    if not plain:
+        return None
+    images = json_arrays.parse(plain[2], shape)
     return None if images is None else (images.astype(np.float32), plain[1].decode())
 
 
@@ -132,14 +115,14 @@ def _written(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def metadata(name: str, version: int, card: dict[str, Any]) -> dict[str, Any]:
+def metadata(name: str, version: int, card: Card) -> dict[str, Any]:
     """What `/metadata` tells of a version; beside TensorFlow Serving's `signature_def` stands the model's card."""
-    inputs = {INPUT: _tensor_info((-1, *card["input"]["shape"]), f"{SIGNATURE}_{INPUT}:0")}
-    outputs = {OUTPUT: _tensor_info((-1, len(card["classes"])), "StatefulPartitionedCall:0")}
+    inputs = {INPUT: _tensor_info((-1, *card.input.shape), f"{SIGNATURE}_{INPUT}:0")}
+    outputs = {OUTPUT: _tensor_info((-1, len(card.classes)), "StatefulPartitionedCall:0")}
     signature = {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict"}
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version)},
-        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}, "card": card},
+        "metadata": {"signature_def": {"signature_def": {SIGNATURE: signature}}, "card": card.as_json()},
     }
 
 

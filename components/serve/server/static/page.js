@@ -1,7 +1,7 @@
 // The page: asks the server what it serves, then sends what is drawn, dropped, pasted or picked.
 
 import { Pad } from "./pad.js";
-import { fromPicture, fromStrokes, lightAtEdge, nested, paint } from "./pixels.js";
+import { fromPicture, fromStrokes, lightAtEdge, nested, paint, readPicture } from "./pixels.js";
 
 const ROWS = 10; // bars; of more classes the most probable
 const LONGEST_LINE = 100_000; // characters that a shell takes as one argument
@@ -108,7 +108,7 @@ class Page {
     const take = async file => {
       if (!file) return;
       try {
-        this.#picture = await createImageBitmap(file);
+        this.#picture = await readPicture(file);
       } catch {
         this.#fail(`${file.name || "what was given"} is no image that this browser reads`);
         return;

@@ -53,6 +53,56 @@ function centreOfMass(ink, width) {
   return [sumX / mass, sumY / mass];
 }
 
+const XMP_ORIENTATION = /tiff:Orientation(?:="|>)([1-8])/;
+const EXIF = /(?:Exif\0\0|eXIf|EXIF[^]{4})(?=II\*\0|MM\0\*)/;
+const ORIENTATION = 0x0112; // EXIF's tag
+const UPRIGHT = { // what brings a picture of w x h upright, by its orientation as EXIF numbers them
+  2: (w, h) => [-1, 0, 0, 1, w, 0],
+  3: (w, h) => [-1, 0, 0, -1, w, h],
+  4: (w, h) => [1, 0, 0, -1, 0, h],
+  5: (w, h) => [0, 1, 1, 0, 0, 0],
+  6: (w, h) => [0, 1, -1, 0, h, 0],
+  7: (w, h) => [0, -1, -1, 0, h, w],
+  8: (w, h) => [0, -1, 1, 0, 0, w],
+};
+
+/** A file's picture as training reads it (components/common/datasets/decoding.py): turned as EXIF or XMP says, with the
+ * colours that are stored. Rejects what this browser does not read. */
+export async function readPicture(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const orientation = takeOrientation(bytes);
+  const stored = await createImageBitmap(new Blob([bytes], { type: file.type }), { colorSpaceConversion: "none" });
+  if (!(orientation in UPRIGHT)) return stored;
+  const { width, height } = stored;
+  const context = orientation < 5 ? surface(width, height) : surface(height, width);
+  context.setTransform(...UPRIGHT[orientation](width, height));
+  context.drawImage(stored, 0, 0);
+  return context.canvas;
+}
+
+/** How the camera was held: EXIF's answer, else XMP's. EXIF's block is renamed, so that no browser turns the picture. */
+function takeOrientation(bytes) {
+  const text = new TextDecoder("latin1").decode(bytes);
+  const exif = EXIF.exec(text);
+  const told = exif && exifOrientation(new DataView(bytes.buffer, exif.index + exif[0].length));
+  if (exif) bytes.set(new TextEncoder().encode("exIx"), exif.index);
+  return told || Number(XMP_ORIENTATION.exec(text)?.[1] ?? 1);
+}
+
+function exifOrientation(tiff) {
+  const little = tiff.getUint8(0) === 0x49;
+  try {
+    const start = tiff.getUint32(4, little);
+    for (let entry = 0; entry < tiff.getUint16(start, little); entry++) {
+      const at = start + 2 + 12 * entry;
+      if (tiff.getUint16(at, little) === ORIENTATION) return tiff.getUint16(at + 8, little);
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // cut off: it tells nothing
+  }
+  return 0;
+}
+
 /** A picture as the model takes it, white where transparent. Its proportions are kept, with the rest in the colour of its
  * corner, unless the model learned from images that were stretched to its size. */
 export function fromPicture(picture, { shape: [height, width, channels], resized }, swap) {

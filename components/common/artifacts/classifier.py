@@ -1,0 +1,128 @@
+"""The model of a model folder, loaded: on LiteRT where it can be, without TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..cli import BadInput
+from ..native_logs import muted_native_logs
+from ..parallel import processors
+from ..tensorflow import import_tensorflow
+from .model import LITERT_MODEL, SAVED_MODEL
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Classifier(Protocol):
+    """A loaded model. Not thread safe.
+
+    Attributes:
+        backend: `LiteRT` or `TensorFlow`.
+    """
+
+    backend: str
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Class probabilities of images.
+
+        Args:
+            images: uint8 or float32, shape (images, height, width, channels), 0 to 255.
+
+        Returns:
+            float32, shape (images, classes), 0 to 1.
+        """
+
+
+def load_classifier(model: Path) -> Classifier:
+    """Load a model folder: on LiteRT when it carries `model.tflite`, else its SavedModel on TensorFlow."""
+    if (model / LITERT_MODEL).is_file():
+        return LiteRTClassifier(model / LITERT_MODEL)
+    return SavedModelClassifier(model / SAVED_MODEL)
+
+
+class LiteRTClassifier:
+    """A `.tflite` model. Starts in hundredths of a second, where TensorFlow needs seconds."""
+
+    backend = "LiteRT"
+
+    def __init__(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            with muted_native_logs():
+                self._interpreter = Interpreter(str(path), num_threads=processors())
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"{path}: expected a LiteRT model, received a damaged or other file ({error}); train it again"
+            ) from None
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._batch = 0
+
+    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
+        """See `Classifier.predict`; works through `batch` images at a time, so that memory stays flat."""
+        import numpy as np
+
+        return np.concatenate([self._answer(images[at : at + batch]) for at in range(0, len(images), batch)])
+
+    def _answer(self, images: np.ndarray) -> np.ndarray:
+        if len(images) != self._batch:
+            self._interpreter.resize_tensor_input(self._input, images.shape)
+            self._interpreter.allocate_tensors()
+            self._batch = len(images)
+        self._interpreter.set_tensor(self._input, images.astype("float32", copy=False))
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)
+
+
+class SavedModelClassifier:
+    """A SavedModel, for what LiteRT cannot express. Imports TensorFlow.
+
+    Attributes:
+        input_shape: (height, width, channels), each None where it is left open; None where all is.
+        parameters: How many numbers its variables hold.
+    """
+
+    backend = "TensorFlow"
+    kind = "SavedModel"
+
+    def __init__(self, path: Path) -> None:
+        require_tensorflow(path)
+        import numpy as np
+        import tensorflow as tf
+
+        self._model = tf.saved_model.load(str(path))  # kept: the signature does not keep its variables alive
+        self._answer = self._model.signatures["serving_default"]
+        self._key, takes = next(iter(self._answer.structured_input_signature[1].items()))
+        self._dtype = takes.dtype
+        self.input_shape = None if takes.shape.rank is None else tuple(takes.shape.as_list()[1:])
+        self.parameters = sum(int(np.prod(variable.shape)) for variable in self._answer.variables)
+
+    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
+        """See `Classifier.predict`."""
+        import numpy as np
+        import tensorflow as tf
+
+        answers = [
+            next(iter(self._answer(**{self._key: tf.constant(images[at : at + batch], self._dtype)}).values())).numpy()
+            for at in range(0, len(images), batch)
+        ]
+        return np.concatenate(answers)
+
+
+def require_tensorflow(path: Path) -> None:
+    """Import TensorFlow for the model at `path`.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    try:
+        import_tensorflow()
+    except ModuleNotFoundError:
+        raise BadInput(
+            f"{path}: expected {LITERT_MODEL}, received a model without it, which needs TensorFlow; "
+            "use the image whose tag ends in -tf, or install tensorflow"
+        ) from None

@@ -1,0 +1,38 @@
+"""Where a data set comes from, as download tells it, and what it is called after that."""
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..files import without_suffix
+
+DOWNLOAD = "download.json"
+"""The file in which download says where a data set comes from."""
+
+
+def download_of(folder: Path) -> dict[str, Any]:
+    """What download wrote about the data set in a folder; nothing where it comes from elsewhere."""
+    try:
+        told: dict[str, Any] = json.loads((folder / DOWNLOAD).read_text())
+    except FileNotFoundError:
+        return {}
+    return told
+
+
+def source_of(folder: Path) -> str:
+    """What to call a folder in messages: where download fetched it from, if it did."""
+    return download_of(folder).get("source") or str(folder)
+
+
+def name_of(folder: Path) -> str:
+    """Name of a data set that has none of its own, for people: that of its source or its folder."""
+    return name_from(download_of(folder).get("source", "")) or folder.resolve().name
+
+
+def name_from(source: str) -> str:
+    """The name that ends a path or URI, without what tells an archive; empty where there is none."""
+    if "://" in source:
+        address = urlsplit(source)
+        source = unquote(address.path).strip("/") or address.netloc
+    return without_suffix(PurePosixPath(source).name)

@@ -1,0 +1,116 @@
+"""What the numbers in arrays mean: pixels in any of the usual ranges, and labels as people number them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..cli import BadInput
+from ..progress import some_of
+
+SLACK = 1e-3
+"""How far rounding may take a pixel beyond its range."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How numbers become pixels of 0 to 255.
+
+    Attributes:
+        low: The number that is black.
+        high: The number that is white.
+    """
+
+    low: float = 0
+    high: float = 255
+
+    def pixels(self, array: np.ndarray, path: Path) -> np.ndarray:
+        """Images as uint8.
+
+        Raises:
+            BadInput: a number lies outside the scale.
+        """
+        if array.dtype == np.uint8 and self == Scale():
+            return array
+        if array.size and not (self.low - SLACK <= array.min() and array.max() <= self.high + SLACK):  # NaN is neither
+            raise BadInput(
+                f"{path}: expected pixels {self.low:g} to {self.high:g} as in train, received {array.min():g} to "
+                f"{array.max():g}; scale them alike"
+            )
+        scaled = (array.astype(np.float32) - self.low) * (255 / (self.high - self.low))
+        pixels: np.ndarray = np.rint(scaled).clip(0, 255).astype(np.uint8)
+        return pixels
+
+    @property
+    def told(self) -> str:
+        """What a person should know; nothing where the numbers are pixels already."""
+        return "" if self == Scale() else f"pixels of {self.low:g} to {self.high:g} are read as 0 to 255"
+
+
+def scale_of(parts: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Scale:
+    """The scale of images, from their smallest and largest number.
+
+    Args:
+        parts: The images, some at a time; of bytes no more are read than up to the first above 1.
+        dtype: Of the numbers.
+        path: What to call the file in messages.
+
+    Raises:
+        BadInput: the numbers are in no usual range.
+    """
+    if dtype == np.bool_:
+        return Scale(0, 1)
+    if dtype.kind not in "iuf":
+        raise BadInput(f"{path}: expected numbers as pixels, received {dtype}; save them as uint8")
+    low, high = np.inf, -np.inf
+    for part in parts:
+        low, high = min(low, float(part.min(initial=0))), max(high, float(part.max(initial=0)))
+        if dtype == np.uint8 and high > 1:
+            return Scale()
+        if np.isnan(part.sum(dtype=np.float64)):
+            raise BadInput(f"{path}: expected numbers as pixels, received NaN or infinity; mend or remove these images")
+    if low >= 0 and high <= 1:
+        return Scale(0, 1) if high > 0 else Scale()
+    if low >= -1 - SLACK and high <= 1 + SLACK:
+        return Scale(-1 if low < -SLACK else 0, 1)
+    if low >= 0 and high <= 255:
+        return Scale()
+    if dtype.kind in "iu" and low >= 0 and 4095 < high <= 65535:
+        return Scale(0, 65535)
+    raise BadInput(
+        f"{path}: expected pixels 0 to 255, 0 to 65535, 0 to 1 or -1 to 1, received {low:g} to {high:g}; scale them"
+    )
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Classes that have numbers for names.
+
+    Attributes:
+        names: Of the classes.
+        labels: By split, int64, indices into the names; numbers that train does not have lie outside.
+        note: What a person should know, or nothing.
+    """
+
+    names: list[str]
+    labels: dict[str, np.ndarray]
+    note: str = ""
+
+
+def numbered_classes(labels: dict[str, np.ndarray]) -> Numbered:
+    """The numbers in the training labels as classes, so that gaps between them and large ones make no empty classes."""
+    present = np.unique(labels["train"])
+    if len(present) == 0 or present[0] < 0 or np.array_equal(present, np.arange(len(present))):
+        return Numbered(list(map(str, range(max(2, len(present))))), labels)
+    names = list(map(str, present.tolist()))
+    found = {split: _indices(of_split, present) for split, of_split in labels.items()}
+    note = f"labels are not 0 to {len(present) - 1}; the classes are those of train: {some_of(names)}"
+    return Numbered(names, found, note)
+
+
+def _indices(labels: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Where labels stand among those that are present; the number of these where they do not."""
+    indices = np.searchsorted(present, labels)
+    known = present[np.minimum(indices, len(present) - 1)] == labels
+    return np.where(known, indices, len(present)).astype(np.int64)

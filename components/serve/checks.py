@@ -1,0 +1,31 @@
+"""What the options of the step rule out by themselves, whatever is served."""
+
+from ..common.cli import BadInput
+from .orders import Order
+
+TARGETS = ("kserve", "process", "docker")
+
+
+def check(
+    action: str,
+    model_name: str,
+    canary_percent: int,
+    auto_promote: bool,
+    dry_run: bool,
+    timeout: int,
+    target: str,
+    server_image: str,
+    port: int,
+) -> None:
+    """Raise BadInput for options that contradict each other or that no target takes."""
+    if target not in TARGETS:
+        raise BadInput(f"--target: expected kserve, process or docker, received {target!r}; choose one of these")
+    if server_image and target != "docker":
+        raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
+    if not 0 <= port <= 65535:
+        raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
+    if target == "kserve" and model_name:
+        from .kserve.specification import check_name
+
+        check_name(model_name)
+    Order(action, model_name, "", canary_percent, auto_promote, dry_run=dry_run, timeout=timeout)

@@ -1,0 +1,58 @@
+"""All services of this machine: what is served, and how to start and stop it."""
+
+import time
+
+from ...common.cli import BadInput
+from ..target import Tell
+from .model_server import SECONDS_TO_STOP, ModelServer
+from .service import ServiceFolder
+
+SECONDS_TO_START = 60
+
+
+def start(tell: Tell) -> None:
+    """Start the model servers that do not run, as after a restart of the machine, on the ports they had.
+
+    Raises:
+        BadInput: a port is taken by something else meanwhile.
+        RuntimeError, TimeoutError: a server ended, or did not answer in time.
+    """
+    services = ServiceFolder.all()
+    for service in services:
+        deadline = time.monotonic() + SECONDS_TO_START
+        with service.alone(deadline):
+            state = service.state() or ModelServer(service).start(service.last_port(), deadline)
+        tell(f"{service.name}: {service.url(state.url)}")
+    if not services:
+        tell("nothing is served here")
+
+
+def stop(model_name: str, tell: Tell) -> None:
+    """End the server of one service, or of all (empty name), and remove what they left.
+
+    Raises:
+        BadInput: there is no service of that name.
+    """
+    if model_name and not ServiceFolder.named(model_name).wanted():
+        raise BadInput(f"--model-name: expected a model that is served here, received {model_name!r}; see `status`")
+    services = [ServiceFolder.named(model_name)] if model_name else ServiceFolder.all()
+    for service in services:
+        with service.alone(time.monotonic() + SECONDS_TO_STOP):
+            ModelServer(service).remove(tell)
+    if not services:
+        tell("nothing is served here")
+
+
+def versions() -> list[tuple[str, ...]]:
+    """One row per version of each service: model, version, share of the requests, state, endpoint, origin."""
+    rows: list[tuple[str, ...]] = []
+    for service in ServiceFolder.all():
+        state = service.state()
+        if state is None:
+            rows += [(service.name, str(one.version), "", "STOPPED", "", one.uri) for one in service.wanted()]
+            continue
+        url = service.url(state.url)
+        rows += [
+            (service.name, str(one.version), f"{one.percent} %", one.state, url, one.uri) for one in state.versions
+        ]
+    return rows

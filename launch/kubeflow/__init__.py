@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines from a laptop or from CI: connect, submit, follow, schedule."""

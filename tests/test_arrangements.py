@@ -1,0 +1,111 @@
+"""Folders of images as people arrange them."""
+
+import unicodedata
+
+import pytest
+
+from tests.test_datasets import pictures, png
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.datasets import open_dataset
+
+
+def write(folder, counts, ending=".png"):
+    """So many images in each folder."""
+    for index, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(pictures(count, seed=index)[0]):
+            (folder / name / f"{number:02d}{ending}").write_bytes(png(image))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("Train", "Test"),
+        ("train2017", "val2017"),
+        ("train-images", "dev"),
+        ("data/train", "data/test"),
+        ("pets/pets/train/images", "pets/pets/test/images"),
+    ],
+)
+def test_folders_of_splits_are_known_by_any_common_name(tmp_path, train, test):
+    write(tmp_path, {f"{train}/cat": 5, f"{train}/dog": 4, f"{test}/cat": 2, f"{test}/dog": 3})
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, dataset.notes) == (["cat", "dog"], [])
+    other = "test" if "est" in test else "validation"
+    assert dataset.counts == {"train": 9, other: 5}
+    assert dataset.labels(other).tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("ending", [".png", ".JFIF", ".webp", "", ".dat"])
+def test_an_image_is_known_by_its_ending_or_its_first_bytes(tmp_path, ending):
+    write(tmp_path, {"train/cat": 3, "train/dog": 3, "test/cat": 2, "test/dog": 2}, ending)
+    assert open_dataset(tmp_path).counts == {"train": 6, "test": 4}
+    assert len(open_dataset(tmp_path).read("test").images) == 4
+
+
+def test_classes_may_be_called_as_splits_are(tmp_path):
+    inner = write(tmp_path / "inner", {"train/train": 3, "train/valid": 3, "test/train": 2, "test/valid": 2})
+    assert open_dataset(inner).class_names == ["train", "valid"]
+    flat = write(tmp_path / "flat", {"train": 6, "plane": 6})
+    assert (open_dataset(flat).class_names, open_dataset(flat).counts) == (["plane", "train"], {"train": 10, "test": 2})
+    checked = write(tmp_path / "checked", {"valid": 6, "invalid": 6})
+    assert open_dataset(checked).class_names == ["invalid", "valid"]
+    with pytest.raises(BadInput, match="expected a folder for each class in test, train, received images without one"):
+        open_dataset(write(tmp_path / "loose", {"train": 6, "test": 6}))
+
+
+@pytest.mark.parametrize("names", ["cat/images", "cat/00.jpg"])
+def test_images_may_lie_in_folders_of_their_own(tmp_path, names):
+    dog = names.replace("cat", "dog")
+    write(tmp_path, {names: 6, dog: 6, names.replace("0.", "1."): 6, dog.replace("0.", "1."): 6})
+    dataset = open_dataset(tmp_path)
+    assert dataset.class_names == ["cat", "dog"]
+    assert sum(dataset.counts.values()) == (12 if "images" in names else 24)
+
+
+def test_images_in_deeper_folders_belong_to_the_class(tmp_path):
+    write(tmp_path, {"train/cat/indoor": 3, "train/cat/out/door": 2, "train/dog": 4, "test/cat": 1, "test/dog": 1})
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, dataset.counts) == (["cat", "dog"], {"train": 9, "test": 2})
+    assert dataset.notes == ["5 images in deeper folders, taken for the class whose folder holds them"]
+
+
+def test_a_test_split_that_is_missing_is_made_here(tmp_path):
+    write(tmp_path, {"train/cat": 6, "train/dog": 5})
+    dataset = open_dataset(tmp_path)
+    assert dataset.counts == {"train": 9, "test": 2}
+    assert dataset.notes[0].startswith("split here, for want of a test split")
+
+
+def test_two_unicode_forms_of_a_name_are_one_class(tmp_path):
+    one, other = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    write(tmp_path, {f"train/{one}": 3, "train/bar": 3, f"test/{other}": 2, "test/bar": 2})
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, dataset.labels("test").tolist()) == (["bar", "café"], [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("place", ["", "train", "train/cat"])
+def test_what_systems_put_into_folders_is_no_class(tmp_path, place):
+    write(tmp_path, {"train/cat": 3, "train/dog": 3, "test/cat": 2, "test/dog": 2})
+    for name in ("lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "__pycache__", ".trash"):
+        write(tmp_path / place, {f"{name}/00.png": 1, f"{name}/more": 1})
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, dataset.counts, dataset.notes) == (["cat", "dog"], {"train": 6, "test": 4}, [])
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    write(tmp_path / "elsewhere", {"cat": 3, "dog": 3})
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "data" / split).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "cat" / "again").symlink_to(tmp_path / "elsewhere")
+    assert open_dataset(tmp_path / "data").counts == {"train": 6, "test": 6}
+
+
+def test_a_name_that_is_no_utf_8_is_refused_before_training(tmp_path):
+    write(tmp_path, {"train/cat": 2, "train/caf\udce9": 2})
+    with pytest.raises(BadInput, match="expected names in UTF-8, received 'café' in another encoding; rename it"):
+        open_dataset(tmp_path)
