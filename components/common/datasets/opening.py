@@ -79,9 +79,9 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
 
 def _layouts() -> tuple[Layout, ...]:
     """The layouts, in the order in which they are looked for. Their modules import NumPy, hence here."""
-    from . import folders, idx, npz, tables, tfds, unsplit_folders
+    from . import folders, hugging_face, idx, npz, tables, tfds, unsplit_folders
 
-    return tfds, npz, idx, folders, tables, unsplit_folders
+    return hugging_face, tfds, npz, idx, folders, tables, unsplit_folders
 
 
 def _outermost(found: list[Path]) -> list[Path]:
