@@ -11,7 +11,7 @@ from ..common.cli import BadInput
 from ..common.datasets import ImageDataset, download_of, open_dataset
 from ..common.files import atomic_folder, check_output
 from ..common.native_logs import muted_native_logs
-from ..common.progress import counted, readable_size
+from ..common.progress import counted, readable_shape, readable_size, some_of
 from ..common.tensorflow import import_tensorflow
 from .checkpoint import Checkpoint
 from .devices import Cluster
@@ -98,6 +98,9 @@ def train(
         examples = Examples.in_memory(split)
     if len(dataset.class_names) < 2 or examples.labels.min() == examples.labels.max():
         raise BadInput(f"{folder}: expected at least two classes in the training split, received one; add examples")
+    counts = np.bincount(examples.labels, minlength=len(dataset.class_names))
+    if unseen := [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]:
+        say(f"without images to learn from: {some_of(unseen)}")
     described, hyperparameters = describe(folder, dataset), _given(chosen, origin.described)
     checkpoint = Checkpoint(
         output, cluster.chief, chosen=hyperparameters, dataset=described, classes=dataset.class_names
@@ -109,7 +112,15 @@ def train(
         say(dataset.told_skipped())
     keras.utils.set_random_seed(chosen.seed)
     with spread.scope():
-        model = origin.build(dataset.image_shape, dataset.class_names, say)
+        try:
+            model = origin.build(dataset.image_shape, dataset.class_names, say)
+        except ValueError as error:
+            if "negative" not in str(error):
+                raise
+            raise BadInput(
+                f"{folder}: expected images large enough for {origin.name}, received {readable_shape((height, width))} "
+                "pixels; pass --image-size 32, or --architecture dense"
+            ) from None
     before = [Epoch(**epoch) for epoch in checkpoint.earlier.history] if checkpoint.earlier else []
     if before:
         say(f"going on after epoch {len(before)}, which an earlier run reached")
@@ -141,12 +152,11 @@ def train(
         model = devices.plain_copy(model, learned)
     with atomic_folder(output, marker=CARD) as partial:
         litert = saving.write_model(model, partial, examples.some(256))
-        counts = np.bincount(examples.labels, minlength=len(dataset.class_names)).tolist()
         card = Card(
             architecture=model.name,
             about=about,
             hyperparameters=hyperparameters,
-            dataset=TrainedOn(**described, skipped=len(dataset.skipped), train_counts=counts),
+            dataset=TrainedOn(**described, skipped=len(dataset.skipped), train_counts=counts.tolist()),
             input=Input(shape=dataset.image_shape, resized=bool(chosen.size)),
             classes=dataset.class_names,
             history=history,
