@@ -5,7 +5,7 @@ DATA ?=                 # data set of `make run`: a path or a URI; by default MN
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
 INDEX ?=                # which test image `make predict` sends; by default any
 IMAGE ?=                # an image file for `make predict` instead of a test image
-TESTS ?= tests          # which tests `make test` runs
+TESTS ?=                # which tests `make test` or `make e2e` runs, by default all of them
 STEP ?=                 # this image alone: a component, predictor, or one of these with -tf
 REGISTRY ?=             # where the images belong: host[:port][/path]
 VERSION ?= dev          # tag of the images
@@ -16,7 +16,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict start stop test lint format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
+.PHONY: help run predict start stop test cluster cluster-stop e2e lint format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,7 +42,16 @@ stop:  ## End the endpoints and the object store that run here
 	@test ! -f .venv/run || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }
 
 test: .venv/test  ## Run the tests
-	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
+	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(or $(strip $(TESTS)),tests)
+
+cluster: .venv/test  ## Start a one-node Kubernetes with KServe on this machine (root, Go, Docker)
+	@$(RUN) -m tests.cluster start $(if $(strip $(BASE)),--base $(strip $(BASE)))
+
+cluster-stop: .venv/test  ## End that cluster and remove its state
+	@$(RUN) -m tests.cluster stop
+
+e2e: .venv/test  ## Test serving on the cluster that KUBECONFIG names, else on that of `make cluster`
+	@$(if $(KUBECONFIG),,$(RUN) -m tests.cluster run) $(RUN) -m pytest $(or $(strip $(TESTS)),tests/e2e)
 
 lint: .venv/test  ## Check the code
 	@.venv/bin/ruff check .
