@@ -266,12 +266,14 @@ class StorePrefix:
         """See `Source.manifest`."""
         try:
             with self._errors(self.uri):
-                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)["Body"].read()
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)
+                content: bytes = answer["Body"].read()
         except FileNotFoundError:
             raise BadInput(
                 f"{self.uri}: expected a published version, received no {MANIFEST} there; "
                 "pass the URI that export printed, s3://bucket/name/version/"
             ) from None
+        return content
 
     def is_published(self) -> bool:
         """Whether the version is whole: without its manifest it was begun and never finished."""

@@ -125,7 +125,7 @@ class Series:
 
     def _connection(self, host: str) -> http.client.HTTPConnection:
         """This thread's connection to a host; it opens itself, and again once it was closed."""
-        known = self._of_thread.__dict__
+        known: dict[str, http.client.HTTPConnection] = self._of_thread.__dict__
         if host not in known:
             known[host] = http.client.HTTPConnection(host, timeout=self._config.read_timeout)
         return known[host]
