@@ -48,7 +48,6 @@ def test_refused_credentials_of_the_store_are_told_early(service, update):
     assert "Forbidden" in last_line(done) or "ModelLoadFailed" in last_line(done), last_line(done)
 
 
-@pytest.mark.xfail(reason="an update gets requests before it has proved itself", run=False)
 def test_a_model_that_answers_otherwise_than_at_evaluation_never_gets_a_request(service):
     """An update proves itself beside the version that is served, before anybody else asks it."""
     service.apply(1)
@@ -79,7 +78,6 @@ def too_large(service):
 SAID = {broken: "exit code", without_an_image: "registry.invalid/nothing:1", too_large: "Insufficient cpu"}
 
 
-@pytest.mark.xfail(reason="what KServe does not tell takes the whole --timeout to be told", run=False)
 @pytest.mark.parametrize("stage", ["first", "update", "canary"])
 @pytest.mark.parametrize("how", SAID, ids=lambda how: how.__name__)
 def test_pods_that_cannot_run_are_told_early(service, how, stage):
@@ -89,7 +87,6 @@ def test_pods_that_cannot_run_are_told_early(service, how, stage):
     assert SAID[how] in fails(service, stage != "first", *options, *share, uri=uri)
 
 
-@pytest.mark.xfail(reason="a denial of an admission webhook is told as any other answer of 403", run=False)
 def test_a_refusal_of_kserve_is_the_callers_mistake(service):
     """Its admission webhook answers 403, which is no missing right."""
     done = service.serve("--min-replicas", 3, "--max-replicas", 1, uri=service.published.uris[0])
@@ -98,7 +95,6 @@ def test_a_refusal_of_kserve_is_the_callers_mistake(service):
     assert service.object() is None
 
 
-@pytest.mark.xfail(reason="an address that resolves nowhere is told after the rollout", run=False)
 def test_an_address_that_resolves_nowhere_is_told_before_anything_changes(service):
     """KServe's own domain, example.com, leads nowhere; the step names the routes that work."""
     service.apply(1)
@@ -110,7 +106,6 @@ def test_an_address_that_resolves_nowhere_is_told_before_anything_changes(servic
     assert service.uri() == service.published.uris[0]
 
 
-@pytest.mark.xfail(reason="a superseded step waits for its --timeout", run=False)
 def test_a_step_that_was_superseded_ends_at_once_and_says_whose_change_it_was(service):
     """Somebody else specifies another model: it is theirs that is rolled out now."""
     service.apply(1)
