@@ -51,7 +51,7 @@ cluster-stop: .venv/test  ## End that cluster and remove its state
 	@$(RUN) -m tests.cluster stop
 
 e2e: .venv/test  ## Test serving on the cluster that KUBECONFIG names, else on that of `make cluster`
-	@$(if $(KUBECONFIG),,$(RUN) -m tests.cluster run) $(RUN) -m pytest $(or $(strip $(TESTS)),tests/e2e)
+	@$(if $(KUBECONFIG),,$(RUN) -m tests.cluster run) $(RUN) -m pytest -rsxX $(or $(strip $(TESTS)),tests/e2e)
 
 lint: .venv/test  ## Check the code
 	@.venv/bin/ruff check .

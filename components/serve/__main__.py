@@ -51,6 +51,12 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     default=True,
     help="Send the examples published with the model and compare the answers with those at evaluation.",
 )
+@rollout(
+    "--direct",
+    type=click.BOOL,
+    default=False,
+    help="Give an update its requests at once on a cluster, without proving it first beside the current version.",
+)
 @rollout("--dry-run", type=click.BOOL, default=False, help="Change nothing: print what apply would send.")
 @policy("--timeout", default=600, help="Seconds to wait until the endpoint answers.")
 @service_options
@@ -87,6 +93,7 @@ def main(
     canary_percent: int,
     auto_promote: bool,
     smoke_test: bool,
+    direct: bool,
     dry_run: bool,
     timeout: int,
     port: int,
@@ -126,7 +133,7 @@ def main(
     from .orders import Order
     from .target import carry_out
 
-    order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout)
+    order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout, direct)
     if target == "kserve":
         from .kserve.specification import InferenceServiceOptions
         from .kserve.target import KServeTarget

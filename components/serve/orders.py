@@ -24,6 +24,7 @@ class Order:
             beside it, and with 0 it answers at its own address only.
         auto_promote: Promote a canary at once when it has proved itself.
         smoke_test: Send the examples that travelled with the model, and compare the answers.
+        direct: Give an update its requests without letting it prove itself first.
         dry_run: Change nothing, say what would be done.
         timeout: Seconds until the endpoint has to answer.
     """
@@ -36,6 +37,7 @@ class Order:
     smoke_test: bool = True
     dry_run: bool = False
     timeout: int = 600
+    direct: bool = False
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
@@ -82,16 +84,21 @@ class ServedVersion:
     Attributes:
         revision: What tells it from others: its number here, KServe's revision or Deployment there.
         uri: Where its model came from; empty: unknown.
-        percent: Share of the requests that it gets, 0 to 100.
+        percent: Share of the requests that it gets, 0 to 100; None: it cannot be known.
         state: How it is, in one word.
         since: ISO 8601 in UTC; empty: unknown.
     """
 
     revision: str
     uri: str
-    percent: int
+    percent: int | None
     state: str
     since: str = ""
+
+    @property
+    def share(self) -> str:
+        """Its share in words."""
+        return "unknown" if self.percent is None else f"{self.percent} %"
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,7 @@ class Outcome:
         where: `this machine` or `namespace NAME`.
         endpoint: Predict URL; empty when nothing answers.
         serving: Its versions, the newest first.
+        command: Shell command that sends request.json to it from here; empty: curl with the endpoint.
         text: What a dry run prints.
     """
 
@@ -110,6 +118,7 @@ class Outcome:
     where: str
     endpoint: str = ""
     serving: tuple[ServedVersion, ...] = ()
+    command: str = ""
     text: str = ""
 
     @property
@@ -128,7 +137,7 @@ class Outcome:
 
     def table(self) -> str:
         """The versions in columns, to be read."""
-        rows = [(one.revision, f"{one.percent} %", one.state, one.since, one.uri) for one in self.serving]
+        rows = [(one.revision, one.share, one.state, one.since, one.uri) for one in self.serving]
         return f"{self.name} {self._place}: {self.endpoint or 'no endpoint'}\n" + columns(
             [("REVISION", "SHARE", "STATE", "SINCE", "FROM"), *rows]
         )
@@ -137,7 +146,7 @@ class Outcome:
         """The same as Markdown, for the page of a pipeline run."""
         if not self.serving:
             return f"## {self.name}\n\nNothing is served under this name {self._place}.\n"
-        rows = [f"| {one.revision} | {one.percent} % | {one.state} | {one.since} | {one.uri} |" for one in self.serving]
+        rows = [f"| {one.revision} | {one.share} | {one.state} | {one.since} | {one.uri} |" for one in self.serving]
         request = '{"instances": [image]}' if self.endpoint.endswith(":predict") else "a request of the protocol"
         lines = [
             f"## {self.name}",
@@ -154,7 +163,7 @@ class Outcome:
                 f"With `{request}` in `request.json`:",
                 "",
                 "```sh",
-                f"curl -d @request.json {self.endpoint}",
+                self.command or f"curl -d @request.json {self.endpoint}",
                 "```",
                 "",
             ]

@@ -25,12 +25,24 @@ from .server.main import bind, run
     metavar="FOLDER",
     help="Model folder, or a published version.",
 )
-@click.option("--model-name", default="model", help="Name of the model in its URL.")
+@click.option(
+    "--model-name",
+    default="model",
+    envvar="INFERENCE_SERVICE_NAME",
+    help="Name of the model in its URL; on KServe, which sets INFERENCE_SERVICE_NAME, that of the service.",
+)
 @click.option("--host", default="0.0.0.0", help="Address to listen on.")
 @click.option("--port", default=8080, help="Port to listen on.")
 @click.option("--patience", default=30.0, help="Seconds within which a client has to send its request.")
-def main(model: Path, model_name: str, host: str, port: int, patience: float) -> None:
+@click.option(
+    "--drain",
+    default=8.0,
+    help="Seconds to accept requests after SIGTERM: a cluster sends some until its routes have followed.",
+)
+def main(model: Path, model_name: str, host: str, port: int, patience: float, drain: float) -> None:
     """Serve one model until SIGTERM, and answer what has been asked by then.
+
+    It listens when the model is loaded, so that an open port means an answer, and ends if it cannot be loaded.
 
     \b
     Examples:
@@ -40,13 +52,13 @@ def main(model: Path, model_name: str, host: str, port: int, patience: float) ->
     read_card(model)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as home, bind(host, port) as listener:
+    with tempfile.TemporaryDirectory() as home, bind(host, port, listening=False) as listener:
         service = ServiceFolder(Path(home) / ServiceFolder.named(model_name).name)
         service.versions.mkdir(parents=True)
         (service.versions / "model").symlink_to(model.resolve())
         service.want([WantedVersion(_version(model), f"{model.resolve()}/", "model", percent=100)])
         logging.getLogger("serve").info("%s: process %d listens on %s:%d", model_name, os.getpid(), host, port)
-        run(service, listener, patience)
+        run(service, listener, patience, drain, loaded_first=True)
 
 
 def _version(model: Path) -> int:

@@ -1,5 +1,6 @@
 """Our own model server on KServe: `--image`, and as a serving runtime."""
 
+import re
 import time
 
 from tests.e2e.conftest import PROJECT, succeeded
@@ -7,7 +8,7 @@ from tests.e2e.conftest import PROJECT, succeeded
 
 def test_our_own_server_serves_under_the_name_of_the_service(service):
     """`--image` is enough: port, probes and the model's name come by themselves."""
-    succeeded(service.serve("--image", service.image, uri=service.published.uris[0]))
+    succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[0]))
     with service.asked() as clients:
         time.sleep(2)
     assert [seen.failures for seen in clients] == [[]] * len(clients)
@@ -16,9 +17,9 @@ def test_our_own_server_serves_under_the_name_of_the_service(service):
 
 def test_an_update_of_our_own_server_fails_no_request(service):
     """After SIGTERM it accepts requests until the cluster has stopped sending any."""
-    succeeded(service.serve("--image", service.image, uri=service.published.uris[0]))
+    succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[0]))
     with service.asked() as clients:
-        succeeded(service.serve("--image", service.image, uri=service.published.uris[1]))
+        succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[1]))
     assert [seen.failures for seen in clients] == [[]] * len(clients)
     assert all(set(seen.answers) == {"v1", "v2"} for seen in clients), clients
 
@@ -28,8 +29,6 @@ def test_the_serving_runtime_in_deploy_serves(service):
     [runtime] = PROJECT.glob("deploy/*runtime*.yaml")
     text = runtime.read_text()
     name = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("  name:"))
-    import re
-
     own = re.sub(r"(image:) \S*trainyard-predictor\S*", rf"\1 {service.image}", text)
     service.cluster.kubectl("apply", "-n", service.namespace, "-f", "-", manifest=own)
     succeeded(service.serve("--runtime", name, uri=service.published.uris[0]))

@@ -1,8 +1,9 @@
-"""The Kubernetes API as the serve step needs it: a few verbs on two kinds, and failures in plain words."""
+"""The Kubernetes API as the serve step needs it: a few verbs on some kinds, and failures in plain words."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,6 +17,12 @@ Object = dict[str, Any]
 
 SERVICE = ("serving.kserve.io", "v1beta1", "inferenceservices")
 DEPLOYMENT = ("apps", "v1", "deployments")
+REPLICA_SET = ("apps", "v1", "replicasets")
+POD = ("", "v1", "pods")
+EVENT = ("", "v1", "events")
+HTTP_ROUTE = ("gateway.networking.k8s.io", "v1", "httproutes")
+REVISION = ("serving.knative.dev", "v1", "revisions")
+AUTOSCALER = ("autoscaling", "v2", "horizontalpodautoscalers")
 SECONDS_PER_CALL = (5, 30)
 """To connect, and to answer."""
 SECONDS_BETWEEN_LOOKS = (0.2, 2.0)
@@ -202,24 +209,58 @@ class Namespace:
             ConnectionError: the cluster or the service does not answer.
         """
         with self._plain_errors("create", ("", "v1", "services/proxy")):
-            return self._call("POST", f"services/{service}:80/proxy{path}", body=body)
+            return self._call("POST", f"{self._path(POD[:2])}/services/{service}:80/proxy{path}", body=body)
 
-    def pods(self, labels: str) -> list[Object]:
-        """The pods with these labels, `key=value`.
+    def may(self, verb: str, resource: str, group: str = "") -> bool:
+        """Whether this process has a right in the namespace, `create` on `services/proxy`; anyone may ask."""
+        resource, _, subresource = resource.partition("/")
+        asked = {"namespace": self.name, "verb": verb, "group": group, "resource": resource, "subresource": subresource}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        }
+        try:
+            with self._plain_errors("create", ("authorization.k8s.io", "v1", "selfsubjectaccessreviews")):
+                path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+                return bool(self._call("POST", path, body=review)["status"].get("allowed"))
+        except (BadInput, PermissionError, RuntimeError):
+            return False
+
+    def listed(self, kind: tuple[str, str, str], **selectors: str) -> list[Object]:
+        """The objects of a kind.
+
+        Args:
+            selectors: `labelSelector` and `fieldSelector`, as the API has them.
 
         Raises:
             PermissionError, ConnectionError: as for `get`.
         """
-        with self._plain_errors("list", ("", "v1", "pods")):
-            return self._call("GET", "pods", query_params=[("labelSelector", labels)])["items"]
+        with self._plain_errors("list", kind):
+            found = self._call("GET", f"{self._path(kind[:2])}/{kind[2]}", query_params=list(selectors.items()))
+            return list(found["items"])
 
-    def _call(self, verb: str, path: str, **settings: Any) -> Any:
-        """Ask for something of the core API in this namespace, as plain JSON."""
+    def log(self, pod: str, container: str, previous: bool) -> str:
+        """The end of a container's log, or of the one before it.
+
+        Raises:
+            PermissionError, ConnectionError: as for `get`.
+        """
+        asked = [("container", container), ("previous", str(previous).lower()), ("tailLines", "20")]
+        with self._plain_errors("get", ("", "v1", "pods/log")):
+            path = f"{self._path(POD[:2])}/pods/{pod}/log"
+            return str(self._call("GET", path, query_params=asked, response_type="str"))
+
+    def _path(self, group: tuple[str, ...]) -> str:
+        return f"{f'/apis/{group[0]}' if group[0] else '/api'}/{group[1]}/namespaces/{self.name}"
+
+    def _call(self, verb: str, path: str, response_type: str = "object", **settings: Any) -> Any:
+        """Ask for something as plain JSON."""
         return self._connection.client.call_api(
-            f"/api/v1/namespaces/{self.name}/{path}",
+            path,
             verb,
             header_params={"Content-Type": "application/json", "Accept": "application/json"},
-            response_type="object",
+            response_type=response_type,
             auth_settings=["BearerToken"],
             _return_http_data_only=True,
             _request_timeout=SECONDS_PER_CALL,
@@ -245,6 +286,8 @@ class Namespace:
                 raise PermissionError(
                     f"the cluster at {self._connection.host} does not accept the credentials ({text}); log in again"
                 ) from error
+            if error.status == 403 and re.search("admission webhook|denied (the )?request", text):
+                raise BadInput(f"the cluster refuses the {kind[2]}: {text}") from error
             if error.status == 403 and "cannot" in text:
                 raise PermissionError(
                     f"not allowed to {verb} {resource} in namespace {self.name} ({text}); "

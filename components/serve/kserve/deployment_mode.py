@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ..orders import ServedVersion
@@ -10,6 +12,26 @@ from . import rollout, status
 from .cluster import Namespace, Object
 from .rollout import Before, Goal, Phase, RolloutStatus
 from .specification import InferenceServiceOptions
+
+Plan = Callable[[Object | None], Object]
+"""Makes the InferenceService that is wanted of the one that is there, which may change until it is written."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One write on the way of a version to its requests, and what has to come of it before the next one.
+
+    Attributes:
+        plan: What is written.
+        stable: Whether the stable version is waited for, although a canary stands beside it.
+        proved: Whether the version has to answer the known examples.
+        settle: Seconds that the routes get to follow.
+    """
+
+    plan: Plan
+    stable: bool = False
+    proved: bool = True
+    settle: float = 0
 
 
 class DeploymentMode(ABC):
@@ -29,18 +51,33 @@ class DeploymentMode(ABC):
         """Raises BadInput when the mode does not know one of the options."""
 
     @abstractmethod
-    def with_canary(self, there: Object, wanted: Object, percent: int, options: InferenceServiceOptions) -> Object:
+    def can_stage(self, there: Object, wanted: Object) -> str:
+        """Why a new version cannot stand beside the one that is served, with no requests; empty: it can."""
+
+    @abstractmethod
+    def with_canary(self, there: Object, wanted: Object, percent: int) -> Object:
         """The service as it is, with a new version as a canary.
 
         Args:
             there: The service as it is.
             wanted: The service with the new version alone.
             percent: Share of the requests for the new version, 0 to 99.
-            options: Those that `wanted` was made with.
 
         Raises:
-            BadInput: there is no version to put a canary beside, or the options or the cluster do not allow it.
+            BadInput: there is no version to put a canary beside, or it is what is served.
         """
+
+    @abstractmethod
+    def staged(self, there: Object, wanted: Object) -> Object:
+        """The service as it is, with a new version that gets no requests; what it may not change yet stays as it is."""
+
+    @abstractmethod
+    def check_canary(self, there: Object, wanted: Object, options: InferenceServiceOptions) -> None:
+        """Raises BadInput when the options, the service or the cluster do not allow a canary with a share."""
+
+    @abstractmethod
+    def share_of(self, service: Object) -> int | None:
+        """Share of the requests that the newest version really gets, in percent; None: it cannot be known."""
 
     @abstractmethod
     def dry_canary(self, wanted: Object, percent: int) -> Object:
@@ -55,11 +92,11 @@ class DeploymentMode(ABC):
         """Whether a canary stands beside the stable version."""
 
     @abstractmethod
-    def promoted(self, service: Object) -> Object:
-        """The service with all requests for its canary.
+    def promotion(self, service: Object) -> Iterator[Stage]:
+        """The way from a canary to all requests; each stage is planned when the one before is done.
 
         Raises:
-            BadInput: it has several.
+            BadInput: it has several canaries.
         """
 
     @abstractmethod
@@ -71,16 +108,36 @@ class DeploymentMode(ABC):
         """
 
     @abstractmethod
-    def newest(self, service: Object) -> Object:
-        """What of the newest version's predictor starts new pods when it changes."""
+    def restoration(self, former: Object, now: Object) -> list[Stage]:
+        """What to write, one after another, so that the version which was stable gets all requests.
+
+        Args:
+            former: The service before the rollout that failed.
+            now: As it is.
+
+        Raises:
+            RuntimeError: what was stable cannot be known any more.
+        """
 
     @abstractmethod
-    def is_new_again(self, failed: Object, restored: Object) -> bool:
-        """Whether a specification that is restored makes something new to wait for."""
+    def stable(self, service: Object) -> str:
+        """The version that gets the requests which a canary does not: its model, or else its revision."""
 
     @abstractmethod
-    def goal(self, service: Object, changed: bool, back: bool = False) -> Goal:
-        """What the specification of a service is to end in."""
+    def runs(self, service: Object, goal: Goal) -> Object:
+        """What of the version that is waited for starts new pods when it changes."""
+
+    @abstractmethod
+    def left_behind(self, former: Object, now: Object) -> Iterator[str]:
+        """Names of autoscalers that KServe forgets when a canary ends."""
+
+    @abstractmethod
+    def goal(self, service: Object, stable: bool = False) -> Goal:
+        """What the specification of a service is to end in.
+
+        Args:
+            stable: Whether the stable version is meant, although there is a canary.
+        """
 
     @abstractmethod
     def before(self, service: Object, goal: Goal) -> Before:
@@ -112,7 +169,7 @@ class DeploymentMode(ABC):
 
     def look(self, service: Object, goal: Goal, before: Before) -> RolloutStatus:
         """Judge a rollout by what the cluster shows now."""
-        if over := rollout.ended(service):
+        if over := rollout.ended(service, goal):
             return over
         conditions, chosen = status.conditions(service), status.chosen_mode(service)
         if not conditions:
@@ -123,7 +180,7 @@ class DeploymentMode(ABC):
             return RolloutStatus(Phase.FAILED, "UnsupportedMode", f"deployment mode {chosen} is not known here")
         seen = self._progress(service, goal, before)
         told = status.canary(service, goal.canary) if goal.canary else status.of(service)
-        failure = rollout.failure(told, conditions.get("PredictorReady", {}))
-        if failure and (seen.phase is Phase.ROLLING or failure.phase is Phase.INVALID):
+        failure = rollout.failure(told, conditions.get("PredictorReady", {}), before.failure)
+        if failure and (seen.phase is not Phase.READY or failure.phase is Phase.INVALID):
             return failure
         return seen

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from ...common.cli import BadInput
 from ..orders import ServedVersion
-from . import specification, status
-from .cluster import Object
-from .deployment_mode import DeploymentMode
-from .rollout import GRACE, Before, Goal, Phase, RolloutStatus, all_true
+from . import pods, specification, status
+from .cluster import REVISION, Object
+from .deployment_mode import DeploymentMode, Stage
+from .rollout import GRACE, Before, Goal, Phase, RolloutStatus, all_true, one_line
 from .specification import InferenceServiceOptions
 
 SHARE = "canaryTrafficPercent"
@@ -25,14 +28,32 @@ class Knative(DeploymentMode):
     def check(self, options: InferenceServiceOptions) -> None:
         """See `DeploymentMode`."""
 
-    def with_canary(self, there: Object, wanted: Object, percent: int, options: InferenceServiceOptions) -> Object:
+    def can_stage(self, there: Object, wanted: Object) -> str:
+        """See `DeploymentMode`. KServe ignores a share as long as no revision has had all requests."""
+        return "" if _rolled_out(there) else "no revision of it has had all requests yet"
+
+    def with_canary(self, there: Object, wanted: Object, percent: int) -> Object:
         """See `DeploymentMode`."""
-        if not status.revisions(there).get("latestRolledoutRevision"):
+        return self.dry_canary(wanted, percent)
+
+    def staged(self, there: Object, wanted: Object) -> Object:
+        """See `DeploymentMode`. The version that is the canary already keeps its share."""
+        goal = self.goal(wanted)
+        same = self.runs(there, goal) == self.runs(wanted, goal)
+        return self.dry_canary(wanted, there["spec"]["predictor"].get(SHARE, 0) if same else 0)
+
+    def check_canary(self, there: Object, wanted: Object, options: InferenceServiceOptions) -> None:
+        """See `DeploymentMode`."""
+        if not _rolled_out(there):
             raise BadInput(
                 f"--canary-percent: expected a version that has had all requests, received "
                 f"{self._cluster.name}/{there['metadata']['name']}, where none has; KServe would ignore the share"
             )
-        return self.dry_canary(wanted, percent)
+
+    def share_of(self, service: Object) -> int | None:
+        """See `DeploymentMode`."""
+        targets = status.revisions(service).get("traffic") or []
+        return sum(one.get("percent") or 0 for one in targets if one.get("latestRevision"))
 
     def dry_canary(self, wanted: Object, percent: int) -> Object:
         """See `DeploymentMode`. The newest revision gets an address of its own beside its share."""
@@ -45,35 +66,79 @@ class Knative(DeploymentMode):
         """See `DeploymentMode`."""
         return SHARE in service["spec"]["predictor"]
 
-    def promoted(self, service: Object) -> Object:
+    def promotion(self, service: Object) -> Iterator[Stage]:
         """See `DeploymentMode`."""
-        service = copy.deepcopy(service)
-        del service["spec"]["predictor"][SHARE]
-        return service
+
+        def promoted(there: Object | None) -> Object:
+            without = copy.deepcopy(there or service)
+            without["spec"]["predictor"].pop(SHARE, None)
+            return without
+
+        yield Stage(promoted)
 
     def rolled_back(self, service: Object) -> Object:
         """See `DeploymentMode`."""
         return self.dry_canary(service, 0)
 
-    def newest(self, service: Object) -> Object:
+    def restoration(self, former: Object, now: Object) -> list[Stage]:
+        """See `DeploymentMode`.
+
+        Without a share all requests go to the latest revision that is ready, and that is the one which failed. So the
+        earlier specification is written with a share of 0 first, and the share goes when its new revision is ready.
+        """
+        if SHARE in former["spec"]["predictor"]:
+            if _rolled_out(former) == _rolled_out(now):
+                quiet = self.dry_canary(former, 0)
+                return [Stage(lambda _: quiet, stable=True)]
+            former = self._stable_again(former)
+        quiet = self.dry_canary(former, 0)
+        return [Stage(lambda _: quiet), Stage(lambda _: former)]
+
+    def _stable_again(self, former: Object) -> Object:
+        """The service with the model of the revision that was stable before a canary was promoted."""
+        revision = _rolled_out(former)
+        if not (uri := self._model_of(revision)):
+            raise RuntimeError(f"the model of {revision} is not known any more; apply it again")
+        again = copy.deepcopy(former)
+        again["spec"]["predictor"] = specification.with_model(again["spec"]["predictor"], uri)
+        del again["spec"]["predictor"][SHARE]
+        return again
+
+    def stable(self, service: Object) -> str:
+        """See `DeploymentMode`."""
+        if SHARE not in service["spec"]["predictor"]:
+            return specification.model_uri_of(service["spec"]["predictor"])
+        revision = _rolled_out(service)
+        return self._model_of(revision) or f"revision {revision}"
+
+    def _model_of(self, revision: str) -> str:
+        """The URI of a revision's model; empty where it is not told, or may not be read."""
+        try:
+            found = (self._cluster.get(REVISION, revision) if revision else None) or {"metadata": {}}
+        except (PermissionError, RuntimeError):
+            return ""
+        return (found["metadata"].get("annotations") or {}).get(specification.SOURCE_ANNOTATION, "")
+
+    def runs(self, service: Object, goal: Goal) -> Object:
         """See `DeploymentMode`."""
         return {key: value for key, value in service["spec"]["predictor"].items() if key != SHARE}
 
-    def is_new_again(self, failed: Object, restored: Object) -> bool:
-        """See `DeploymentMode`. The same specification again is a new revision."""
-        return self.newest(failed) != self.newest(restored)
+    def left_behind(self, former: Object, now: Object) -> Iterator[str]:
+        """See `DeploymentMode`."""
+        return iter(())
 
-    def goal(self, service: Object, changed: bool, back: bool = False) -> Goal:
+    def goal(self, service: Object, stable: bool = False) -> Goal:
         """See `DeploymentMode`."""
         predictor = service["spec"]["predictor"]
-        return Goal(specification.model_uri_of(predictor), changed, predictor.get(SHARE, 100), back=back)
+        return Goal(specification.model_uri_of(predictor), percent=predictor.get(SHARE, 100), back=stable)
 
     def before(self, service: Object, goal: Goal) -> Before:
         """See `DeploymentMode`."""
-        return Before(revision=status.revisions(service).get("latestCreatedRevision", ""))
+        created = status.revisions(service).get("latestCreatedRevision", "")
+        return Before(created, failure=status.last_failure(service), since=time.monotonic())
 
     def versions(self, service: Object) -> list[ServedVersion]:
-        """See `DeploymentMode`. KServe tells the model of the newest only."""
+        """See `DeploymentMode`."""
         predictor = status.revisions(service)
         uri = specification.model_uri_of(service["spec"]["predictor"])
         created, ready = predictor.get("latestCreatedRevision", ""), predictor.get("latestReadyRevision", "")
@@ -82,9 +147,10 @@ class Knative(DeploymentMode):
         if created and created != ready:
             versions.append(ServedVersion(created, uri, 0, "NotReady"))
         for target in predictor.get("traffic") or []:
-            newest = target.get("revisionName") == created
             name, share = target.get("revisionName") or ready, target.get("percent") or 0
-            versions.append(ServedVersion(name, uri if newest else "", share, "Ready", since if newest else ""))
+            newest = name == created
+            origin = uri if newest else self._model_of(name)
+            versions.append(ServedVersion(name, origin, share, "Ready", since if newest else ""))
         return versions
 
     def addresses(self, service: Object, goal: Goal) -> tuple[str, str]:
@@ -114,7 +180,7 @@ class Knative(DeploymentMode):
 
     def _progress(self, service: Object, goal: Goal, before: Before) -> RolloutStatus:
         predictor, conditions = status.revisions(service), status.conditions(service)
-        share = sum(one.get("percent") or 0 for one in predictor.get("traffic") or [] if one.get("latestRevision"))
+        share = self.share_of(service)
         created = predictor.get("latestCreatedRevision", "")
         if goal.back:  # the revision that is left behind need not be ready
             if share != goal.percent:
@@ -126,10 +192,21 @@ class Knative(DeploymentMode):
             configuration = conditions.get("PredictorConfigurationReady", {})
             if configuration.get("status") == "False":
                 reason = configuration.get("reason", "RevisionFailed")
-                return RolloutStatus(Phase.FAILED, reason, f"{created}: {configuration.get('message', '')}", GRACE)
-            return RolloutStatus(Phase.ROLLING, "RevisionNotReady", created)
+                text = one_line(configuration.get("message", ""))
+                return RolloutStatus(Phase.FAILED, reason, f"{created}: {text}", GRACE)
+            return self._trouble(created) or RolloutStatus(Phase.ROLLING, "RevisionNotReady", created)
         if share != goal.percent:
             return RolloutStatus(Phase.ROLLING, "Traffic", f"{created} gets {share} % of the requests so far")
         if share == 100 and predictor.get("latestRolledoutRevision", "") != created:
             return RolloutStatus(Phase.ROLLING, "NotRolledOut", created)
         return all_true(conditions, "PredictorReady", "RoutesReady", "LatestDeploymentReady", "IngressReady", "Ready")
+
+    def _trouble(self, revision: str) -> RolloutStatus | None:
+        with suppress(PermissionError):  # listing pods is a right that the step can do without
+            return pods.trouble(pods.of_revision(self._cluster, revision), self._cluster.log)
+        return None
+
+
+def _rolled_out(service: Object) -> str:
+    """The revision that had all requests last, and has those now that the newest one does not get."""
+    return str(status.revisions(service).get("latestRolledoutRevision", ""))

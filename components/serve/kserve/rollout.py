@@ -8,7 +8,7 @@ rollout: the revision (Knative) or the Deployment's template (Standard).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -16,6 +16,7 @@ from . import status
 
 GRACE = 60.0
 GRACE_INVALID = 15.0
+LONGEST_MESSAGE = 240
 
 Object = Mapping[str, Any]
 
@@ -58,13 +59,19 @@ class Goal:
         percent: Share of the requests that the newest version is to get.
         canary: Name of the canary that is rolled out beside a Deployment that stays (Standard); empty: none.
         back: Whether a canary is taken back, and the version before it is the one that has to answer.
+        touched: Whether labels, annotations or scaling changed, which may start new pods.
+        replicas: Pods that have to answer at least; 0: as many as the Deployment has.
+        generation: That of the InferenceService as it was written; a later one is somebody else's.
     """
 
     storage_uri: str
-    changed: bool
+    changed: bool = False
     percent: int = 100
     canary: str = ""
     back: bool = False
+    touched: bool = False
+    replicas: int = 0
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,44 +81,54 @@ class Before:
     Attributes:
         revision: The latest created one (Knative); empty: none.
         generation: That of the Deployment which is rolled out (Standard); 0: there was none.
+        failure: The last failure that KServe told of, which stays in the status for good.
+        since: When it was written, in `time.monotonic()` seconds.
     """
 
     revision: str = ""
     generation: int = 0
+    failure: Object = field(default_factory=dict)
+    since: float = 0
 
 
 DELETED = RolloutStatus(Phase.FAILED, "Deleted", "the InferenceService was deleted meanwhile")
 
 
-def ended(service: Object) -> RolloutStatus | None:
+def ended(service: Object, goal: Goal) -> RolloutStatus | None:
     """What takes a service out of any rollout; None if nothing does."""
     if service["metadata"].get("deletionTimestamp"):
         return DELETED
+    generation = service["metadata"].get("generation", 0)
+    if goal.generation and generation > goal.generation:
+        who, when = status.last_writer(service)
+        changed = f"{who or 'somebody else'} changed the InferenceService{f' at {when}' if when else ''}"
+        return RolloutStatus(Phase.FAILED, "Superseded", f"{changed} (generation {generation})")
     conditions = status.conditions(service)
     if status.is_true(conditions, "Stopped") or conditions.get("PredictorReady", {}).get("reason") == "Stopped":
         return RolloutStatus(Phase.FAILED, "Stopped", "the annotation serving.kserve.io/stop keeps it from running")
     return None
 
 
-def failure(told: Object, predictor: Object) -> RolloutStatus | None:
-    """What KServe says is wrong now. Its `lastFailureInfo` stays for good, so only the transition makes it current.
+def failure(told: Object, predictor: Object, known: Object) -> RolloutStatus | None:
+    """What KServe says is wrong now. Its `lastFailureInfo` and `BlockedByFailedLoad` outlast the rollout that failed.
 
     Args:
         told: Status of the service, or what it tells of the canary that is rolled out.
         predictor: The condition PredictorReady; empty: not told.
+        known: The failure that was told before this rollout.
     """
     model = told.get("modelStatus") or {}
     info = model.get("lastFailureInfo") or {}
-    reason, message = info.get("reason", ""), info.get("message", "")
+    reason, message = info.get("reason", ""), one_line(info.get("message", ""))
     if model.get("transitionStatus") == "InvalidSpec":
         grace = GRACE if reason == "RuntimeNotRecognized" else GRACE_INVALID  # a runtime may still come
         return RolloutStatus(Phase.INVALID, reason or "InvalidSpec", message, grace)
-    if model.get("transitionStatus") == "BlockedByFailedLoad":
+    if model.get("transitionStatus") == "BlockedByFailedLoad" and (not info or info != known):
         if "exitCode" in info:
             message = f"{message} (exit code {info['exitCode']})".strip()
         return RolloutStatus(Phase.FAILED, reason or "BlockedByFailedLoad", message, GRACE)
     if predictor.get("status") == "False" and predictor.get("reason") in ("ReconcileFailed", "InvalidGPUAllocation"):
-        return RolloutStatus(Phase.FAILED, predictor["reason"], predictor.get("message", ""), GRACE)
+        return RolloutStatus(Phase.FAILED, predictor["reason"], one_line(predictor.get("message", "")), GRACE)
     return None
 
 
@@ -121,7 +138,7 @@ def all_true(conditions: Mapping[str, Object], *names: str) -> RolloutStatus:
         if not status.is_true(conditions, name):
             condition = conditions.get(name, {})
             words = filter(None, (condition.get("reason"), condition.get("message")))
-            return RolloutStatus(Phase.ROLLING, name, " ".join(words))
+            return RolloutStatus(Phase.ROLLING, name, one_line(" ".join(words)))
     return RolloutStatus(Phase.READY, "Ready")
 
 
@@ -133,18 +150,24 @@ class Patience:
         longest: Seconds of grace at most, whatever the status allows.
         """
         self._longest = longest
-        self._reason = ""
-        self._since = 0.0
+        self._since: float | None = None
 
     def judge(self, seen: RolloutStatus, now: float) -> RolloutStatus:
-        """What was seen, or ROLLING as long as its grace lasts.
+        """What was seen, or ROLLING as long as its grace lasts; a pod may fail for one reason and then for another.
 
         Args:
             now: Seconds on a clock that does not go back.
         """
-        reason = seen.reason if seen.grace else ""
-        if reason != self._reason:
-            self._reason, self._since = reason, now
-        if seen.grace and now - self._since < min(seen.grace, self._longest):
+        if not seen.grace:
+            self._since = None
+            return seen
+        self._since = now if self._since is None else self._since
+        if now - self._since < min(seen.grace, self._longest):
             return RolloutStatus(Phase.ROLLING, seen.reason, seen.message)
         return seen
+
+
+def one_line(text: str) -> str:
+    """The last line of a text that says something, as a log does in its last one; cut to what can be read."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if any(map(str.isalnum, line))]
+    return lines[-1][-LONGEST_MESSAGE:] if lines else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ...common.cli import BadInput
 from ..client import Endpoint, EndpointError, PredictionClient
@@ -12,49 +14,138 @@ from .cluster import Namespace, Object
 from .deployment_mode import DeploymentMode
 from .rollout import Goal
 
+SECONDS_TO_CONNECT = 5
+PROXY = ("create", "services/proxy")
+"""The right that the route `api` needs."""
+
 
 def endpoint(service: Object) -> str:
     """The URL for predictions, in the protocol of the model's server; empty as long as KServe gives none."""
-    url, name = status.url(service), service["metadata"]["name"]
-    model = service["spec"]["predictor"].get("model") or {}
+    url = status.url(service)
+    return f"{url}{path_of(service)}" if url else ""
+
+
+def path_of(service: Object) -> str:
+    """Path of predictions, in the protocol of the model's server."""
+    name, model = service["metadata"]["name"], service["spec"]["predictor"].get("model") or {}
     triton = (model.get("modelFormat") or {}).get("name") == "triton"
-    if not url:
-        return ""
-    return f"{url}/v2/models/{name}/infer" if triton or model.get("protocolVersion") == "v2" else f"{url}{_path(name)}"
+    return f"/v2/models/{name}/infer" if triton or model.get("protocolVersion") == "v2" else _path(name)
 
 
-def way(
-    cluster: Namespace, mode: DeploymentMode, service: Object, goal: Goal, route: str
-) -> tuple[PredictionClient, str]:
-    """The way to the version that is rolled out, and its name in words.
+class Route:
+    """How this process reaches a service."""
 
-    Args:
-        cluster: Where it is.
+    def __init__(self, cluster: Namespace, mode: DeploymentMode, given: str) -> None:
+        """Args:
+        cluster: Where the service is.
         mode: How it is deployed.
-        service: The InferenceService, ready.
-        goal: The rollout: a canary is asked by itself, not through its share of the requests.
-        route: `url`, `cluster`, `api`, or the URL of an ingress; empty: what leads there from here.
+        given: `url`, `cluster`, `api`, or the URL of an ingress; empty: what leads there from here.
+        """
+        self._cluster, self._mode, self._given = cluster, mode, given
+        self._through_the_api = mode.name == "Standard" and (given == "api" or self._may_pass())
+        self._chosen = given or ("cluster" if cluster.inside else "api" if self._through_the_api else "url")
 
-    Raises:
-        BadInput: the route does not lead to it.
-        RuntimeError: KServe gives a canary no address of its own.
-    """
-    path = _path(service["metadata"]["name"])
-    if not route:
-        route = "cluster" if cluster.inside else "api" if goal.canary else "url"
-    if route == "api":
-        return _Proxied(cluster, mode.proxied(service, goal), path), "the Kubernetes API"
-    if goal.canary and route != "cluster":
+    def _may_pass(self) -> bool:
+        return not self._cluster.inside and self._cluster.may(*PROXY)
+
+    def check(self, service: Object | None) -> None:
+        """Find out, before anything is changed, whether the route leads anywhere.
+
+        Args:
+            service: The InferenceService as it is; None when there is none.
+
+        Raises:
+            BadInput: it does not.
+            PermissionError: the right for it is missing.
+        """
+        if self._chosen == "api":
+            if self._mode.name != "Standard":
+                self._mode.proxied({}, Goal(""))  # says why not
+            if not self._cluster.may(*PROXY):
+                raise PermissionError(
+                    f"not allowed to create services/proxy in namespace {self._cluster.name}, which --route api needs; "
+                    "bind a role with this verb, or pass another --route"
+                )
+        elif self._chosen not in ("url", "cluster"):
+            _check_address(self._chosen, self._others())
+        elif service is not None and status.url(service):
+            outside, inside = self._mode.addresses(service, Goal(""))
+            if self._chosen == "url" or not self._cluster.inside:
+                _check_address(outside if self._chosen == "url" else inside, self._others())
+
+    def _others(self) -> str:
+        """The routes that may lead there from here."""
+        ways = ["--route api"] if self._through_the_api and self._chosen != "api" else []
+        return " or ".join([*ways, "--route http://INGRESS for an ingress that this machine reaches"])
+
+    def leads_to_a_canary(self) -> bool:
+        """Whether a canary can be asked by itself."""
+        return self._mode.name != "Standard" or self._chosen in ("api", "cluster") or self._through_the_api
+
+    def check_canary(self) -> None:
+        """Raises BadInput when a canary cannot be asked by itself."""
+        if not self.leads_to_a_canary():
+            raise BadInput(
+                f"--route: expected api or cluster for a canary in Standard mode, received {self._chosen}; "
+                "from outside it cannot be asked by itself"
+            )
+
+    def answers(self, service: Object, goal: Goal) -> tuple[PredictionClient, str]:
+        """The way to the version that is rolled out, and its name in words.
+
+        Args:
+            service: The InferenceService, ready.
+            goal: The rollout: a canary is asked by itself, not through its share of the requests.
+
+        Raises:
+            BadInput: the address resolves nowhere.
+            RuntimeError: KServe gives a canary no address of its own.
+        """
+        path = _path(service["metadata"]["name"])
+        if self._chosen == "api" or (goal.canary and self._chosen != "cluster"):
+            self.check_canary()
+            return _Proxied(self._cluster, self._mode.proxied(service, goal), path), "the Kubernetes API"
+        outside, inside = self._mode.addresses(service, goal)
+        if self._chosen == "cluster":
+            return Endpoint(f"{inside}{path}"), inside
+        if self._chosen == "url":
+            _check_address(outside, self._others())
+            return Endpoint(f"{outside}{path}"), outside
+        return Endpoint(f"{self._chosen.rstrip('/')}{path}", host=urlsplit(outside).netloc), self._chosen
+
+    def command(self, service: Object) -> str:
+        """A command that asks the service by this route, with the request in request.json; empty: no address yet."""
+        path, goal = path_of(service), Goal("")
+        if not status.url(service):
+            return ""
+        if self._chosen == "api":
+            there = f"namespaces/{self._cluster.name}/services/{self._mode.proxied(service, goal)}:80/proxy"
+            return f"kubectl create --raw /api/v1/{there}{path} -f request.json"
+        outside, inside = self._mode.addresses(service, goal)
+        if self._chosen in ("url", "cluster"):
+            return f"curl -d @request.json {outside if self._chosen == 'url' else inside}{path}"
+        host = urlsplit(outside).netloc
+        return f"curl -d @request.json -H 'Host: {host}' {self._chosen.rstrip('/')}{path}"
+
+
+def _check_address(url: str, others: str) -> None:
+    """Raises BadInput when an address resolves nowhere or does not answer. Behind a proxy nothing is known."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return
+    try:
+        socket.create_connection((host, _port(parts)), SECONDS_TO_CONNECT).close()
+    except socket.gaierror:
+        raise BadInput(f"--route: expected an address that resolves, received {url}; pass {others}") from None
+    except OSError as error:
         raise BadInput(
-            f"--route: expected api or cluster for a canary in Standard mode, received {route}; "
-            "from outside it cannot be asked by itself"
-        )
-    outside, inside = mode.addresses(service, goal)
-    if route == "cluster":
-        return Endpoint(f"{inside}{path}"), inside
-    if route == "url":
-        return Endpoint(f"{outside}{path}"), outside
-    return Endpoint(f"{route.rstrip('/')}{path}", host=urlsplit(outside).netloc), route
+            f"--route: expected an address that answers, received {url} ({error.strerror or error}); pass {others}"
+        ) from None
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 class _Proxied:

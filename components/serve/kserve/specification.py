@@ -18,6 +18,8 @@ from .status import MODES
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
 STORAGE_SECRET = "serving.kserve.io/storageSecretName"
 SIDECAR = "sidecar.istio.io/inject"
+SOURCE_ANNOTATION = "internal.serving.kserve.io/storage-initializer-sourceuri"
+"""Where KServe writes the URI of the model that a pod holds."""
 FORMAT, FORMAT_VERSION = "tensorflow", "2.19.1"
 """What a new service gets when no option says otherwise. KServe's own TensorFlow Serving is too old for Keras 3."""
 FORMAT_FIELDS = (
@@ -197,6 +199,17 @@ def model_uri_of(predictor: Mapping[str, Any]) -> str:
         if variable["name"] == "STORAGE_URI":
             return variable.get("value", "")
     return next((predictor[name].get("storageUri", "") for name in FORMAT_FIELDS if name in predictor), "")
+
+
+def with_model(predictor: Object, uri: str) -> Object:
+    """A predictor with another model of the same kind."""
+    result = copy.deepcopy(predictor)
+    if "model" in result:
+        result["model"]["storageUri"] = uri
+    for variable in (result.get("containers") or [{}])[0].get("env") or []:
+        if variable["name"] == "STORAGE_URI":
+            variable["value"] = uri
+    return result
 
 
 def deployment_name(service: str, predictor: Mapping[str, Any]) -> str:

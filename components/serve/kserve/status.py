@@ -51,3 +51,19 @@ def url(service: Object) -> str:
 def address(service: Object, host: str) -> SplitResult:
     """URL of the service inside the cluster; of this host where none is told."""
     return urlsplit((of(service).get("address") or {}).get("url") or f"http://{host}")
+
+
+def last_failure(service: Object) -> Object:
+    """The last failure to load a model that KServe told of; empty: none."""
+    return (of(service).get("modelStatus") or {}).get("lastFailureInfo") or {}
+
+
+def last_writer(service: Object) -> tuple[str, str]:
+    """Who changed the specification last, and when; empty where the cluster does not tell."""
+    writes = [
+        (one.get("time", ""), one.get("manager", ""))
+        for one in service["metadata"].get("managedFields") or []
+        if "f:spec" in (one.get("fieldsV1") or {})
+    ]
+    when, who = max(writes, default=("", ""))
+    return who, when

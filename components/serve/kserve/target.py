@@ -1,14 +1,16 @@
 """Serve on a cluster: change an InferenceService and wait until this change is the one that answers.
 
-A rollout that fails is taken back: what was served before is specified again, and a service that was not there before
-is deleted, so that a model which did not prove itself gets no requests, and a pod that restarts for ever holds no GPU.
+A version stands beside the one that is served, with no requests, until it has proved itself; only then it gets them. A
+rollout that fails is taken back: what was stable before is served again, and a service that was not there before is
+deleted, so that a model which did not prove itself gets no requests, and a pod that restarts for ever holds no GPU.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from ...common.cli import BadInput
 from ...common.waiting import wait_for
@@ -17,8 +19,8 @@ from ..known_examples import KnownExamples, WrongAnswer
 from ..orders import Order, Outcome
 from ..target import Tell
 from . import routes, smoke, specification, status
-from .cluster import SERVICE, Conflict, Namespace, Object, pauses
-from .deployment_mode import DeploymentMode
+from .cluster import AUTOSCALER, SERVICE, Conflict, Namespace, Object, pauses
+from .deployment_mode import DeploymentMode, Stage
 from .modes import mode_of
 from .rollout import Before, Goal
 from .specification import InferenceServiceOptions
@@ -26,9 +28,7 @@ from .watch import Watch
 
 CONFLICTS = 5
 SECONDS_TO_RESTORE = 120.0
-
-Plan = Callable[[Object | None], Object]
-"""Makes the InferenceService that is wanted of the one that is there, which may change until it is written."""
+UNCHANGED, UNPROVED = "nothing new is served", "there is nothing to prove it with"
 
 
 class KServeTarget:
@@ -51,7 +51,6 @@ class KServeTarget:
         self._cluster = Namespace(options.namespace, options.context)
         self._deadline = time.monotonic() + order.timeout
         self._watch = Watch(self._cluster, self._name, order.timeout, tell)
-        self._former: Object | None = None
 
     @property
     def _where(self) -> str:
@@ -62,21 +61,25 @@ class KServeTarget:
         if self._order.dry_run:
             return self._foretold()
         self._wait_for_a_deletion()
-        known = self._examples(self._wanted(self._get()))
-        outcome = self._roll_out(self._wanted_as_canary if self._order.canary else self._wanted, known)
-        if self._order.auto_promote:
-            self._tell(f"{self._name}: the canary has proved itself")
-            outcome = self.promote()
-        return outcome
+        there = self._get()
+        wanted = self._wanted(there)
+        if self._order.canary:
+            self._check_canary(there, wanted)
+        known = self._examples(wanted)
+        if known:
+            self._route(wanted).check(there)
+        return self._roll_out(self._stages(there, wanted, known), known)
 
     def promote(self) -> Outcome:
-        """See `Target`."""
-
-        def promoted(there: Object | None) -> Object:
-            service = self._with_canary(there, "promote")
-            return self._mode(service).promoted(service)
-
-        return self._roll_out(promoted, self._examples(promoted(self._get())))
+        """See `Target`. The canary proves itself once more before it gets all requests."""
+        there = self._with_canary(self._get(), "promote")
+        known = self._examples(there)
+        if known:
+            route = self._route(there)
+            route.check(there)
+            if route.leads_to_a_canary():
+                self._prove(there, self._mode(there).goal(there), known)
+        return self._roll_out(self._mode(there).promotion(there), known)
 
     def rollback(self) -> Outcome:
         """See `Target`."""
@@ -85,9 +88,10 @@ class KServeTarget:
             service = self._with_canary(there, "rollback")
             return self._mode(service).rolled_back(service)
 
-        _, service, _ = self._write(rolled_back)
-        goal = self._mode(service).goal(service, changed=False, back=True)
-        return self._outcome(self._watch.until_ready(goal, Before(), self._deadline))
+        there, written, goal, _ = self._write(Stage(rolled_back, stable=True))
+        service = self._watch.until_ready(goal, Before(), self._deadline)
+        self._clean_up([there or written], service)
+        return self._outcome(service)
 
     def delete(self) -> Outcome:
         """See `Target`. Waits until the service is gone."""
@@ -115,6 +119,9 @@ class KServeTarget:
     def _mode(self, service: Object) -> DeploymentMode:
         return mode_of(service, self._cluster)
 
+    def _route(self, service: Object) -> routes.Route:
+        return routes.Route(self._cluster, self._mode(service), self._options.route)
+
     def _foretold(self) -> Outcome:
         """What an apply would write, as YAML, without asking a cluster."""
         import yaml
@@ -130,15 +137,16 @@ class KServeTarget:
         self._mode(wanted).check(self._options)
         return wanted
 
-    def _wanted_as_canary(self, there: Object | None) -> Object:
-        """The service with the order's model beside the version it has."""
+    def _check_canary(self, there: Object | None, wanted: Object) -> None:
+        """Raises BadInput when the new version cannot be a canary."""
         if there is None:
             raise BadInput(
                 f"--canary-percent: expected a service to put the canary beside, received {self._where}, which is not "
                 "there; roll its first version out without --canary-percent"
             )
-        wanted = self._wanted(there)
-        return self._mode(wanted).with_canary(there, wanted, self._order.canary_percent, self._options)
+        self._mode(wanted).check_canary(there, wanted, self._options)
+        if self._order.smoke_test:
+            self._route(wanted).check_canary()
 
     def _with_canary(self, there: Object | None, action: str) -> Object:
         """The service as it is.
@@ -157,55 +165,119 @@ class KServeTarget:
         """What the smoke test will send; looked for before anything is changed."""
         if not self._order.smoke_test:
             return None
-        uri = self._mode(wanted).goal(wanted, changed=True).storage_uri
+        uri = self._mode(wanted).goal(wanted).storage_uri
         known = smoke.examples(uri)
         if known is None:
             self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
         return known
 
-    def _roll_out(self, plan: Plan, known: KnownExamples | None) -> Outcome:
-        """Write what is planned, wait until it is served and proves itself; else take it back."""
-        there, written, before = self._write(plan)
-        mode = self._mode(written)
-        goal = mode.goal(written, changed=there is None or mode.newest(there) != mode.newest(written))
-        self._former = self._former or there  # a canary that is promoted at once goes back to what was before it
-        with self._restored_on_failure(self._former, written):
-            service = self._watch.until_ready(goal, before, self._deadline)
-            if known:
-                self._prove(service, goal, known)
+    def _stages(self, there: Object | None, wanted: Object, known: KnownExamples | None) -> Iterator[Stage]:
+        """The way of the order's version to its requests."""
+        if there is None:
+            yield Stage(self._wanted)
+            return
+        mode, percent = self._mode(wanted), self._order.canary_percent
+        if not (why := self._why_not_staged(there, wanted, known)):
+            yield Stage(lambda now: mode.staged(now or there, self._wanted(now)))
+        elif why not in (UNCHANGED, UNPROVED):
+            self._tell(f"{self._name}: rolled out without a proof before it gets requests, since {why}")
+        if self._order.canary:
+            if percent or why:
+                yield Stage(lambda now: mode.with_canary(now or there, self._wanted(now), percent))
+                self._check_share()
+            if not self._order.auto_promote:
+                return
+            self._tell(f"{self._name}: the canary has proved itself")
+        if (now := self._get()) and mode.has_canary(now) and (self._order.canary or not why):
+            *former, _ = mode.promotion(now)
+            yield from former
+        yield Stage(self._wanted)
+
+    def _why_not_staged(self, there: Object, wanted: Object, known: KnownExamples | None) -> str:
+        """Why the new version does not stand beside the old one first; empty: it does."""
+        mode = self._mode(wanted)
+        goal = mode.goal(there)
+        if mode.runs(there, goal) == mode.runs(wanted, goal) and not mode.has_canary(there):
+            return UNCHANGED
+        if mode.has_canary(there) and mode.name == "Knative":
+            return mode.can_stage(there, wanted)  # without a share all requests would go to the canary at once
+        if self._order.direct:
+            return "--direct is set"
+        if mode.name == "Standard" and known is None:
+            return UNPROVED
+        if not self._route(wanted).leads_to_a_canary():
+            return "the route leads to no version by itself (--route api does)"
+        return mode.can_stage(there, wanted)
+
+    def _check_share(self) -> None:
+        """Find out whether a canary gets the share of the requests that it was given.
+
+        Raises:
+            BadInput: it gets none.
+        """
+        service = self._get() or {}
+        mode, asked = self._mode(service), self._order.canary_percent
+        until = time.monotonic() + smoke.SECONDS_TO_SETTLE
+        if not asked or wait_for(lambda: mode.share_of(service) in (asked, None), until, pauses()):
+            if asked and mode.share_of(service) is None:
+                self._tell(f"{self._name}: its share is unknown, since reading HTTPRoutes is not allowed")
+            return
+        raise BadInput(
+            f"--canary-percent: expected a KServe and an ingress that split requests (an HTTPRoute with weights), "
+            f"received {asked}, of which the canary gets {mode.share_of(service)}; pass 0, or leave it out"
+        )
+
+    def _roll_out(self, stages: Iterable[Stage], known: KnownExamples | None) -> Outcome:
+        """Go through the stages, each to its end; if one fails, restore what was stable before the first."""
+        seen: list[Object | None] = []
+        with self._restored_on_failure(seen):
+            for stage in stages:
+                there, written, goal, before = self._write(stage)
+                seen += [written] if seen else [there, written]
+                service = self._watch.until_ready(goal, before, self._deadline)
+                if known and stage.proved:
+                    self._prove(service, goal, known)
+                time.sleep(stage.settle)
             outcome = self._outcome(service)
             if not outcome.endpoint:
                 raise RuntimeError(f"{self._name}: KServe calls it ready but gives no URL; check its ingress settings")
+        self._clean_up(filter(None, seen), service)
         return outcome
 
-    def _write(self, plan: Plan) -> tuple[Object | None, Object, Before]:
-        """Create or update the service; what it was, what it is, and what ran before."""
+    def _write(self, stage: Stage) -> tuple[Object | None, Object, Goal, Before]:
+        """Create or update the service; what it was, what it is, what has to come of it, and what ran before."""
         for _ in range(CONFLICTS):
             there = self._get()
             with suppress(Conflict):
-                return there, *self._written(there, plan(there))
+                return there, *self._written(there, stage.plan(there), stage.stable)
         raise RuntimeError(f"{self._where}: others changed it {CONFLICTS} times in a row; try again")
 
-    def _written(self, there: Object | None, wanted: Object) -> tuple[Object, Before]:
+    def _written(self, there: Object | None, wanted: Object, stable: bool) -> tuple[Object, Goal, Before]:
         """Create or update the service once.
 
         Raises:
             Conflict: somebody else did in between.
         """
         mode = self._mode(wanted)
-        goal = mode.goal(wanted, changed=True)
+        goal, before = mode.goal(wanted, stable), Before()
         if there is None:
-            written, before, done = self._cluster.create(SERVICE, wanted), Before(), "created"
+            written, done, changed, touched = self._cluster.create(SERVICE, wanted), "created", True, False
         else:
             before = mode.before(there, goal)
-            written = self._cluster.patch(SERVICE, self._name, specification.patch(there, wanted))
+            change = specification.patch(there, wanted)
+            written = self._cluster.patch(SERVICE, self._name, change)
             done = "unchanged" if written["spec"] == there["spec"] else "updated"
-        self._tell(f"{self._name}: {done} InferenceService {self._where}, model {goal.storage_uri}")
-        return written, before
+            changed = mode.runs(there, goal) != mode.runs(written, goal)
+            touched = bool(change["metadata"].keys() - {"resourceVersion"}) or done == "updated"
+        share = f", {goal.percent} % of the requests" if goal.percent < 100 and not goal.back else ""
+        what = mode.stable(written) if goal.back else goal.storage_uri
+        self._tell(f"{self._name}: {done} InferenceService {self._where}, model {what}{share}")
+        generation = written["metadata"].get("generation", 0)
+        return written, replace(goal, changed=changed, touched=touched, generation=generation), before
 
     def _prove(self, service: Object, goal: Goal, known: KnownExamples) -> None:
         """Send the known examples to the version that is rolled out."""
-        answers, by = routes.way(self._cluster, self._mode(service), service, goal, self._options.route)
+        answers, by = self._route(service).answers(service, goal)
         patience = min(smoke.SECONDS_TO_SETTLE, self._order.timeout / 10)
         try:
             seen = smoke.prove(answers, known, patience, self._deadline)
@@ -217,48 +289,59 @@ class KServeTarget:
             ) from error
         self._tell(f"{self._name}: {seen}, asked by {by}")
 
+    def _clean_up(self, seen: Iterable[Object], now: Object) -> None:
+        """Delete the autoscalers of canaries that have ended, which KServe forgets."""
+        mode = self._mode(now)
+        for name in sorted({name for one in seen for name in mode.left_behind(one, now)}):
+            try:
+                self._cluster.delete(AUTOSCALER, name)
+            except (PermissionError, RuntimeError):
+                self._tell(f"{self._name}: KServe leaves the autoscaler hpa/{name} behind; delete it")
+
     @contextmanager
-    def _restored_on_failure(self, there: Object | None, written: Object) -> Iterator[None]:
-        """Leave the service as it was before, if the block fails; a failure says what came of it."""
+    def _restored_on_failure(self, seen: list[Object | None]) -> Iterator[None]:
+        """Serve what was stable before, if the block fails; a failure says what came of it.
+
+        Args:
+            seen: The service as it was, None when there was none, and then as it was written; empty: nothing was.
+        """
         try:
             yield
         except Exception as error:
+            if not seen:
+                raise
             deadline = time.monotonic() + min(SECONDS_TO_RESTORE, self._order.timeout)
-            raise _with_more(error, self._restore(there, written, deadline)) from error
+            raise _with_more(error, self._restore(seen, deadline)) from error
         except BaseException:  # told to end: there is no time to wait
-            self._restore(there, written, time.monotonic())
+            if seen:
+                self._restore(seen, time.monotonic())
             raise
 
-    def _restore(self, there: Object | None, written: Object, deadline: float) -> str:
-        """Leave the service as it was before; says what came of it."""
+    def _restore(self, seen: list[Object | None], deadline: float) -> str:
+        """Serve what was stable before; says what came of it."""
+        former, *written = seen
         try:
-            for _ in range(CONFLICTS):
-                now = self._get()
-                if now is None or now["metadata"].get("deletionTimestamp"):
-                    return "nothing to take back, the service is deleted"
-                if now["metadata"].get("generation") != written["metadata"].get("generation"):
-                    return "not rolled back, since others have changed the service meanwhile"
-                if there is None:
-                    self._cluster.delete(SERVICE, self._name)
-                    return "deleted again, since nothing was served before"
-                mode = self._mode(now)
-                before = mode.before(now, mode.goal(there, changed=True))
-                with suppress(Conflict):
-                    restored = self._cluster.patch(SERVICE, self._name, specification.patch(now, there))
-                    return self._restored(mode, now, restored, before, deadline)
-            return f"not rolled back, since others changed it {CONFLICTS} times in a row"
+            now = self._get()
+            if now is None or now["metadata"].get("deletionTimestamp"):
+                return "nothing to take back, the service is deleted"
+            if now["metadata"].get("generation") != (written[-1] or now)["metadata"].get("generation"):
+                return "not rolled back, since others have changed the service meanwhile"
+            if former is None:
+                self._cluster.delete(SERVICE, self._name)
+                return "deleted again, since nothing was served before"
+            what = self._mode(now).stable(former)
+            self._tell(f"{self._name}: rolling back to {what}")
+            for stage in self._mode(now).restoration(former, now):
+                _, service, goal, before = self._write(stage)
+                try:
+                    service = self._watch.until_ready(goal, before, deadline)
+                except (BadInput, RuntimeError, TimeoutError) as error:
+                    self._tell(f"{self._name}: {error}")
+                    return f"{what} is specified again, but not ready yet"
+            self._clean_up([one for one in seen if one], service)
+            return f"rolled back to {what}"
         except (BadInput, OSError, RuntimeError) as error:
             return f"not rolled back ({error})"
-
-    def _restored(self, mode: DeploymentMode, failed: Object, restored: Object, before: Before, deadline: float) -> str:
-        goal = mode.goal(restored, changed=mode.is_new_again(failed, restored))
-        what = goal.storage_uri or "the earlier version"
-        self._tell(f"{self._name}: rolling back to {what}")
-        try:
-            self._watch.until_ready(goal, before, deadline)
-        except (BadInput, RuntimeError, TimeoutError):
-            return f"{what} is specified again, but not ready yet"
-        return f"rolled back to {what}"
 
     def _wait_for_a_deletion(self) -> None:
         """A name is free when the service that had it is gone."""
@@ -276,7 +359,8 @@ class KServeTarget:
     def _outcome(self, service: Object) -> Outcome:
         mode = self._mode(service)
         served = mode.versions(service) if status.chosen_mode(service) == mode.name else []
-        return Outcome(self._name, f"namespace {self._cluster.name}", routes.endpoint(service), tuple(served))
+        command = self._route(service).command(service)
+        return Outcome(self._name, f"namespace {self._cluster.name}", routes.endpoint(service), tuple(served), command)
 
 
 def _with_more(error: Exception, words: str) -> Exception:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 from ...common.cli import BadInput
 from ...common.waiting import wait_for
 from ..target import Tell
 from . import status
-from .cluster import SERVICE, Namespace, Object, pauses
+from .cluster import EVENT, SERVICE, Namespace, Object, pauses
 from .modes import look
-from .rollout import Before, Goal, Patience, Phase, RolloutStatus
+from .rollout import GRACE, Before, Goal, Patience, Phase, RolloutStatus, one_line
 
+UNTOUCHED = ("NotObserved", "NoDeploymentMode", "NoDeployment", "NoNewRevision")
+"""What is seen as long as KServe has done nothing."""
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_OF_CLOCKS_APART = 5
 
 
 class Watch:
@@ -27,6 +30,7 @@ class Watch:
         self._cluster, self._name, self._tell = cluster, name, tell
         self._longest_grace = timeout / 10
         self._started = self._told_at = time.monotonic()
+        self._began = f"{datetime.now(UTC) - timedelta(seconds=SECONDS_OF_CLOCKS_APART):%Y-%m-%dT%H:%M:%SZ}"
         self._told = ""
 
     def until_ready(self, goal: Goal, before: Before, deadline: float) -> Object:
@@ -63,7 +67,8 @@ class Watch:
     def _look(self, goal: Goal, before: Before) -> tuple[Object | None, RolloutStatus]:
         try:
             service = self._cluster.get(SERVICE, self._name)
-            return service, look(self._cluster, service, goal, before)
+            seen = look(self._cluster, service, goal, before)
+            return service, (self._event() if seen.reason in UNTOUCHED else None) or seen
         except ConnectionError as error:  # it answered when the rollout began
             return None, RolloutStatus(Phase.ROLLING, "Unreachable", str(error))
 
@@ -76,26 +81,19 @@ class Watch:
             self._tell(f"{self._name}: not ready yet ({seen}), {seconds:.0f} s of {allowed:.0f}")
 
     def _complaints(self, service: Object | None, seen: RolloutStatus) -> str:
-        """What pods wait for, and what the conditions that are False say, where `seen` has not said it."""
+        """What the conditions that are False say, and what KServe could not do, where `seen` has not said it."""
         texts = [
-            f"{name} {one.get('reason', '')}: {one['message']}"
+            f"{name} {one.get('reason', '')}: {one_line(one['message'])}"
             for name, one in status.conditions(service or {}).items()
-            if one["status"] == "False" and one.get("message") and one["message"] not in seen.message
+            if one["status"] == "False" and one.get("message") and one_line(one["message"]) not in seen.message
         ]
-        with suppress(OSError, RuntimeError):  # reading pods is a right that the step can do without
-            texts = [*_waiting(self._cluster.pods(f"serving.kserve.io/inferenceservice={self._name}")), *texts]
-        return f"; {'; '.join(texts)}" if texts else ""
+        return f"; {'; '.join(texts)}" if texts and not seen.message else ""
 
-
-def _waiting(pods: list[Object]) -> Iterator[str]:
-    """Why containers wait: an image that cannot be pulled, a crash, a missing secret."""
-    for pod in pods:
-        told = status.of(pod)
-        for one in [*(told.get("initContainerStatuses") or []), *(told.get("containerStatuses") or [])]:
-            waiting = (one.get("state") or {}).get("waiting") or {}
-            if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-                words = " ".join(waiting.get("message", "").split())
-                yield f"pod {pod['metadata']['name']}: {waiting['reason']}{f': {words}' if words else ''}"
-        scheduled = status.conditions(pod).get("PodScheduled", {})
-        if scheduled.get("status") == "False":
-            yield (f"pod {pod['metadata']['name']}: {scheduled.get('reason', '')}: {scheduled.get('message', '')}")
+    def _event(self) -> RolloutStatus | None:
+        """Why KServe does nothing at all, which it tells in an Event alone, as without Knative in Knative mode."""
+        about = f"involvedObject.kind=InferenceService,involvedObject.name={self._name},type=Warning"
+        with suppress(BadInput, OSError, RuntimeError):  # listing Events is a right that the step can do without
+            for one in self._cluster.listed(EVENT, fieldSelector=about):
+                if (one.get("lastTimestamp") or one.get("eventTime") or "") >= self._began:
+                    return RolloutStatus(Phase.FAILED, one.get("reason", ""), one_line(one.get("message", "")), GRACE)
+        return None

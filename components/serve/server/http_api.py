@@ -113,7 +113,8 @@ def _open_inference(served: ServedModel, limits: Limits) -> list[Route]:
         return _json({"live": True})
 
     async def ready(request: Request) -> Response:
-        return _json({"ready": bool(served.shares)}, 200 if served.shares else 503)
+        answers = bool(served.shares) and not served.leaving
+        return _json({"ready": answers}, 200 if answers else 503)
 
     async def server_metadata(request: Request) -> Response:
         return _json(protocol_v2.SERVER)
@@ -177,7 +178,7 @@ async def _predicted(
     with limits.admitted() as admitted:
         body = await admitted.body(request)
         version = served.answering(_number(request))
-        headers = {VERSION_HEADER: str(version.wanted.version)}
+        headers = {VERSION_HEADER: str(version.wanted.version), **({"Connection": "close"} if served.leaving else {})}
         return Response(await version.predict(body, read), media_type="application/json", headers=headers)
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import click
 import uvicorn
@@ -23,11 +25,16 @@ from .http_api import application
 from .limits import MOST_CONNECTIONS, Limits, impatient
 from .served import ServedModel
 
+BACKLOG = 2048
+
 log = logging.getLogger("serve")
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+def bind(host: str, port: int, listening: bool = True) -> socket.socket:
+    """A socket.
+
+    Args:
+        listening: Whether it accepts connections already.
 
     Raises:
         BadInput: the port is taken.
@@ -36,7 +43,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(2048)
+        if listening:
+            listener.listen(BACKLOG)
     except OSError as error:
         raise BadInput(
             f"--port: expected a free port, received {port} ({error.strerror}); 0 takes any free one"
@@ -44,8 +52,39 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(service: ServiceFolder, listener: socket.socket, patience: float) -> None:
-    """Serve until `service.json` is gone, or SIGTERM or SIGINT; what has been asked by then is answered."""
+class _Server(uvicorn.Server):
+    """A server that goes on for a while after SIGTERM, and says meanwhile that it is not ready."""
+
+    def __init__(self, config: uvicorn.Config, served: ServedModel, drain: float) -> None:
+        super().__init__(config)
+        self._served, self._drain = served, drain
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig != signal.SIGTERM or self._served.leaving or not self._drain:
+            super().handle_exit(sig, frame)
+            return
+        log.info("SIGTERM: %g more seconds for requests that are on their way", self._drain)
+        self._served.leaving = True
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain, super().handle_exit, sig, frame)
+
+
+def run(
+    service: ServiceFolder, listener: socket.socket, patience: float, drain: float = 0, loaded_first: bool = False
+) -> None:
+    """Serve until `service.json` is gone, or SIGTERM or SIGINT; what has been asked by then is answered.
+
+    Args:
+        patience: Seconds within which a client has to send its request.
+        drain: Seconds to go on after SIGTERM.
+        loaded_first: Whether to listen only when a version answers.
+
+    Raises:
+        RuntimeError: no version can be loaded, where that is waited for.
+    """
     served = ServedModel(service, "http://{}:{}".format(*listener.getsockname()))
     config = uvicorn.Config(
         application(served, Limits(patience)),
@@ -56,11 +95,12 @@ def run(service: ServiceFolder, listener: socket.socket, patience: float) -> Non
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        backlog=BACKLOG,
         timeout_keep_alive=75,  # longer than clients keep idle connections, or they would meet closed ones
         timeout_graceful_shutdown=10,
         limit_concurrency=MOST_CONNECTIONS,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, served, drain)
 
     async def follow() -> None:
         await served.follow()
@@ -69,6 +109,8 @@ def run(service: ServiceFolder, listener: socket.socket, patience: float) -> Non
     async def serve() -> None:
         following = asyncio.create_task(follow())
         with suppress(Terminated, KeyboardInterrupt):  # uvicorn raises the signal again when it is done
+            if loaded_first:
+                await served.loaded()
             await server.serve(sockets=[listener])
         following.cancel()
 

@@ -25,6 +25,7 @@ class ServedModel:
         versions: By folder; of one number, the last is the newest.
         shares: Those that answer requests which name no version, each with its share in percent.
         shows_page: Whether the root is a page for people.
+        leaving: Whether it was told to end, and answers only what is still on its way.
     """
 
     def __init__(self, service: ServiceFolder, url: str) -> None:
@@ -34,6 +35,7 @@ class ServedModel:
         self.versions: dict[str, LoadedVersion] = {}
         self.shares: dict[LoadedVersion, int] = {}
         self.shows_page = False
+        self.leaving = False
         self._wanted: dict[str, WantedVersion] = {}
         self._seen: tuple[int, int] | None = None  # of service.json: time of its last change, and which file it is
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,6 +60,18 @@ class ServedModel:
     def listed(self, number: int) -> list[LoadedVersion]:
         """Loaded versions of that number."""
         return [version for version in self.versions.values() if version.wanted.version == number]
+
+    async def loaded(self) -> None:
+        """Wait until a version answers.
+
+        Raises:
+            RuntimeError: one cannot be loaded.
+        """
+        while not self.shares:
+            for version in self.versions.values():
+                if version.state == END:
+                    raise RuntimeError(f"{version.wanted.uri}: expected a model, received one with {version.error}")
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     async def follow(self) -> None:
         """Follow `service.json` until it is gone."""
