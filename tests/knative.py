@@ -1,4 +1,4 @@
-"""What KServe and Knative make of an InferenceService in Knative mode: their rules of traffic, for the double."""
+"""What KServe and Knative make of an InferenceService in Knative mode: their rules of traffic, for the double.
 
 Every change of the predictor is a new revision. Without a share all requests go to the latest revision that is *ready*;
 with one, that gets the share, and the rest goes to the revision that had all requests last.
