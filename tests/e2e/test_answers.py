@@ -1,4 +1,4 @@
-"""What the cluster answers, and where a service answers: told in one line, before anything is changed where it can be."""
+"""What the cluster answers, and where a service answers: told before anything is changed where it can be."""
 
 from tests.e2e.conftest import last_line, succeeded
 from tests.e2e.reach import wait_until

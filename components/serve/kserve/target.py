@@ -251,7 +251,7 @@ class KServeTarget:
         except RuntimeError as error:
             if there is None or "Unschedulable" not in str(error) or self._order.direct:
                 raise
-            room = "a second copy needs room beside the first: free some, or replace it (deploymentStrategy Recreate, --direct)"
+            room = "a second copy needs room: free some, or pass --direct with deploymentStrategy Recreate"
             raise RuntimeError(f"{error}; {room}") from error
 
     def _write(self, stage: Stage) -> tuple[Object | None, Object, Goal, Before]:
