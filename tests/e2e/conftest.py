@@ -27,9 +27,9 @@ from tests.serving import answers_of
 from trainyard.components.common.store import s3
 
 ACCOUNT = "trainyard-serve"
-"""What deploy/serve-role.yaml calls the service account of the step."""
+"""What deploy/base/serve-role.yaml calls the service account of the step."""
 MODELS = "models"
-"""What deploy/model-store.yaml calls that of KServe's pods."""
+"""What deploy/base/model-store.yaml calls that of KServe's pods."""
 
 
 @pytest.fixture(scope="session")
@@ -148,19 +148,19 @@ def namespace(cluster, store):
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("apply", "-n", name, "-f", "-", manifest=model_store(store.environment))
-    cluster.kubectl("apply", "-n", name, "-f", str(PROJECT / "deploy" / "serve-role.yaml"))
+    cluster.kubectl("apply", "-n", name, "-f", str(PROJECT / "deploy" / "base" / "serve-role.yaml"))
     yield name
     cluster.kubectl("delete", "inferenceservice", "--all", "-n", name, "--wait=false")
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def model_store(environment: dict[str, str], secret: str | None = None) -> str:
-    """deploy/model-store.yaml, filled in for this store.
+    """deploy/base/model-store.yaml, filled in for this store.
 
     Args:
         secret: In place of the store's own.
     """
-    objects = list(yaml.safe_load_all((PROJECT / "deploy" / "model-store.yaml").read_text()))
+    objects = list(yaml.safe_load_all((PROJECT / "deploy" / "base" / "model-store.yaml").read_text()))
     url = urlsplit(environment["AWS_ENDPOINT_URL"])
     for one in objects:
         if one["kind"] == "Secret":
