@@ -16,7 +16,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict start stop test cluster cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
+.PHONY: help run predict start stop test cluster cluster-check cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ stop:  ## End the endpoints and the object store that run here
 
 test: .venv/test  ## Run the tests
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(or $(strip $(TESTS)),tests)
+
+cluster-check: .venv/run  ## Say what the cluster of the kubeconfig lacks, e.g. ARGS="--settings prod.yaml"
+	@$(RUN) -m trainyard.launch.cluster_check $(ARGS)
 
 cluster: .venv/test  ## Start a one-node Kubernetes with KServe on this machine (root, Go, Docker)
 	@$(RUN) -m tests.cluster start $(if $(strip $(BASE)),--base $(strip $(BASE)))
