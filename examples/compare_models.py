@@ -113,7 +113,7 @@ def run(architectures: str, data: str, runner: str, images: Path | None, runs: P
     from trainyard.launch.laptop import run_pipeline
 
     networks = _networks(architectures)
-    settings = Settings(images_for(runner, images)).bind(**parameters)
+    settings = Settings(images_for(runner, images, STEPS)).bind(**parameters)
     for network in networks:
         check(STEPS, {**settings.values, "architecture": network})
     folder = run_pipeline(partial(build, networks), data, settings, runs).folder

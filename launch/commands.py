@@ -1,6 +1,7 @@
 """The command `trainyard`: run the pipeline here, compile it, or send it to a cluster; each step is a command too."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -87,7 +88,7 @@ def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: A
     from .checks import check
     from .laptop import run_here
 
-    chosen = images_for(runner, images)
+    chosen = images_for(runner, images, pipeline.STEPS)
     settings = Settings(chosen).bind(**parameters)
     check(pipeline.STEPS, {**settings.values, "target": "docker" if chosen else "process"})
     run_here(pipeline.build, data, settings, runs)
@@ -109,13 +110,20 @@ def compile_(output: Path, settings_file: Path | None, **given: Any) -> None:
     write_compiled(pipeline.build(settings), output)
 
 
-def images_for(runner: str, images: Path | None) -> dict[str, str]:
-    """The images that the steps run in here; none for processes."""
+def images_for(runner: str, images: Path | None, steps: Iterable[str]) -> dict[str, str]:
+    """The images that these steps and the model server run in here; none for processes.
+
+    Raises:
+        BadInput: one of them is missing.
+    """
     if runner == "process":
         return {}
-    from .images import read_images
+    from .images import image_of, read_images
 
-    return read_images(images or Path("dist/images.json"))
+    known = read_images(images or Path("dist/images.json"))
+    for name in (*steps, "predictor"):
+        image_of(name, known)
+    return known
 
 
 def write_compiled(component: Any, output: Path) -> None:

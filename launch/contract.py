@@ -14,7 +14,7 @@ from ..components.common.options import JsonObject
 
 ROOT = Path(__file__).parent.parent
 COMPONENTS = ROOT / "components"
-TYPES: dict[str, click.ParamType] = {
+TYPES: dict[str, click.ParamType[Any]] = {
     "String": click.STRING,
     "Integer": click.INT,
     "Float": click.FLOAT,
@@ -66,13 +66,13 @@ class Contract:
         step: Its folder.
         parameters: Its input parameters, in order.
         cached: Whether a result may be reused for equal inputs.
-        store: Whether it uses the object store.
+        store: Whether it uses the object store; or the inputs of which one has to be given for that.
     """
 
     step: str
     parameters: tuple[Parameter, ...]
     cached: bool
-    store: bool
+    store: bool | list[str]
 
 
 def steps() -> list[str]:

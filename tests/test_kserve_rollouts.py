@@ -521,15 +521,15 @@ def test_an_older_kserve_is_spoken_to_in_its_own_words(serve_on_cluster, api):
 
 
 def test_what_kserve_needs_for_the_store_holds_no_credential():
-    secret, account = yaml.safe_load_all((PROJECT / "deploy" / "model-store.yaml").read_text())
+    secret, account = yaml.safe_load_all((PROJECT / "deploy" / "base" / "model-store.yaml").read_text())
     assert account["secrets"] == [{"name": secret["metadata"]["name"]}]
     assert {"serving.kserve.io/s3-endpoint", "serving.kserve.io/s3-usehttps"} <= set(secret["metadata"]["annotations"])
     assert not {"data", "stringData"} & set(secret)
 
 
 def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_cluster, api, published, in_standard):
-    """The verbs and resources of deploy/serve-role.yaml."""
-    documents = list(yaml.safe_load_all((PROJECT / "deploy" / "serve-role.yaml").read_text()))
+    """The verbs and resources of deploy/base/serve-role.yaml."""
+    documents = list(yaml.safe_load_all((PROJECT / "deploy" / "base" / "serve-role.yaml").read_text()))
     role = next(one for one in documents if one["kind"] == "Role")
     allowed = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
     uri, asked = published(4), []

@@ -495,7 +495,7 @@ def test_the_page_follows_a_canary_and_what_comes_after(chromium, three, model, 
             if len(said) == 2:
                 break
         assert said == {"says version 3", "says version 4"}
-        server.command("--target", "process", "--action", "promote")
+        server.command("--target", "process", "--action", "promote", "--model-name", "digits")
         chromium.run("dispatchEvent(new Event('focus'))")
         chromium.wait("document.querySelector('#versions').textContent === 'version 4'")
         server.serve(three)

@@ -145,7 +145,7 @@ def test_models_that_answered_other_images_are_not_compared(step, candidates, di
         (["--runner", "docker", "--images", "five.json"], "expected an image of select as well"),
         (["--runner", "docker", "--images", "none.json"], "make build writes it"),
         (["--architectures", "dense,perceptron"], "received 'perceptron'"),
-        (["--metric", "beauty"], "'beauty' is not one of 'accuracy', 'macro_f1', 'loss'"),
+        (["--metric", "beauty"], "expected one of accuracy, macro_f1, loss, received 'beauty'"),
     ],
 )
 def test_a_comparison_that_cannot_be_is_refused_before_anything_is_trained(options, words, digits, home, tmp_path):

@@ -62,9 +62,10 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
     """The compiled epoch against Model.fit: same start, same order of images, a last batch that is smaller."""
     import keras
 
+    from trainyard.components.common.progress import Progress
     from trainyard.components.train import architectures
-    from trainyard.components.train import fitting as training
-    from trainyard.components.train.feed import Examples
+    from trainyard.components.train.data import LabelledImages
+    from trainyard.components.train.fitting import Fit
     from trainyard.components.train.hyperparameters import Hyperparameters
 
     split = open_dataset(dataset).read("train")
@@ -73,13 +74,8 @@ def test_one_epoch_is_the_same_mathematics_as_keras_fit(dataset):
     ours = architectures.build("dense", (28, 28, 1), 10)
     theirs = keras.models.clone_model(ours)
     theirs.set_weights(ours.get_weights())
-    history = training.fit(
-        ours,
-        training.TrainingData(Examples.in_memory(split)),
-        Hyperparameters(epochs=2, batch_size=50, seed=9),
-        None,
-        lambda epoch: None,
-    )
+    fit = Fit(ours, Hyperparameters(epochs=2, batch_size=50, seed=9), LabelledImages.in_memory(split))
+    history = list(fit.epochs(Progress("train")))
     theirs.compile(keras.optimizers.Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     for epoch in history:
         order = np.random.default_rng([9, epoch.epoch - 1]).permutation(333)
@@ -258,10 +254,9 @@ def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, 
     assert len(history) == best + 1 + 3 < 300
     assert f"keeping the weights of epoch {best + 1}" in lines
 
-    from trainyard.components.train.feed import Examples
-    from trainyard.components.train.fitting import hold_out
+    from trainyard.components.train.data import LabelledImages
 
-    _, held = hold_out(Examples.in_memory(open_dataset(dataset).read("train")), 0.2, 0)
+    _, held = LabelledImages.in_memory(open_dataset(dataset).read("train")).hold_out(0.2, 0)
     validation = Split(held.held, held.labels)
     assert len(validation.labels) == round(0.2 * 1437)
     assert accuracy(tmp_path / "model", validation) == pytest.approx(history[best].validation_accuracy, abs=0.004)
@@ -286,11 +281,11 @@ def test_class_weights_find_the_rare_one(tmp_path):
 
 
 def test_a_cosine_schedule_with_warmup_rises_and_falls(dataset):
-    from trainyard.components.train.fitting import _optimizer
+    from trainyard.components.train.fitting import optimizer
     from trainyard.components.train.hyperparameters import Hyperparameters
 
     chosen = Hyperparameters(epochs=10, learning_rate=0.01, schedule="cosine", warmup=0.2)
-    rates = [float(_optimizer(chosen, 10)._learning_rate(step)) for step in range(101)]
+    rates = [float(optimizer(chosen, 10)._learning_rate(step)) for step in range(101)]
     assert rates[0] == 0
     assert max(rates) == pytest.approx(0.01, rel=0.01)
     assert rates.index(max(rates)) == pytest.approx(20, abs=1)

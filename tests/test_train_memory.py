@@ -56,9 +56,9 @@ def test_reading_from_disk_changes_nothing_whatever_is_trained(dataset, tmp_path
 
 
 def test_a_step_takes_each_image_once_and_fills_the_last_batch_with_others():
-    from trainyard.components.train.fitting import _order
+    from trainyard.components.train.feed import order_of_steps
 
-    order = _order(np.random.default_rng(0).permutation(23), batch=5, replicas=2)
+    order = order_of_steps(np.random.default_rng(0).permutation(23), batch=5, replicas=2)
     assert order.shape == (5, 6)
     assert sorted(order[order >= 0]) == list(range(23))
     assert ((order >= 0).sum(axis=1) == [5, 5, 5, 5, 3]).all()
@@ -78,7 +78,7 @@ def test_a_negative_budget_is_refused(step, dataset, tmp_path):
 )
 def test_what_a_container_may_take_counts_and_files_in_its_cache_do_not(tmp_path, limit, available):
     """As a kernel with cgroup v2 tells it, which not every machine of ours has."""
-    from trainyard.components.train.feed import _available_memory
+    from trainyard.components.train.memory import available as available_memory
 
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n")
@@ -87,4 +87,4 @@ def test_what_a_container_may_take_counts_and_files_in_its_cache_do_not(tmp_path
     if limit:
         (group / "memory.max").write_text(f"{limit}\n")
         (group / "memory.stat").write_text("anon 1000000\nfile 2000000\n")
-    assert _available_memory(tmp_path) == available
+    assert available_memory(tmp_path) == available

@@ -13,24 +13,19 @@ def npz(folder, images, labels):
 def train_here(dataset, model, say=lambda line: None, about=None, tensorboard=None, memory_budget=0, **chosen):
     """Train in this process; the lines that it says."""
     from trainyard.components.common.artifacts.model import About
+    from trainyard.components.common.progress import Progress
     from trainyard.components.train.hyperparameters import Hyperparameters
-    from trainyard.components.train.run import train
+    from trainyard.components.train.run import Training
 
     lines = []
 
-    def told(line):
-        lines.append(line)
-        say(line)
+    class Told(Progress):
+        def say(self, text):
+            lines.append(text)
+            say(text)
 
-    train(
-        dataset,
-        Hyperparameters(**chosen),
-        model,
-        told,
-        memory_budget=memory_budget,
-        about=about or About(),
-        tensorboard=tensorboard,
-    )
+    progress = Told("train")
+    Training(dataset, Hyperparameters(**chosen), model, about or About(), progress, memory_budget, tensorboard).run()
     return "\n".join(lines)
 
 

@@ -24,8 +24,8 @@ class Advance(Protocol):
     def __call__(self, count: int) -> None: ...
 
 
-class Meter:
-    """Shows how far a step is: a bar on a terminal, which the next line replaces, or a line now and then in a log."""
+class Progress:
+    """Tells how far a step is: lines that stay; between them a bar on a terminal, or a line now and then in a log."""
 
     def __init__(self, step_name: str, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
         self._step_name = step_name
@@ -33,8 +33,13 @@ class Meter:
         self._pause = 0.1 if self._terminal else seconds_between_lines
         self._last = time.monotonic()
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        say(self._step_name, text)
+
     def show(self, share: float, text: Callable[[], str]) -> None:
-        """Say it, if it is time to; `share`: 0 to 1, of what is to be done."""
+        """How far it is, if it is time to tell; `share`: 0 to 1, of what is to be done."""
         now = time.monotonic()
         if now - self._last < self._pause:
             return
@@ -58,7 +63,7 @@ def transfer(step_name: str, total: int | None) -> Iterator[Advance]:
     """Show the progress of a transfer of `total` bytes (None: not known), and a closing line with size and rate."""
     started = time.monotonic()
     done = 0
-    meter = Meter(step_name)
+    progress = Progress(step_name)
     counting = threading.Lock()  # several threads may advance
 
     def line() -> str:
@@ -71,13 +76,13 @@ def transfer(step_name: str, total: int | None) -> Iterator[Advance]:
         nonlocal done
         with counting:
             done += count
-            meter.show(done / total if total else 0, line)
+            progress.show(done / total if total else 0, line)
 
     try:
         yield advance
     finally:
-        meter.clear()
-    say(step_name, line())
+        progress.clear()
+    progress.say(line())
 
 
 def readable_size(count: float, like: float = 0) -> str:
@@ -98,6 +103,6 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:TOLD]) + more
 
 
-def readable_shape(shape: Iterable[int]) -> str:
+def readable_shape(shape: Iterable[object]) -> str:
     """A shape for people: 28 x 28 x 1."""
     return " x ".join(map(str, shape))

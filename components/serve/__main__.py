@@ -86,6 +86,7 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
 @click.pass_context
 def main(
     ctx: click.Context,
+    /,
     action: str,
     model_uri: str,
     model_name: str,
@@ -207,7 +208,7 @@ def predict(
         seen = asking.predict_file(asked, image, invert)
     elif request:
         seen = asking.predict_json(asked, request)
-    else:
+    elif data:
         seen = asking.predict_example(asked, data, index)
     click.echo(drawing.as_text(seen))
     if picture:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..common.cli import BadInput
-from ..common.files import atomic_file
+from ..common.files import write_json
 from .client import Endpoint, EndpointError
 
 
@@ -127,8 +127,7 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) 
 
 def save_result(seen: Prediction, path: Path) -> None:
     """Write the answer as JSON."""
-    with atomic_file(path) as partial:
-        partial.write_text(json.dumps(seen.as_json(), indent=2) + "\n")
+    write_json(path, seen.as_json(), indent=2)
 
 
 def _ask(endpoint: Endpoint, instance: list[Any]) -> list[float]:
@@ -148,7 +147,7 @@ def _metadata_if_any(endpoint: Endpoint) -> dict[str, Any]:
         return {}
 
 
-def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, ...]:
+def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, int, int]:
     """(height, width, channels) that the model takes; -1 where it takes any."""
     try:
         signatures = told["metadata"]["signature_def"]["signature_def"]
@@ -158,7 +157,7 @@ def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, ...]:
         raise EndpointError(f"{url}: its metadata does not tell what the model takes; use --data instead") from None
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise EndpointError(f"{url}: the model takes {list(shape)}, which is no grey or RGB image; send it otherwise")
-    return shape[1:]
+    return shape[1], shape[2], shape[3]
 
 
 def _resizes(told: dict[str, Any]) -> bool:
@@ -212,5 +211,6 @@ def _read_image(path: Path, shape: tuple[int, ...], invert: bool, stretch: bool 
     if stretch:
         image = image.resize(size, Image.Resampling.BILINEAR)
     else:
-        image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=image.getpixel((0, 0)))
+        colour: Any = image.getpixel((0, 0))
+        image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=colour)
     return np.asarray(image, np.uint8).reshape(size[1], size[0], channels)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..common.cli import leave_at_once, say, step
+from ..common.cli import leave_at_once, step
 from ..common.options import Input, Output, executor_input, inputs, on_corrupt, outputs, section
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -15,7 +15,7 @@ training = section("Training")
 about = section("Model card", setting="any")
 
 
-@step("hyperparameters.Hyperparameters")
+@step("hyperparameters.Hyperparameters", store=("base_model", "model_config"))
 @inputs("--dataset", required=True, type=Input("Dataset"), help="Data set folder, as download writes it.")
 @data(
     "--image-size",
@@ -134,35 +134,16 @@ def main(
       trainyard train --dataset my-images --model-config my-network.json --model my-model
     """
     from ..common.artifacts.model import README, About
-    from ..common.progress import Meter
+    from ..common.progress import Progress
     from .hyperparameters import Hyperparameters
-    from .run import train
+    from .run import Training
 
-    hyperparameters = Hyperparameters(**chosen)
-    meter = Meter("train", SECONDS_BETWEEN_LINES)
-
-    def tell(line: str) -> None:
-        meter.clear()
-        say("train", line)
-
-    def show(epoch: int, share: float, loss: float) -> None:
-        meter.show(share, lambda: f"epoch {epoch}/{hyperparameters.epochs}  {100 * share:.0f} %  loss {loss:.4f}")
-
-    card = train(
-        dataset,
-        hyperparameters,
-        model,
-        tell,
-        show,
-        memory_budget,
-        about=About(
-            intended_use=intended_use.strip(),
-            limitations=limitations.strip(),
-            owner=owner.strip(),
-            licence=licence.strip(),
-        ),
-        tensorboard=tensorboard,
+    about = About(
+        intended_use=intended_use.strip(), limitations=limitations.strip(), owner=owner.strip(), licence=licence.strip()
     )
+    progress = Progress("train", SECONDS_BETWEEN_LINES)
+    training = Training(dataset, Hyperparameters(**chosen), model, about, progress, memory_budget, tensorboard)
+    card = training.run()
     if card is None:
         return  # the chief of several workers writes
     from ..common.files import write_text

@@ -6,10 +6,11 @@ import hashlib
 import json
 import zipfile
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.artifacts import schema
+from ..common.artifacts.model import Epoch
 from ..common.files import atomic_file
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """History so far, the values of every variable of model and optimizer, and those of the model at its best epoch."""
 
-    history: list[dict[str, Any]]
+    history: list[Epoch]
     variables: list[np.ndarray]
     best: list[np.ndarray]
 
@@ -40,8 +41,7 @@ class Checkpoint:
         self._chief = chief
         self.identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
-    @cached_property
-    def earlier(self) -> State | None:
+    def read(self) -> TrainingState | None:
         """What an earlier run left; None when there is nothing, it was another training's, or it is damaged."""
         import numpy as np
 
@@ -52,19 +52,19 @@ class Checkpoint:
                     return None
                 variables = [arrays[f"variable_{index}"] for index in range(told["variables"])]
                 best = [arrays[f"best_{index}"] for index in range(told["best"])]
-                return State(told["history"], variables, best)
+                return TrainingState(schema.from_json(list[Epoch], told["history"]), variables, best)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
             return None
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Replace the checkpoint."""
         if not self._chief:
             return
         import numpy as np
 
         counts = {"variables": len(state.variables), "best": len(state.best)}
-        told = json.dumps({"identity": self.identity, "history": state.history, **counts})
-        arrays = {f"variable_{index}": value for index, value in enumerate(state.variables)}
+        told = json.dumps({"identity": self.identity, "history": schema.as_json(state.history), **counts})
+        arrays: dict[str, Any] = {f"variable_{index}": value for index, value in enumerate(state.variables)}
         arrays |= {f"best_{index}": value for index, value in enumerate(state.best)}
         with atomic_file(self.path) as partial, partial.open("wb") as file:
             np.savez(file, told=np.array(told), **arrays)

@@ -22,17 +22,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """This worker's place among several, as `TF_CONFIG` tells it.
+class Workers:
+    """The workers of a training, as `TF_CONFIG` tells them.
 
     https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
+
+    Attributes:
+        count: How many there are, this one included.
+        chief: Whether this one is the chief, who writes.
     """
 
-    workers: int
+    count: int
     chief: bool
 
     @classmethod
-    def from_environment(cls) -> Cluster:
+    def from_environment(cls) -> Workers:
         """One worker alone, if there is no `TF_CONFIG`.
 
         Raises:
@@ -58,11 +62,11 @@ class Cluster:
         return cls(chiefs + workers, chief=kind == "chief" or (not chiefs and index == 0))
 
 
-def strategy(cluster: Cluster) -> tf.distribute.Strategy:
+def strategy(workers: Workers) -> tf.distribute.Strategy:
     """How to spread training: over the workers, over this machine's GPUs when there are several, or not at all."""
     import tensorflow as tf
 
-    if cluster.workers > 1:
+    if workers.count > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
@@ -126,11 +130,11 @@ def told_by_all(spread: tf.distribute.Strategy, value: float) -> list[float]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.one_hot(replica, replicas, tf.constant(value, tf.float64), dtype=tf.float64)
 
-    @tf.function(autograph=False)
     def gathered() -> tf.Tensor:
         return spread.reduce("SUM", spread.run(mine), axis=None)
 
-    return gathered().numpy().tolist()
+    told: list[float] = tf.function(gathered, autograph=False)().numpy().tolist()
+    return told
 
 
 def wait_for_all(spread: tf.distribute.Strategy) -> None:

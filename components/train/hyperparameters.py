@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..common.cli import BadInput
@@ -103,6 +104,6 @@ def _is_weight(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
-def _one_of(option: str, value: str, known: "tuple[str, ...] | dict[str, object]") -> None:
+def _one_of(option: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise BadInput(f"{option}: expected one of {', '.join(known)}, received {value!r}; choose one of these")

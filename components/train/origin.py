@@ -30,15 +30,15 @@ Shape = tuple[int, int, int]
 
 
 class Origin(Protocol):
-    """Where the network comes from.
+    """Where the network comes from."""
 
-    Attributes:
-        name: For people.
-        described: Source and digest, for the card and the checkpoint.
-    """
+    @property
+    def name(self) -> str:
+        """For people."""
 
-    name: str
-    described: dict[str, str]
+    @property
+    def described(self) -> dict[str, str]:
+        """Source and digest, for the card and the checkpoint."""
 
     def build(self, image_shape: Shape, classes: list[str], say: Callable[[str], None]) -> keras.Model:
         """The network, ready to be trained.
@@ -147,10 +147,8 @@ def _own_network(given: str) -> OwnNetwork:
     elif given.startswith("s3://"):
         from ..common.store import s3
 
-        bucket, key = s3.parse_uri(given)
         try:
-            with s3.s3_errors(given):
-                content = s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+            content = s3.content(s3.client(), *s3.parse_uri(given))
         except FileNotFoundError as error:
             raise BadInput(f"--model-config: {error}; upload the file, or correct the URI") from None
     else:
@@ -289,7 +287,8 @@ def _with_new_head(name: str, model: keras.Model, classes: int) -> keras.Model:
 
 def _operations(network: keras.Model) -> list[Any]:
     """Layers and bare operations in order; a Sequential has layers alone."""
-    return getattr(network, "operations", network.layers)
+    operations: list[Any] = getattr(network, "operations", network.layers)
+    return operations
 
 
 def _same(known: list[str], classes: list[str]) -> bool:

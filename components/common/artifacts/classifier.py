@@ -75,7 +75,8 @@ class LiteRTClassifier:
             self._batch = len(images)
         self._interpreter.set_tensor(self._input, images.astype("float32", copy=False))
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+        answer: np.ndarray = self._interpreter.get_tensor(self._output)
+        return answer
 
 
 class SavedModelClassifier:

@@ -49,8 +49,8 @@ class _Answer:
     content: bytes
 
 
-class Series:
-    """Requests of one operation, for any objects of one bucket. Threads may share it.
+class SmallObjects:
+    """Small objects of one bucket, written or read by requests of one operation. Threads may share it.
 
     Args:
         client: Each request of this operation that it makes is one to learn from.
@@ -125,7 +125,7 @@ class Series:
 
     def _connection(self, host: str) -> http.client.HTTPConnection:
         """This thread's connection to a host; it opens itself, and again once it was closed."""
-        known = self._of_thread.__dict__
+        known: dict[str, http.client.HTTPConnection] = self._of_thread.__dict__
         if host not in known:
             known[host] = http.client.HTTPConnection(host, timeout=self._config.read_timeout)
         return known[host]
