@@ -377,12 +377,17 @@ def test_nothing_is_taken_back_that_others_have_changed_meanwhile(serve_on_clust
         while api.service("mnist")["metadata"]["generation"] < 2:
             time.sleep(0.05)
         with api._lock:
+            wrote = {"manager": "edit", "time": "2026-11-22T10:00:00Z", "fieldsV1": {"f:spec": {}}}
+            api.service("mnist")["metadata"]["managedFields"] = [wrote]
             api.service("mnist")["metadata"]["generation"] += 1
 
     api.script = [Frame(standard(False), deployment(updated=0))]
     threading.Thread(target=others_change_it, daemon=True).start()
-    done = serve_on_cluster("--timeout", "3")
+    began = time.monotonic()
+    done = serve_on_cluster("--timeout", "100")
     assert done.returncode == 1
+    assert time.monotonic() - began < 60
+    assert "Superseded: edit changed the InferenceService at 2026-11-22T10:00:00Z (generation 3)" in last_line(done)
     assert "not rolled back, since others have changed the service meanwhile" in last_line(done)
     assert spec_of(api)["predictor"]["model"]["storageUri"] == URI
 
