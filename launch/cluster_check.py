@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -331,7 +331,7 @@ def _annotations(found: dict[str, Any]) -> dict[str, str]:
     return found["metadata"].get("annotations") or {}
 
 
-cluster_option: Callable[..., Any] = section("Cluster")
+cluster_option = section("Cluster")
 
 
 @command
