@@ -259,7 +259,7 @@ def status_here() -> None:
     if not rows:
         click.echo("nothing is served here")
         return
-    from .orders import columns
+    from ..common.progress import columns
 
     click.echo(columns([("MODEL", "VERSION", "SHARE", "STATE", "ENDPOINT", "FROM"), *rows]))
 
