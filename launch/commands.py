@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from .. import pipeline
-from ..components.common.cli import SETTINGS, StepGroup, leave_at_once, say
+from ..components.common.cli import SETTINGS, BadInput, StepGroup, leave_at_once, say
 from . import contract
 from .cluster import ON_A_CLUSTER, PARAMETERS, images_option, settings_for, settings_options
 from .contracts import command_of
@@ -88,6 +88,8 @@ def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: A
     from .checks import check
     from .laptop import run_here
 
+    if parameters["server_image"] and runner == "process":
+        raise BadInput("--server-image: expected --runner docker with it, received process; leave it out")
     chosen = images_for(runner, images, pipeline.STEPS)
     settings = Settings(chosen).bind(**parameters)
     check(pipeline.STEPS, {**settings.values, "target": "docker" if chosen else "process"})

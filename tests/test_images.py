@@ -319,7 +319,7 @@ def test_every_step_does_its_job_as_a_strict_cluster_runs_it(strictly, closed_ne
     done = strictly("export", *published, "--model-uri", f"{out}/model_uri")
     assert done.returncode == 0, done.stderr
     uri = (strictly.outputs / "model_uri").read_text()
-    assert uri == f"s3://{bucket}/mnist/1/"
+    assert uri == f"s3://{bucket}/digits/1/"
     with kubernetes_api() as api:
         api.script = FIRST
         kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
@@ -803,7 +803,7 @@ def test_one_option_asks_for_a_gpu_for_training(tmp_path):
     pipeline, platform = yaml.safe_load_all(compiled.read_text())
     executors = pipeline["deploymentSpec"]["executors"]
     assert executors["exec-train"]["container"]["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
-    asking = [name for name, executor in executors.items() if "resources" in executor["container"]]
+    asking = [name for name, executor in executors.items() if "accelerator" in executor["container"]["resources"]]
     assert asking == ["exec-train"]
     pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]
     assert pod["nodeSelector"] == {"labels": {"pool": "gpu"}}
