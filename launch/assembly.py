@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .contract import Parameter, file_of, parameters_of, read
+from .contract import Contract, Parameter, file_of, parameters_of, read
 from .settings import Settings
+from .step_settings import apply, settings_of
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -32,6 +33,7 @@ def load(
     *,
     registry: str = "",
     version: str = "",
+    s3_secret: str = "",
 ) -> Step:
     """A component for your own pipeline: a function that makes a task and passes on every default.
 
@@ -40,6 +42,8 @@ def load(
         images: By step, as `make push` writes them to dist/images.json, or that file; such names are pinned by digest.
         registry: Where the images are, host[:port][/path], if `images` does not name them.
         version: Their tag.
+        s3_secret: Kubernetes secret with the store's credentials, which each task then gets: for steps that use the
+            store, and for those that read an artifact which `dsl.importer` takes from there.
 
     Returns:
         A function of the component's inputs by name, see docs/components.
@@ -52,12 +56,14 @@ def load(
     if isinstance(images, str | Path):
         images = read_images(Path(images))
     if images is not None:
-        return _loaded(step, image_of(step, images))
-    return _loaded(step, IMAGES[step].reference(registry, version) if version else "")
+        image = image_of(step, images)
+    else:
+        image = IMAGES[step].reference(registry, version) if version else ""
+    return _loaded(step, image, s3_secret)
 
 
-def _loaded(step: str, image: str = "") -> Step:
-    """A component whose tasks pass every default on, with another image than component.yaml's if one is given."""
+def _loaded(step: str, image: str = "", s3_secret: str = "") -> Step:
+    """A component whose tasks pass every default on; with another image than component.yaml's and a secret if given."""
     from kfp.components import load_component_from_file
 
     component = load_component_from_file(str(file_of(step)))
@@ -65,6 +71,8 @@ def _loaded(step: str, image: str = "") -> Step:
 
     def task(**given: Any) -> PipelineTask:
         made = component(**{**defaults, **given})
+        if s3_secret:
+            use_secret(made, s3_secret)
         return made.set_container_image(image) if image else made
 
     task.__name__, task.__doc__ = step, component.description
@@ -106,7 +114,8 @@ def assemble(
 
     pipeline.__name__ = name.replace("-", "_")
     pipeline.__signature__ = inspect.Signature([_argument(one, settings) for one in run_parameters])  # type: ignore[attr-defined]
-    return dsl.pipeline(name=name, description=description)(pipeline)
+    config = dsl.PipelineConfig(ttl_seconds_after_finished=settings.ttl) if settings.ttl else None
+    return dsl.pipeline(name=name, description=description, pipeline_config=config)(pipeline)
 
 
 def _value(parameter: Parameter, settings: Settings) -> Any:
@@ -125,9 +134,8 @@ def _argument(parameter: Parameter, settings: Settings) -> inspect.Parameter:
 
 def _step(name: str, known: Mapping[str, Any], settings: Settings) -> Step:
     """A function that makes the task of a step: with what the pipeline knows, on the cluster as the settings say."""
-    from kfp import kubernetes
-
     contract = read(name)
+    pod = settings_of(name, settings.of_steps())
     component = _loaded(name, settings.images.get(name, ""))
     own = {one.name: known[one.name] for one in contract.parameters if one.name in known}
 
@@ -135,24 +143,27 @@ def _step(name: str, known: Mapping[str, Any], settings: Settings) -> Step:
         made = component(**{**own, **given})
         if not contract.cached:  # it changes the world outside
             made.set_caching_options(False)
-        if contract.store:
-            kubernetes.use_secret_as_env(made, settings.s3_secret, {key: key for key in STORE_KEYS})
-        if name == "train" and settings.gpus:
-            _ask_for_gpus(made, settings)
+        if uses_store(contract, {**own, **given}) if pod.secret is None else pod.secret:
+            use_secret(made, settings.s3_secret)
+        apply(made, pod)
         return made
 
     return task
 
 
-GPU = "nvidia.com/gpu"
+def uses_store(contract: Contract, values: Mapping[str, Any]) -> bool:
+    """Whether a task may read or write the object store.
+
+    Args:
+        values: Its inputs by name; one that a run decides is a channel, and may name the store.
+    """
+    if isinstance(contract.store, bool):
+        return contract.store
+    return any(values.get(name) for name in contract.store)
 
 
-def _ask_for_gpus(task: PipelineTask, settings: Settings) -> None:
-    """Give a task NVIDIA GPUs, on nodes that are kept for them if need be."""
+def use_secret(task: PipelineTask, secret: str) -> None:
+    """Give a task the store's credentials: the keys of a Kubernetes secret as environment."""
     from kfp import kubernetes
 
-    task.set_accelerator_type(GPU).set_accelerator_limit(settings.gpus)
-    kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
-    if settings.gpu_node:
-        key, _, value = settings.gpu_node.partition("=")
-        kubernetes.add_node_selector(task, key, value)
+    kubernetes.use_secret_as_env(task, secret, {key: key for key in STORE_KEYS})

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from ..components.common.cli import BadInput, command_group, say
-from ..components.common.files import atomic_file
+from ..components.common.files import atomic_file, write_json
 from .engine import failure
 from .images import PROJECT, pin, read_images
 
@@ -47,7 +47,7 @@ def pack(images: dict[str, str], version: str, archive: Path) -> None:
             _once(bundle / "images" / name, known)
             say("bundle", reference)
         about = {"version": version, "images": images}
-        (bundle / "bundle.json").write_text(json.dumps(about, indent=2) + "\n")
+        write_json(bundle / "bundle.json", about, indent=2)
         pin(images, bundle)
         compile_pipeline = [sys.executable, "pipeline.py", "compile", "--images", bundle / "images.json"]
         subprocess.run([*compile_pipeline, bundle / "pipeline.yaml"], cwd=PROJECT, check=True, capture_output=True)

@@ -1,6 +1,7 @@
 """The pipeline for a cluster, as the command line describes it: its settings and parameters as options."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 
 from .. import pipeline
 from .contract import Parameter, parameters_of
+from .contract import read as read_contract
 from .settings import Settings
 from .settings import read as read_settings
 
@@ -63,15 +65,30 @@ def settings_for(file: Path | None, given: dict[str, Any], parameters: Iterable[
     return settings.bind(**given)
 
 
-def pipeline_for(settings_file: Path | None, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The pipeline with its settings bound, and the parameters of a run of it.
+@dataclass(frozen=True)
+class ToSubmit:
+    """A pipeline with its settings bound, the parameters of a run of it, and the service account of its pods."""
+
+    pipeline: Any
+    parameters: dict[str, Any]
+    service_account: str
+
+
+def to_submit(settings_file: Path | None, given: dict[str, Any]) -> ToSubmit:
+    """What the command line and a settings file say.
+
+    The parameters are known, so a step whose inputs name nothing in the store gets no secret.
 
     Raises:
         BadInput: the steps would refuse some of them.
     """
+    from .assembly import uses_store
     from .checks import check
 
     chosen = {name: value for name in RUN_PARAMETERS if (value := given.pop(name)) is not None}
     settings = settings_for(settings_file, given)
-    check(pipeline.STEPS, {**settings.values, **chosen})
-    return pipeline.build(settings), chosen
+    values = {**settings.values, **chosen}
+    check(pipeline.STEPS, values)
+    without = [step for step in pipeline.STEPS if not uses_store(read_contract(step), values)]
+    built = pipeline.build(settings.without_secret(without))
+    return ToSubmit(built, chosen, settings.run_service_account)

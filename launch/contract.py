@@ -66,13 +66,13 @@ class Contract:
         step: Its folder.
         parameters: Its input parameters, in order.
         cached: Whether a result may be reused for equal inputs.
-        store: Whether it uses the object store.
+        store: Whether it uses the object store; or the inputs of which one has to be given for that.
     """
 
     step: str
     parameters: tuple[Parameter, ...]
     cached: bool
-    store: bool
+    store: bool | list[str]
 
 
 def steps() -> list[str]:

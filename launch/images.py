@@ -28,12 +28,14 @@ IMAGE_LINE = re.compile(r"^(\s+image: )\S+$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Image:
-    """An image: the step whose Dockerfile makes it, the target in it, and what its name and its tag end in."""
+    """An image: the step whose Dockerfile makes it, the target in it, what its name and its tag end in, and the folder
+    that the Dockerfile's folder is in."""
 
     step: str
     target: str = ""
     repository: str = ""
     suffix: str = ""
+    folder: str = "components"
 
     def reference(self, registry: str, version: str) -> str:
         """Registry (may be empty), repository and tag."""
@@ -51,8 +53,9 @@ ON_REQUEST = {
     "download-tf": Image("download", "tf", suffix="-tf"),
     "evaluate-tf": Image("evaluate", "tf", suffix="-tf"),
     "predictor-tf": Image("serve", "predictor-tf", repository="predictor", suffix="-tf"),
+    "notebook": Image("notebook", folder="launch"),
 }
-"""With TensorFlow, for what the lean ones leave out."""
+"""With TensorFlow, for what the lean ones leave out; and JupyterLab."""
 
 GPU = {
     "train": Image("train", suffix="-gpu"),
@@ -91,7 +94,7 @@ def build_image(image: Image, reference: str, base: str, version: str) -> None:
     if image.target:
         options += ["--target", image.target]
     with pip_secrets() as secrets:
-        dockerfile = f"components/{image.step}/Dockerfile"
+        dockerfile = f"{image.folder}/{image.step}/Dockerfile"
         engine("build", "--progress=plain", "-f", dockerfile, *options, *secrets, "-t", reference, ".")
 
 

@@ -1,4 +1,4 @@
-"""Pin what the images install: `make lock` writes a lock beside each components/*/requirements*.in.
+"""Pin what the images install: `make lock` writes a lock beside each requirements*.in of components/*/ and launch/*/.
 
 Every lock names each package with its hashes. All agree with one resolution of the whole, requirements.lock, so that
 what is tested in .venv is what runs in the images. Pins stay as they are until `--upgrade`.
@@ -19,9 +19,9 @@ WHOLE = PROJECT / "requirements.txt"
 @command
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that fit.")
 def main(upgrade: bool) -> None:
-    """Write requirements.lock, and a hash-checked lock beside each requirements*.in of the components."""
+    """Write requirements.lock, and a hash-checked lock beside each requirements*.in of the images."""
     whole = _lock(WHOLE, "--no-annotate", *(["--upgrade"] if upgrade else []))
-    for source in sorted(PROJECT.glob("components/*/requirements*.in")):
+    for source in sorted(PROJECT.glob("*/*/requirements*.in")):
         lock = _lock(source, "--generate-hashes", "--constraints", str(whole.relative_to(PROJECT)))
         say("lock", str(lock.relative_to(PROJECT)))
 

@@ -5,8 +5,10 @@ docs/components), run parameters whose default it changes, and those of the pipe
 
     images: dist/images.json        # or a mapping from step to image
     s3_secret: s3-credentials
-    gpus: 1
-    gpu_node: nvidia.com/gpu.present=true
+    run_service_account: default-editor
+    ttl: 604800
+    steps:                          # pods, see launch/step_settings.py
+      train: {cpu: 4, memory: 8Gi, gpus: 1}
     run_parameters: [namespace]     # settings that stay parameters of each run
     namespace: vision
     service_account: models
@@ -14,7 +16,6 @@ docs/components), run parameters whose default it changes, and those of the pipe
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,7 +24,11 @@ from typing import Any
 import click
 
 from ..components.common.cli import BadInput
-from .contract import Parameter
+from .contract import Parameter, steps
+from .nearest import nearest
+from .step_settings import ALL, read_steps
+
+SEE = "; see docs/components"
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,22 @@ class Settings:
     Attributes:
         images: By step, instead of those in component.yaml.
         s3_secret: Kubernetes secret whose keys the steps that use the object store get as environment.
-        gpus: NVIDIA GPUs for train.
+        run_service_account: Kubernetes service account of the runs' pods; empty: the installation's default.
+        ttl: Seconds after a run's end until Kubeflow removes its workflow and pods; 0: never.
+        gpus: NVIDIA GPUs for train, in place of those in `steps`.
         gpu_node: Label of the nodes that have them, `key=value`; empty: any node with that many free.
+        steps: Settings of the pods by step, `all` for all of them; see `step_settings.StepSettings`.
         run_parameters: Settings that stay parameters of the pipeline.
         values: Of the steps' settings; of run parameters, another default.
     """
 
     images: Mapping[str, str] = field(default_factory=dict)
     s3_secret: str = "s3-credentials"
-    gpus: int = 0
+    run_service_account: str = ""
+    ttl: int = 0
+    gpus: int | None = None
     gpu_node: str = ""
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     run_parameters: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,8 +70,25 @@ class Settings:
             if name not in known:
                 own = [one.name for one in fields(self) if one.name != "values"]
                 raise BadInput(
-                    f"settings: expected a parameter of the steps, received {name!r}{_nearest(name, [*known, *own])}"
+                    f"settings: expected a parameter of the steps, received {name!r}"
+                    f"{nearest(name, [*known, *own], SEE)}"
                 )
+
+    def of_steps(self) -> dict[str, Mapping[str, Any]]:
+        """`steps`, with `gpus` and `gpu_node`, the short forms for train."""
+        train = dict(self.steps.get("train", {}))
+        if self.gpus is not None:
+            train["gpus"] = self.gpus
+        if self.gpu_node and train.get("gpus", self.steps.get(ALL, {}).get("gpus")):
+            key, _, value = self.gpu_node.partition("=")
+            train["node_selector"] = {**train.get("node_selector", {}), key: value}
+        return {**self.steps, "train": train}
+
+    def without_secret(self, names: Iterable[str]) -> Settings:
+        """With no secret of the store for these steps, where nothing else is said."""
+        said = {**self.steps.get(ALL, {})}
+        added = {name: {"secret": False, **said, **self.steps.get(name, {})} for name in names}
+        return replace(self, steps={**self.steps, **added})
 
     def bind(self, **given: Any) -> Settings:
         """With what was given on the command line (None: nothing) over what the file has."""
@@ -95,7 +123,7 @@ def read(path: Path, contract: Iterable[Parameter]) -> Settings:
     own = {one.name for one in fields(Settings)} - {"values"}
     for name in named:
         if name not in by_name and name not in own:
-            raise BadInput(f"{path}: unknown setting {name!r}{_nearest(name, [*by_name, *own])}")
+            raise BadInput(f"{path}: unknown setting {name!r}{nearest(name, [*by_name, *own], SEE)}")
     return Settings().bind(**{name: _typed(name, value, by_name, path) for name, value in named.items()})
 
 
@@ -109,20 +137,18 @@ def _typed(name: str, value: Any, by_name: Mapping[str, Parameter], path: Path) 
         from .images import read_images
 
         return read_images(path.parent / value)
+    if name == "steps":
+        return read_steps(value, steps(), str(path))
     kinds: dict[str, tuple[type, str]] = {
         "images": (dict, "a mapping from step to image, or the file that make push writes"),
         "gpus": (int, "a whole number"),
+        "ttl": (int, "seconds"),
         "run_parameters": (list, "a list of names"),
     }
     kind, words = kinds.get(name, (str, "text"))
     if not isinstance(value, kind):
         raise BadInput(f"{path}: {name}: expected {words}, received {value!r}")
     return tuple(one.replace("-", "_") for one in value) if kind is list else value
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else "; see docs/components"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,18 +1,23 @@
 """What the tests share: a real object store, and steps run as real processes."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import uuid
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.kserve_models import kserve_package
+from tests.kserve_status import PROBABILITIES
 from tests.kubernetes_api import kubernetes_api
+from tests.made_up import made_up_card
 from trainyard.components.common.store import s3
 from trainyard.launch.engine import engine
 from trainyard.launch.store import start_store, stop_store
@@ -151,3 +156,46 @@ def serve_on_cluster(step, api, tmp_path):
         return step("serve", *named, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})})
 
     return run
+
+
+@pytest.fixture
+def published(store, bucket):
+    """Publish what the smoke test reads of a version; its URI."""
+
+    def publish(version):
+        prefix = f"mnist/{version}/"
+        example = {"index": 7, "instance": [[[0]]], "label": "1", "prediction": "1", "probabilities": PROBABILITIES}
+        files = {"model.json": made_up_card().as_json(), "evaluation/examples.json": {"examples": [example]}}
+        for path, content in files.items():
+            store.client.put_object(Bucket=bucket, Key=prefix + path, Body=json.dumps(content).encode())
+        return f"s3://{bucket}/{prefix}"
+
+    return publish
+
+
+@pytest.fixture
+def endpoint():
+    """A model server: `.answers` are its probabilities, one after another, `.asked` the hosts it was asked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            server.asked.append((self.headers["Host"], self.path))
+            answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+            status, body = (200, {"predictions": [answer]}) if isinstance(answer, list) else (answer, {"error": "busy"})
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers, server.asked = [PROBABILITIES], []
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

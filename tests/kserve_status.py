@@ -5,6 +5,8 @@ from tests.kubernetes_api import Frame
 URI = "s3://models/mnist/4/"
 OLD = "s3://models/mnist/3/"
 URL = "http://mnist.vision.example.com"
+PROBABILITIES = [0.1, 0.9]
+"""What the model answered at evaluation."""
 
 
 def conditions(**given):
@@ -27,8 +29,17 @@ def deployment(uri=URI, generation=2, observed=None, replicas=1, updated=1, old=
     """The predictor's Deployment in the middle or at the end of a rolling update."""
     source = {"internal.serving.kserve.io/storage-initializer-sourceuri": uri}
     return {
-        "metadata": {"generation": generation},
-        "spec": {"replicas": replicas, "template": {"metadata": {"annotations": source}}},
+        "metadata": {
+            "name": "mnist-predictor",
+            "uid": "deployment",
+            "generation": generation,
+            "annotations": {"deployment.kubernetes.io/revision": str(generation)},
+        },
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "isvc.mnist-predictor"}},
+            "template": {"metadata": {"annotations": source}},
+        },
         "status": {
             "observedGeneration": generation if observed is None else observed,
             "updatedReplicas": updated,

@@ -21,11 +21,21 @@ from urllib.parse import parse_qs
 
 SERVICES = "inferenceservices"
 DEPLOYMENTS = "deployments"
+REVISIONS = "revisions"
+ROUTES = "httproutes"
+AUTOSCALERS = "horizontalpodautoscalers"
+LISTED = ("pods", "replicasets", "events")
 PATH = re.compile(
     r"/apis/(?P<group>[^/]+)/(?P<version>[^/]+)/namespaces/(?P<namespace>[^/]+)/(?P<plural>[^/?]+)(/(?P<name>[^/?]+))?"
 )
 PROXY = re.compile(r"/api/v1/namespaces/[^/]+/services/(?P<service>[^/:]+):80/proxy(?P<path>/.*)")
-GROUPS = {SERVICES: "serving.kserve.io/v1beta1", DEPLOYMENTS: "apps/v1"}
+GROUPS = {
+    SERVICES: "serving.kserve.io/v1beta1",
+    DEPLOYMENTS: "apps/v1",
+    REVISIONS: "serving.knative.dev/v1",
+    ROUTES: "gateway.networking.k8s.io/v1",
+    AUTOSCALERS: "autoscaling/v2",
+}
 
 Object = dict[str, Any]
 
@@ -62,7 +72,9 @@ class API:
 
     `script` is what KServe does after a write, `scripts` after the next writes, one each; `faults` is what goes wrong
     first. `mistakes` tells what KServe's schema says against a manifest, `knows_canaries` whether it has spec.canary.
-    `behind` answers for the services in the cluster.
+    `controller` makes the status of a service, in place of a script.
+    `behind` answers for the services in the cluster; `rights` are what a client hears when it asks whether it may do
+    something, as `create services/proxy`. Whatever is listed is there for every selector.
     """
 
     url: str = ""
@@ -72,7 +84,12 @@ class API:
     knows_canaries: bool = True
     finalizer: bool = False
     behind: Callable[[str, str, Object], tuple[int, Object]] | None = None
+    controller: Callable[[Object], Object] | None = None
+    rights: list[str] = field(default_factory=list)
     pods: list[Object] = field(default_factory=list)
+    replicasets: list[Object] = field(default_factory=list)
+    events: list[Object] = field(default_factory=list)
+    log: str = ""
     writes: list[Object] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     objects: dict[tuple[str, str, str], Object] = field(default_factory=dict)
@@ -116,8 +133,15 @@ class API:
                 if status != 200:
                     raise Refusal(status, "", json.dumps(answer))
                 return answer
-            if verb == "GET" and path.partition("?")[0].endswith("/pods"):
-                return {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self.pods}
+            if path.endswith("/selfsubjectaccessreviews"):
+                wanted = body["spec"]["resourceAttributes"]
+                resource = "/".join(filter(None, (wanted["resource"], wanted["subresource"])))
+                return {**body, "status": {"allowed": f"{wanted['verb']} {resource}" in self.rights}}
+            plural = path.partition("?")[0].rpartition("/")[2]
+            if verb == "GET" and plural in LISTED:
+                return {"kind": "List", "apiVersion": "v1", "metadata": {}, "items": getattr(self, plural)}
+            if verb == "GET" and plural == "log":
+                return self.log
             parts = PATH.fullmatch(path.partition("?")[0])
             if not parts or GROUPS.get(parts["plural"]) != f"{parts['group']}/{parts['version']}":
                 raise Refusal(404, "NotFound", "the server could not find the requested resource")
@@ -201,6 +225,8 @@ class API:
             if self._looks_at_a_deletion > 2:  # what the finalizer waits for is done
                 del self.objects[key]
             return
+        if self.controller and key in self.objects:
+            self.objects[key]["status"] = self.controller(self.objects[key])
         if not self._playing or key not in self.objects:
             return
         frame = self._playing.pop(0)

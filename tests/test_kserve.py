@@ -18,7 +18,7 @@ from tests.kserve_status import (
     last_line,
     standard,
 )
-from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
+from tests.kubernetes_api import SERVICES, Fault, Frame
 from trainyard.components.serve.kserve.cluster import Namespace
 from trainyard.components.serve.kserve.modes import look, mode_of
 from trainyard.components.serve.kserve.rollout import Before, Goal, Patience, Phase, RolloutStatus
@@ -33,6 +33,9 @@ class Shown(Namespace):
 
     def get(self, kind, name):
         return self._deployed
+
+    def listed(self, kind, **selectors):
+        return []
 
 
 def service(status, **metadata):
@@ -203,11 +206,13 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
         pytest.param(
             knative(percent=0, rolled="r-1"), None, Goal(URI, True, 0), Phase.READY, "Ready", id="Knative: dark"
         ),
-        pytest.param(knative(percent=10, rolled="r-1"), None, Goal(URI, False, 0, back=True), Phase.ROLLING, "Traffic"),
+        pytest.param(
+            knative(percent=10, rolled="r-1"), None, Goal(URI, percent=0, back=True), Phase.ROLLING, "Traffic"
+        ),
         pytest.param(
             knative(ready="r-1", percent=0, rolled="r-1", PredictorReady=False, Ready=False),
             None,
-            Goal(URI, False, 0, back=True),
+            Goal(URI, percent=0, back=True),
             Phase.READY,
             "Ready",
             id="Knative: taken back though it never was ready",
@@ -308,23 +313,6 @@ def test_an_update_is_not_called_ready_before_the_new_model_is(serve_on_cluster,
     again = serve_on_cluster()
     assert again.returncode == 0
     assert "unchanged InferenceService vision/mnist" in again.stderr
-
-
-def test_an_update_leaves_alone_what_others_set_and_ends_a_canary(serve_on_cluster, api):
-    api.script = [Frame(knative("r-1", "r-1", "r-1"))]
-    assert serve_on_cluster(uri=OLD).returncode == 0
-    predictor = api.service("mnist")["spec"]["predictor"]
-    predictor |= {"minReplicas": 2, "canaryTrafficPercent": 10}
-    predictor["model"]["resources"] = {"limits": {"cpu": "2"}}
-    api.script = [Frame(knative("r-2", "r-1", "r-1")), Frame(knative())]
-    done = serve_on_cluster()
-    assert done.returncode == 0, done.stderr
-    predictor = api.service("mnist")["spec"]["predictor"]
-    assert predictor["minReplicas"] == 2
-    assert predictor["model"]["resources"] == {"limits": {"cpu": "2"}}
-    assert "canaryTrafficPercent" not in predictor
-    assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Serverless"
-    assert not any(DEPLOYMENTS in path for _, path in api.requests[1:])
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_wait_early(serve_on_cluster, api):

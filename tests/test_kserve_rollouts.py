@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
@@ -20,64 +19,20 @@ from tests.kserve_status import (
     FIRST,
     LOAD_FAILED,
     OLD,
+    PROBABILITIES,
     UNAVAILABLE,
     URI,
     URL,
     conditions,
     deployment,
-    knative,
     last_line,
     standard,
 )
 from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
-from tests.made_up import made_up_card
 
-RIGHT, WRONG, ANOTHER = [0.1, 0.9], [0.9, 0.1], [0.2, 0.8]
+RIGHT, WRONG, ANOTHER = PROBABILITIES, [0.9, 0.1], [0.2, 0.8]
 PROGRESSED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
 CANARY_READY = conditions(CanaryPredictorReady=True)[0]
-
-
-@pytest.fixture
-def published(store, bucket):
-    """Publish what the smoke test reads of a version; its URI."""
-
-    def publish(version):
-        prefix = f"mnist/{version}/"
-        example = {"index": 7, "instance": [[[0]]], "label": "1", "prediction": "1", "probabilities": RIGHT}
-        files = {"model.json": made_up_card().as_json(), "evaluation/examples.json": {"examples": [example]}}
-        for path, content in files.items():
-            store.client.put_object(Bucket=bucket, Key=prefix + path, Body=json.dumps(content).encode())
-        return f"s3://{bucket}/{prefix}"
-
-    return publish
-
-
-@pytest.fixture
-def endpoint():
-    """A model server: `.answers` are its probabilities, one after another, `.asked` the hosts it was asked for."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            server.asked.append((self.headers["Host"], self.path))
-            answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
-            status, body = (200, {"predictions": [answer]}) if isinstance(answer, list) else (answer, {"error": "busy"})
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.answers, server.asked = [RIGHT], []
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture
@@ -85,14 +40,6 @@ def in_standard(serve_on_cluster, api):
     """A service that has been rolled out in Standard mode."""
     api.script = [Frame(standard(), deployment(OLD, generation=1))]
     assert serve_on_cluster(uri=OLD).returncode == 0
-    return copy.deepcopy(spec_of(api))
-
-
-@pytest.fixture
-def in_knative(serve_on_cluster, api):
-    """A service that has been rolled out in Knative mode."""
-    api.script = [Frame(knative("r-1", "r-1", "r-1"))]
-    assert serve_on_cluster("--deployment-mode", "Knative", uri=OLD).returncode == 0
     return copy.deepcopy(spec_of(api))
 
 
@@ -434,50 +381,6 @@ def test_a_step_that_is_told_to_end_takes_its_rollout_back(api, store, in_standa
     assert spec_of(api) == in_standard
 
 
-def test_a_knative_canary_gets_its_share_proves_itself_and_is_promoted(
-    serve_on_cluster, api, published, endpoint, in_knative
-):
-    uri = published(4)
-    ready = knative(percent=10, rolled="r-1")
-    api.script = [Frame(knative("r-1", "r-1", "r-1")), Frame(knative(ready="r-1", rolled="r-1")), Frame(ready)]
-    done = serve_on_cluster("--canary-percent", "10", "--route", endpoint.url, uri=uri)
-    assert done.returncode == 0, done.stderr
-    assert endpoint.asked == [("latest-mnist-predictor.vision.example.com", "/v1/models/mnist:predict")]
-    assert spec_of(api)["predictor"]["canaryTrafficPercent"] == 10
-    assert api.service("mnist")["metadata"]["annotations"]["serving.kserve.io/enable-tag-routing"] == "true"
-
-    status = serve_on_cluster("--action", "status", uri="")
-    assert [line.split()[:3] for line in status.stdout.splitlines()[2:]] == [["r-2", "10", "%"], ["r-1", "90", "%"]]
-
-    api.script = [Frame(ready), Frame(knative(percent=100, rolled="r-1")), Frame(knative())]
-    done = serve_on_cluster("--action", "promote", "--route", endpoint.url, uri="")
-    assert done.returncode == 0, done.stderr
-    assert endpoint.asked[-1] == ("mnist.vision.example.com", "/v1/models/mnist:predict")
-    assert "canaryTrafficPercent" not in spec_of(api)["predictor"]
-    assert spec_of(api)["predictor"]["model"]["storageUri"] == uri
-
-
-def test_a_knative_canary_is_rolled_back_even_when_it_never_became_ready(serve_on_cluster, api, in_knative):
-    broken = knative(ready="r-1", rolled="r-1", percent=10)
-    spec_of(api)["predictor"]["canaryTrafficPercent"] = 10
-    no_longer = knative(ready="r-1", rolled="r-1", percent=0, PredictorReady=False, Ready=False)
-    api.script = [Frame(broken), Frame(no_longer)]
-    done = serve_on_cluster("--action", "rollback", uri="")
-    assert done.returncode == 0, done.stderr
-    assert spec_of(api)["predictor"]["canaryTrafficPercent"] == 0
-
-
-def test_a_canary_that_fails_leaves_the_service_as_it_was(serve_on_cluster, api, published, endpoint, in_knative):
-    uri = published(4)
-    api.scripts = [[Frame(knative(percent=10, rolled="r-1"))], [Frame(knative("r-3", "r-3", "r-3"))]]
-    endpoint.answers = [WRONG]
-    options = ("--canary-percent", "10", "--auto-promote", "true", "--route", endpoint.url, "--timeout", "10")
-    done = serve_on_cluster(*options, uri=uri)
-    assert done.returncode == 1
-    assert last_line(done).endswith(f"; rolled back to {OLD}")
-    assert spec_of(api) == in_knative
-
-
 def behind_the_api(asked, answers):
     """What a test puts behind the API's proxy to a service."""
 
@@ -597,17 +500,6 @@ def test_a_change_of_scaling_alone_does_not_wait_for_another_deployment(serve_on
     assert spec_of(api)["predictor"]["minReplicas"] == 3
 
 
-def test_scaled_to_zero_is_ready_and_wakes_for_the_smoke_test(serve_on_cluster, api, published, endpoint):
-    uri = published(4)
-    api.script = [Frame(knative("r-1", "r-1", "r-1", transition="InProgress"))]
-    endpoint.answers = [503, RIGHT]
-    options = ("--deployment-mode", "Knative", "--min-replicas", "0", "--route", endpoint.url)
-    done = serve_on_cluster(*options, uri=uri)
-    assert done.returncode == 0, done.stderr
-    assert spec_of(api)["predictor"]["minReplicas"] == 0
-    assert len(endpoint.asked) == 2
-
-
 def test_delete_waits_until_the_service_is_gone_and_may_be_repeated(serve_on_cluster, api, tmp_path):
     api.finalizer = True
     api.script = FIRST
@@ -640,15 +532,15 @@ def test_an_older_kserve_is_spoken_to_in_its_own_words(serve_on_cluster, api):
 
 
 def test_what_kserve_needs_for_the_store_holds_no_credential():
-    secret, account = yaml.safe_load_all((PROJECT / "deploy" / "model-store.yaml").read_text())
+    secret, account = yaml.safe_load_all((PROJECT / "deploy" / "base" / "model-store.yaml").read_text())
     assert account["secrets"] == [{"name": secret["metadata"]["name"]}]
     assert {"serving.kserve.io/s3-endpoint", "serving.kserve.io/s3-usehttps"} <= set(secret["metadata"]["annotations"])
     assert not {"data", "stringData"} & set(secret)
 
 
 def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_cluster, api, published, in_standard):
-    """The verbs and resources of deploy/serve-role.yaml."""
-    documents = list(yaml.safe_load_all((PROJECT / "deploy" / "serve-role.yaml").read_text()))
+    """The verbs and resources of deploy/base/serve-role.yaml."""
+    documents = list(yaml.safe_load_all((PROJECT / "deploy" / "base" / "serve-role.yaml").read_text()))
     role = next(one for one in documents if one["kind"] == "Role")
     allowed = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
     uri, asked = published(4), []
@@ -662,24 +554,6 @@ def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_c
         resource = next(name for name in ("services/proxy", "pods", SERVICES, DEPLOYMENTS) if by_name[name] in path)
         assert (resource, verbs[verb]) in allowed
     assert asked
-
-
-def test_a_promotion_that_fails_at_once_ends_where_the_canary_began(
-    serve_on_cluster, api, published, endpoint, in_knative
-):
-    uri = published(4)
-    api.scripts = [
-        [Frame(knative(percent=10, rolled="r-1"))],
-        [Frame(knative())],
-        [Frame(knative("r-3", "r-3", "r-3"))],
-    ]
-    endpoint.answers = [RIGHT, WRONG]
-    options = ("--canary-percent", "10", "--auto-promote", "true", "--route", endpoint.url, "--timeout", "10")
-    done = serve_on_cluster(*options, uri=uri)
-    assert done.returncode == 1
-    assert "the canary has proved itself" in done.stderr
-    assert last_line(done).endswith(f"; rolled back to {OLD}")
-    assert spec_of(api) == in_knative
 
 
 def test_a_busy_api_says_itself_when_to_come_again(serve_on_cluster, api):

@@ -9,6 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.conftest import PROJECT
+from tests.kfp_api import STEPS, Frame, kfp_backend
 
 NOTEBOOK = PROJECT / "examples" / "mnist.ipynb"
 
@@ -50,3 +51,17 @@ def test_git_ignores_what_it_leaves_in_its_folder():
 def test_it_is_kept_without_outputs():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook.cells)
+
+
+def test_its_last_part_sends_the_pipeline_to_a_cluster_and_follows_it(monkeypatch, capsys):
+    cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    with kfp_backend() as backend:
+        backend.script = [Frame("SUCCEEDED", dict.fromkeys(STEPS, "SUCCEEDED"))]
+        monkeypatch.setenv("KFP_HOST", backend.url)
+        monkeypatch.setenv("KFP_SOURCE", "s3://data/digits.npz")
+        names = {}
+        for cell in (cells[0], next(cell for cell in cells if "KFP_HOST" in cell)):
+            exec(cell, names)
+        (run,) = backend.runs.values()
+    assert run["runtime_config"]["parameters"] == {"source": "s3://data/digits.npz"}
+    assert "succeeded" in capsys.readouterr().err

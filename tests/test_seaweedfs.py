@@ -34,7 +34,7 @@ from tests.test_export import (  # noqa: F401
     test_publishers_of_the_same_content_all_succeed,
     test_versions_are_numbered_and_the_same_content_keeps_its_number,
 )
-from tests.test_s3_series import (  # noqa: F401
+from tests.test_small_objects import (  # noqa: F401
     client,
     get,
     put,

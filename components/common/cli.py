@@ -105,12 +105,12 @@ class Traits:
         checks: What looks at the options whatever the data is: each `module.name` in the step's package, a callable
             whose arguments are named as options and which raises BadInput.
         cached: Whether a result may be reused for equal inputs; not if the step changes the world outside.
-        store: Whether it reads or writes the object store.
+        store: Whether it reads or writes the object store; or the options of which one has to be given for that.
     """
 
     checks: tuple[str, ...]
     cached: bool = True
-    store: bool = True
+    store: bool | tuple[str, ...] = True
 
 
 class StepCommand(_PlainFailures, click.Command):

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import atomic_file
+from .files import write_json, write_text
 
 
 def write_parameter(path: Path | None, value: str | int | float | bool) -> None:
     """Write one output parameter, as KFP reads it: plain text, `true`/`false`, no newline at the end."""
-    if path is None:
-        return
-    with atomic_file(path) as partial:
-        partial.write_text(str(value).lower() if isinstance(value, bool) else str(value))
+    write_text(path, str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def artifact_uri(executor_input: str, name: str) -> str:
@@ -44,8 +41,7 @@ def record_artifacts(executor_input: str, metadata: Mapping[str, Mapping[str, An
         artifact = {key: value for key, value in listed["artifacts"][0].items() if key in ("name", "uri", "type")}
         artifact["metadata"] = _plain((metadata or {}).get(name, {}))
         artifacts[name] = {"artifacts": [artifact]}
-    with atomic_file(Path(outputs["outputFile"])) as partial:
-        partial.write_text(json.dumps({"artifacts": artifacts}, allow_nan=False))
+    write_json(Path(outputs["outputFile"]), {"artifacts": artifacts})
 
 
 def _plain(value: Any) -> Any:

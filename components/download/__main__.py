@@ -33,16 +33,14 @@ def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
     Example:
       trainyard download --source s3://datasets/digits.npz --dataset my-data
     """
-    import json
-
-    from ..common.files import atomic_folder
+    from ..common.files import atomic_folder, write_json
     from ..common.kfp_outputs import record_artifacts
     from ..common.progress import counted, readable_size
     from .fetch import fetch
 
     with atomic_folder(dataset, marker="download.json") as folder:
         fetched = fetch(source, folder, sha256.lower())
-        (folder / "download.json").write_text(json.dumps(asdict(fetched), indent=2) + "\n")
+        write_json(folder / "download.json", asdict(fetched), indent=2)
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
     say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")
 

@@ -19,7 +19,7 @@ from ..common.files import ARCHIVES
 
 OTHERS = (".7z", ".rar", ".tar.zst", ".tar.lz4", ".tar.z")
 """Endings of archives that are not read."""
-_CHUNK = 1 << 17
+CHUNK = 1 << 17  # larger ones cost more in page faults than they save in calls
 _GZIP = 16 + zlib.MAX_WBITS
 _MOST_FOR_XZ = 256 * 2**20  # bytes of memory; `xz -9` asks for 65 MiB, a hostile file may for 4 GiB
 _MOST_FROM_A_BYTE = 1100  # deflate makes at most 1,032 bytes of one; a "zip bomb" claims more
@@ -35,12 +35,31 @@ class Readable(Protocol):
         ...
 
 
+class Writable(Protocol):
+    """A file to write bytes to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write all of them."""
+        ...
+
+
 class Decompressor(Protocol):
     """What undoes a compression, as `bz2` and `lzma` have it: it keeps what it was given and has not undone yet."""
 
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool:
+        """Whether the end of the compressed data has come."""
+        ...
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether it takes more before it gives more."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What came after that end."""
+        ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         """Up to `max_length` bytes of content."""
@@ -50,6 +69,12 @@ class Decompressor(Protocol):
 def is_archive(name: str) -> bool:
     """Whether a file is an archive, by its name. Its content says nothing: a .npz is a zip, IDX files are gzip."""
     return name.lower().endswith(ARCHIVES)
+
+
+def copy(stream: Readable, file: Writable) -> None:
+    """Write what is left of a stream to a file."""
+    while chunk := stream.read(CHUNK):
+        file.write(chunk)
 
 
 def stays_inside(name: str) -> bool:
@@ -107,15 +132,22 @@ class _StrictHeader(tarfile.TarInfo):
 
 
 def _extract_tar(stream: Readable, folder: Path) -> None:
-    with tarfile.open(mode="r|", fileobj=stream, bufsize=_CHUNK, copybufsize=_CHUNK, tarinfo=_StrictHeader) as archive:
+    with tarfile.open(mode="r|", fileobj=stream, bufsize=CHUNK, tarinfo=_StrictHeader) as archive:
         while member := archive.next():
             archive.members = []  # tarfile would remember every member
             if not (member.isfile() or member.isdir()):
                 raise BadInput(f"expected files and folders, received the link or device {member.name!r}; {_REPACK}")
             if member.name.startswith("/"):
                 raise BadInput(f"expected relative names, received {member.name!r}; {_REPACK}")
-            archive.extract(member, folder, set_attrs=False, filter="data")
-    while stream.read(_CHUNK):  # to the end: the digest and the checksum of gzip cover it
+            target = folder / tarfile.data_filter(member, str(folder)).name
+            if content := archive.extractfile(member):
+                if not target.parent.exists():
+                    target.parent.mkdir(parents=True)
+                with target.open("wb", buffering=0) as file:
+                    copy(content, file)
+            else:
+                target.mkdir(parents=True, exist_ok=True)
+    while stream.read(CHUNK):  # to the end: the digest and the checksum of gzip cover it
         pass
 
 
@@ -131,7 +163,7 @@ class _Decompressed:
     def read(self, size: int) -> bytes:
         while not self._member.eof or self._next_member():
             packed = b""
-            if self._member.needs_input and not (packed := self._rest or self._stream.read(_CHUNK)):
+            if self._member.needs_input and not (packed := self._rest or self._stream.read(CHUNK)):
                 raise EOFError("the compressed stream has no end")
             self._rest = b""
             try:
@@ -146,7 +178,7 @@ class _Decompressed:
         """Go on to the next member, past padding with zeros; False at the end of the stream."""
         rest = self._member.unused_data.lstrip(b"\0")
         while not rest:
-            packed = self._stream.read(_CHUNK)
+            packed = self._stream.read(CHUNK)
             if not packed:
                 return False
             rest = packed.lstrip(b"\0")
@@ -186,7 +218,7 @@ def _decompressor_for(name: str) -> Callable[[], Decompressor]:
 
 def _extract_zip(stream: Readable, folder: Path) -> None:
     with tempfile.TemporaryFile(dir=folder.parent) as file:  # the directory of a zip is at its end
-        shutil.copyfileobj(stream, file, _CHUNK)
+        copy(stream, file)
         size = file.tell()
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():

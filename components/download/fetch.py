@@ -2,7 +2,6 @@
 
 import errno
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from ..common.cli import BadInput
 from ..common.files import ARCHIVES, files_below, sha256_of_folder, sha256_of_listing
 from ..common.parallel import in_parallel
 from ..common.progress import Advance, transfer
-from .archives import OTHERS, extract, is_archive, stays_inside
-from .streams import CHUNK, ListedFile, Measured, OpenFile, ReadAhead
+from .archives import OTHERS, copy, extract, is_archive, stays_inside
+from .streams import ListedFile, Measured, OpenFile, ReadAhead
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _fetch_file(source: str, file: OpenFile, folder: Path) -> Fetched:
                 extract(file.name, stream, folder)
             else:
                 with (folder / file.name).open("wb") as output:
-                    shutil.copyfileobj(stream, output, CHUNK)
+                    copy(stream, output)
     return Fetched(source, measured.size, measured.sha256, len(files_below(folder)))
 
 
@@ -137,10 +136,10 @@ def _fetch_folder(source: str, files: list[ListedFile], folder: Path) -> Fetched
     size = sum(file.size for file in files)
     with transfer("download", size) as advance:
 
-        def copy(file: ListedFile) -> None:
+        def fetch_one(file: ListedFile) -> None:
             digests[Path(file.path)] = _copy(file, folder / file.path, advance)
 
-        in_parallel(copy, files)
+        in_parallel(fetch_one, files)
     return Fetched(source, size, sha256_of_listing(digests), len(digests))
 
 
@@ -149,5 +148,5 @@ def _copy(file: ListedFile, target: Path, advance: Advance) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     measured = Measured(file.open().stream, advance)
     with target.open("wb") as output:
-        shutil.copyfileobj(measured, output, CHUNK)
+        copy(measured, output)
     return measured.sha256

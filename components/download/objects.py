@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.cli import BadInput
 from ..common.store import s3
-from ..common.store.small_objects import SMALL, Series
+from ..common.store.small_objects import SMALL, SmallObjects
 from .archives import Readable
 from .streams import ListedFile, OpenFile, Resuming
 
@@ -53,21 +53,19 @@ def list_objects(uri: str) -> list[ListedFile]:
     """
     bucket, prefix = s3.parse_uri(uri)
     client = s3.client()
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     try:
-        with s3.s3_errors(uri):
-            found = [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+        found = s3.sizes_below(client, bucket, prefix)
     except FileNotFoundError as error:
         raise BadInput(f"--source: {error}; correct it") from error
-    small_objects = Series(client, "GetObject", bucket)
+    small_objects = SmallObjects(client, "GetObject", bucket)
     return [
         ListedFile(key.removeprefix(prefix), size, partial(_open_listed, client, small_objects, bucket, key, size))
-        for key, size in found
+        for key, size in found.items()
         if not key.endswith("/")  # some tools mark folders by empty objects
     ]
 
 
-def _open_listed(client: "BaseClient", small_objects: Series, bucket: str, key: str, size: int) -> OpenFile:
+def _open_listed(client: "BaseClient", small_objects: SmallObjects, bucket: str, key: str, size: int) -> OpenFile:
     content = small_objects.get(key, size) if size <= SMALL else None
     if content is None:
         return open_object(f"s3://{bucket}/{key}", client)

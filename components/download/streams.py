@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from ..common.progress import Advance
-from .archives import Readable
+from .archives import CHUNK, Readable
 
-CHUNK = 1 << 17  # larger ones cost more in page faults than they save in calls
 _DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between five attempts
 _TRANSIENT = (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
 

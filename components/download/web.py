@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
 from ..common.cli import BadInput
-from .archives import Readable
-from .streams import CHUNK, OpenFile, Resuming, persist
+from .archives import CHUNK, Readable
+from .streams import OpenFile, Resuming, persist
 
 _SECONDS = 15.0  # to connect, and between two bytes
 _MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)

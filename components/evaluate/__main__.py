@@ -11,7 +11,7 @@ data = section("Data")
 gate = section("Quality gate")
 
 
-@step("gate.check_gate")
+@step("gate.check_gate", store=("baseline",))
 @inputs("--dataset", required=True, type=Input("Dataset"), help="Data set folder, as download writes it.")
 @inputs(
     "--model",

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..common.artifacts.evaluation import RuleResult
+from ..common.artifacts.evaluation import LESS_IS_BETTER, RuleResult
 from ..common.cli import BadInput
 
-LESS_IS_BETTER = frozenset({"loss", "calibration_error"})
 HAIR = 1e-12
 """Differences of metrics below it are rounding."""
 

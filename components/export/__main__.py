@@ -50,8 +50,8 @@ def main(
     from ..common.artifacts.names import name_for
     from ..common.kfp_outputs import write_parameter
     from ..common.progress import counted, readable_size
+    from .evaluation import check_evaluation
     from .publish import publish
-    from .verdict import check_evaluation
 
     model_name = model_name or name_for(read_card(model))
     accuracy = ""

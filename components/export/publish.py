@@ -21,7 +21,7 @@ from ..common.files import files_below, sha256_of_file
 from ..common.parallel import in_parallel
 from ..common.progress import Advance, transfer
 from ..common.store import s3
-from ..common.store.small_objects import SMALL, Series
+from ..common.store.small_objects import SMALL, SmallObjects
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -39,11 +39,11 @@ class Entry:
     """A file to publish, and where it is now."""
 
     file: File
-    origin: Path
+    local: Path
 
 
 @dataclass(frozen=True)
-class Published:
+class ExportResult:
     """A published version: its URI (ends in '/'), files and bytes, and whether it was there already."""
 
     uri: str
@@ -52,7 +52,7 @@ class Published:
     already: bool
 
 
-def publish(model: Path, evaluation: Path | None, bucket: str, name: str, version: int | None) -> Published:
+def publish(model: Path, evaluation: Path | None, bucket: str, name: str, version: int | None) -> ExportResult:
     """Publish a model folder as `s3://bucket/name/version/`, with its evaluation in it.
 
     Args:
@@ -95,12 +95,11 @@ def collect(model: Path, evaluation: Path | None) -> list[Entry]:
         raise BadInput(f"--model: expected no {reserved[0]} in {model}, which publishing adds; remove it")
     if evaluation:
         files |= {f"{EVALUATION_FOLDER}/{path.as_posix()}": evaluation / path for path in files_below(evaluation)}
-    for origin in files.values():
-        if not origin.stat().st_size:
-            raise BadInput(f"{origin}: expected content, received an empty file, which KServe would not fetch")
+    for local in files.values():
+        if not local.stat().st_size:
+            raise BadInput(f"{local}: expected content, received an empty file, which KServe would not fetch")
     return [
-        Entry(File(path, origin.stat().st_size, sha256_of_file(origin)), origin)
-        for path, origin in sorted(files.items())
+        Entry(File(path, local.stat().st_size, sha256_of_file(local)), local) for path, local in sorted(files.items())
     ]
 
 
@@ -114,7 +113,7 @@ class _Publication:
 
     def __init__(self, client: "BaseClient", bucket: str, name: str, version: int, entries: list[Entry]) -> None:
         self._client = client
-        self._small_files = Series(client, "PutObject", bucket)
+        self._small_files = SmallObjects(client, "PutObject", bucket)
         self._bucket = bucket
         self._name = name
         self._version = version
@@ -125,7 +124,7 @@ class _Publication:
         self._prefix = f"{name}/{version}/"
         self._uri = f"s3://{bucket}/{self._prefix}"
 
-    def publish(self) -> Published:
+    def publish(self) -> ExportResult:
         """Publish, complete what was begun with the same content, or find it published.
 
         Raises:
@@ -161,7 +160,7 @@ class _Publication:
         digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()  # the store compares it
         if not (file.size <= SMALL and self._upload_at_once(entry, digest)):
             try:
-                with entry.origin.open("rb") as body:
+                with entry.local.open("rb") as body:
                     self._create(file.path, body, ChecksumSHA256=digest, Metadata={_CONTENT: self._content})
             except FileExistsError:
                 self._make_sure_it_is_ours(file.path)
@@ -174,7 +173,7 @@ class _Publication:
             "x-amz-checksum-sha256": digest,
             f"x-amz-meta-{_CONTENT}": self._content,
         }
-        return self._small_files.put(self._prefix + entry.file.path, entry.origin.read_bytes(), headers)
+        return self._small_files.put(self._prefix + entry.file.path, entry.local.read_bytes(), headers)
 
     def _create(self, path: str, body: bytes | BinaryIO, **options: Any) -> None:
         """Write an object that must not exist yet.
@@ -195,10 +194,9 @@ class _Publication:
         if there["Metadata"].get(_CONTENT) != self._content:
             raise self._taken("was begun with other content and never finished, or is being published now")
 
-    def _found(self) -> Published:
+    def _found(self) -> ExportResult:
         """The version that is published already, if its content is ours."""
-        with s3.s3_errors(self._uri + MANIFEST):
-            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + MANIFEST)["Body"].read()
+        body = s3.content(self._client, self._bucket, self._prefix + MANIFEST)
         try:
             same = Manifest.parse(body, self._uri).files == self._files
         except BadInput:
@@ -207,8 +205,8 @@ class _Publication:
             raise self._taken("is published with other content, and versions never change")
         return self._published(already=True)
 
-    def _published(self, already: bool) -> Published:
-        return Published(self._uri, len(self._files), self._bytes, already)
+    def _published(self, already: bool) -> ExportResult:
+        return ExportResult(self._uri, len(self._files), self._bytes, already)
 
     def _taken(self, why: str) -> Taken:
         free = max(_newest(self._client, self._bucket, self._name), self._version) + 1
@@ -216,7 +214,5 @@ class _Publication:
 
     def _sizes(self) -> dict[str, int]:
         """What is in the version now: path and size."""
-        with s3.s3_errors(self._uri):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-            found = [item for page in pages for item in page.get("Contents", [])]
-        return {item["Key"].removeprefix(self._prefix): item["Size"] for item in found}
+        found = s3.sizes_below(self._client, self._bucket, self._prefix)
+        return {key.removeprefix(self._prefix): size for key, size in found.items()}

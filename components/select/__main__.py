@@ -1,13 +1,12 @@
 """Command line of the select step."""
 
-import shutil
 from pathlib import Path
 
 from ..common.cli import say, step
 from ..common.options import Input, Output, executor_input, inputs, outputs, section
 
 
-@step("choosing.check_metric", store=False)
+@step("comparison.check_metric", store=False)
 @inputs("--model-a", required=True, type=Input("Model"), help="Model folder, as train writes it; it wins a tie.")
 @inputs(
     "--evaluation-a",
@@ -59,26 +58,18 @@ def main(
       trainyard select --model-a dense --evaluation-a dense-eval --model-b cnn --evaluation-b cnn-eval \\
           --model best --evaluation best-eval
     """
-    from ..common.artifacts.evaluation import EVALUATION
-    from ..common.artifacts.model import CARD
-    from ..common.files import atomic_folder, write_text
+    from ..common.files import write_text
     from ..common.kfp_outputs import record_artifacts, write_parameter
-    from . import choosing
+    from .run import Evaluated, select
 
-    compared_a = choosing.candidates(model_a, evaluation_a)
-    compared_b = choosing.candidates(model_b, evaluation_b)
-    a_wins = choosing.first_is_better(compared_a[0], compared_b[0], metric)
-    best, best_evaluation = (model_a, evaluation_a) if a_wins else (model_b, evaluation_b)
-    compared = choosing.ranked([*compared_a, *(one for one in compared_b if one not in compared_a)], metric)
-    with atomic_folder(model, CARD) as to_model, atomic_folder(evaluation, EVALUATION) as to_evaluation:
-        shutil.copytree(best, to_model, dirs_exist_ok=True)
-        shutil.copytree(best_evaluation, to_evaluation, dirs_exist_ok=True)
-        choosing.Comparison(metric, compared).write(to_evaluation)
-    write_text(comparison, choosing.as_markdown(compared, metric))
-    write_parameter(winner, compared[0].name)
-    best_one = compared[0]
-    record_artifacts(executor_input, {"model": {"architecture": best_one.name, "accuracy": best_one.accuracy}})
-    say("select", " > ".join(f"{one.name} {getattr(one, metric):.4f}" for one in compared) + f" by {metric}")
+    compared = select(
+        Evaluated(model_a, evaluation_a), Evaluated(model_b, evaluation_b), metric, Evaluated(model, evaluation)
+    )
+    best = compared.best
+    write_text(comparison, compared.as_markdown())
+    write_parameter(winner, best.name)
+    record_artifacts(executor_input, {"model": {"architecture": best.name, "accuracy": best.accuracy}})
+    say("select", compared.as_line())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..common.cli import BadInput
-from ..common.files import atomic_file
+from ..common.files import write_json
 from .client import Endpoint, EndpointError
 
 
@@ -127,8 +127,7 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) 
 
 def save_result(seen: Prediction, path: Path) -> None:
     """Write the answer as JSON."""
-    with atomic_file(path) as partial:
-        partial.write_text(json.dumps(seen.as_json(), indent=2) + "\n")
+    write_json(path, seen.as_json(), indent=2)
 
 
 def _ask(endpoint: Endpoint, instance: list[Any]) -> list[float]:

@@ -15,7 +15,7 @@ training = section("Training")
 about = section("Model card", setting="any")
 
 
-@step("hyperparameters.Hyperparameters")
+@step("hyperparameters.Hyperparameters", store=("base_model", "model_config"))
 @inputs("--dataset", required=True, type=Input("Dataset"), help="Data set folder, as download writes it.")
 @data(
     "--image-size",

@@ -12,7 +12,7 @@ import numpy as np
 from ..common.artifacts.model import TrainedOn
 from ..common.cli import BadInput
 from ..common.datasets import download_of, open_dataset
-from ..common.progress import readable_size
+from ..common.progress import readable_size, some_of
 from .hyperparameters import BALANCED, Hyperparameters
 from .memory import bytes_in_memory
 from .read_ahead import read_ahead
@@ -142,8 +142,12 @@ class OpenedData:
         learn, validation = _parted(dataset, images, self._chosen, budget)
         if dataset.skipped:
             say(dataset.told_skipped())
+        trained_on = _described(self._folder, dataset, images.labels)
+        counts = zip(dataset.class_names, trained_on.train_counts, strict=True)
+        if unseen := [name for name, count in counts if not count]:
+            say(f"without images to learn from: {some_of(unseen)}")
         return TrainingData(
-            trained_on=_described(self._folder, dataset, images.labels),
+            trained_on=trained_on,
             image_shape=dataset.image_shape,
             classes=dataset.class_names,
             learn=learn,

@@ -147,10 +147,8 @@ def _own_network(given: str) -> OwnNetwork:
     elif given.startswith("s3://"):
         from ..common.store import s3
 
-        bucket, key = s3.parse_uri(given)
         try:
-            with s3.s3_errors(given):
-                content = s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+            content = s3.content(s3.client(), *s3.parse_uri(given))
         except FileNotFoundError as error:
             raise BadInput(f"--model-config: {error}; upload the file, or correct the URI") from None
     else:

@@ -12,7 +12,7 @@ from ..common.artifacts.model import CARD, README, About, Card, Epoch, Input
 from ..common.cli import BadInput
 from ..common.files import atomic_folder, check_output
 from ..common.native_logs import muted_native_logs
-from ..common.progress import Progress, counted
+from ..common.progress import Progress, counted, readable_shape
 from ..common.tensorflow import import_tensorflow
 from . import devices
 from .checkpoint import Checkpoint
@@ -26,6 +26,7 @@ from .origin import origin_of
 from .saving import write_model
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 
@@ -149,7 +150,7 @@ class Training:
 
         keras.utils.set_random_seed(self._chosen.seed)
         with spread.scope():
-            model = self._origin.build(data.image_shape, data.classes, self._progress.say)
+            model = self._build(data)
         fit = Fit(model, self._chosen, data.learn, data.validation, data.class_weights)
         if state := checkpoint.read():
             fit.resume(state)
@@ -157,6 +158,18 @@ class Training:
         if self._workers.count > 1:
             devices.check_agreement(spread, checkpoint.identity, len(fit.history))
         return fit
+
+    def _build(self, data: TrainingData) -> keras.Model:
+        try:
+            return self._origin.build(data.image_shape, data.classes, self._progress.say)
+        except ValueError as error:
+            if "negative" not in str(error):
+                raise
+            size = readable_shape(data.image_shape[:2])
+            raise BadInput(
+                f"{self._folder}: expected images large enough for {self._origin.name}, received {size} pixels; pass "
+                "--image-size 32, or --architecture dense"
+            ) from None
 
     def _fit(self, fit: Fit, checkpoint: Checkpoint) -> None:
         """Train, and keep every epoch: in the checkpoint, in the event files, and for those who watch."""

@@ -8,7 +8,7 @@ import click
 from ...components.common.cli import SETTINGS, BadInput, StepGroup, say
 from ...components.common.cli import command as plain_command
 from ...components.common.options import section
-from ..cluster import ON_A_CLUSTER, pipeline_for, settings_options
+from ..cluster import ON_A_CLUSTER, settings_options, to_submit
 from ..parameters import parameter_options
 from .access import Access, access_options
 
@@ -26,7 +26,6 @@ wait_timeout_option = run_option(
 )
 service_account_option = run_option(
     "--run-service-account",
-    default="",
     metavar="NAME",
     help="Kubernetes service account of the run's pods; empty: the installation's default.",
 )
@@ -54,7 +53,6 @@ def submit(
     wait: bool,
     wait_timeout: int,
     another: bool,
-    run_service_account: str,
     access: Access,
     settings_file: Path | None,
     **given: Any,
@@ -65,9 +63,9 @@ def submit(
     """
     from .submitting import submit as send
 
-    pipeline, parameters = pipeline_for(settings_file, given)
+    sent = to_submit(settings_file, given)
     api = _connect(access)
-    run = send(api, pipeline, parameters, experiment, another, run_service_account)
+    run = send(api, sent.pipeline, sent.parameters, experiment, another, sent.service_account)
     click.echo(run)
     if link := api.link(run):
         say("submit", link)
@@ -148,7 +146,6 @@ def create(
     name: str,
     cron: str,
     every: str,
-    run_service_account: str,
     access: Access,
     settings_file: Path | None,
     **given: Any,
@@ -159,9 +156,9 @@ def create(
     if bool(cron) == bool(every):
         raise BadInput(f"--cron: expected it or --every, received {'both' if cron else 'neither'}; e.g. --every 24h")
     trigger = cron_trigger(cron) if cron else interval_trigger(every)
-    pipeline, parameters = pipeline_for(settings_file, given)
+    sent = to_submit(settings_file, given)
     api = _connect(access)
-    click.echo(create_schedule(api, pipeline, parameters, experiment, name, trigger, run_service_account))
+    click.echo(create_schedule(api, sent.pipeline, sent.parameters, experiment, name, trigger, sent.service_account))
 
 
 @schedule.command(name="list", context_settings=SETTINGS)

@@ -27,9 +27,9 @@ from tests.serving import answers_of
 from trainyard.components.common.store import s3
 
 ACCOUNT = "trainyard-serve"
-"""What deploy/serve-role.yaml calls the service account of the step."""
+"""What deploy/base/serve-role.yaml calls the service account of the step."""
 MODELS = "models"
-"""What deploy/model-store.yaml calls that of KServe's pods."""
+"""What deploy/base/model-store.yaml calls that of KServe's pods."""
 
 
 @pytest.fixture(scope="session")
@@ -66,11 +66,15 @@ class Published:
         uris: Of both.
         instance: An image, as JSON.
         versions: Which of them gives an answer, `v1` or `v2`, by what the client makes of it.
+        lying: URI of a version that answers otherwise than its evaluation says.
+        broken: URI of a version that no server can read.
     """
 
     uris: tuple[str, str]
     instance: str
     versions: dict[str, str]
+    lying: str
+    broken: str
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +117,29 @@ def published(store, dataset, model, tmp_path_factory):
         for trained, name in ((model, "v1"), (other, "v2"))
     }
     assert len(versions) == 2, "both models give the same answer"
-    return Published((uris[0], uris[1]), json.dumps(images[0].tolist()), versions)
+    lying = changed_copy(store, uris[1], 3, {"evaluation/": uris[0]})
+    broken = changed_copy(store, uris[1], 4, {"model.json": None})
+    return Published((uris[0], uris[1]), json.dumps(images[0].tolist()), versions, lying, broken)
+
+
+def changed_copy(store: RunningStore, uri: str, version: int, changes: dict[str, str | None]) -> str:
+    """Copy a published version to another number, with some of its objects changed; the URI of the copy.
+
+    Args:
+        changes: By the beginning of their paths, the URI of the version to take objects from; None: they hold nothing
+            that can be read.
+    """
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    copy = f"{prefix.split('/')[0]}/{version}/"
+    for listed in store.client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
+        path = listed["Key"].removeprefix(prefix)
+        source = next((changes[start] for start in changes if path.startswith(start)), uri)
+        if source is None:
+            store.client.put_object(Bucket=bucket, Key=copy + path, Body=b"nothing that can be read")
+        else:
+            origin = {"Bucket": bucket, "Key": source.removeprefix(f"s3://{bucket}/") + path}
+            store.client.copy_object(Bucket=bucket, Key=copy + path, CopySource=origin)
+    return f"s3://{bucket}/{copy}"
 
 
 @pytest.fixture
@@ -122,19 +148,19 @@ def namespace(cluster, store):
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("apply", "-n", name, "-f", "-", manifest=model_store(store.environment))
-    cluster.kubectl("apply", "-n", name, "-f", str(PROJECT / "deploy" / "serve-role.yaml"))
+    cluster.kubectl("apply", "-n", name, "-f", str(PROJECT / "deploy" / "base" / "serve-role.yaml"))
     yield name
     cluster.kubectl("delete", "inferenceservice", "--all", "-n", name, "--wait=false")
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def model_store(environment: dict[str, str], secret: str | None = None) -> str:
-    """deploy/model-store.yaml, filled in for this store.
+    """deploy/base/model-store.yaml, filled in for this store.
 
     Args:
         secret: In place of the store's own.
     """
-    objects = list(yaml.safe_load_all((PROJECT / "deploy" / "model-store.yaml").read_text()))
+    objects = list(yaml.safe_load_all((PROJECT / "deploy" / "base" / "model-store.yaml").read_text()))
     url = urlsplit(environment["AWS_ENDPOINT_URL"])
     for one in objects:
         if one["kind"] == "Secret":
@@ -197,6 +223,10 @@ class Service:
     def uri(self) -> str:
         """The URI of the model that is specified."""
         return self.object()["spec"]["predictor"]["model"]["storageUri"]
+
+    def changed_since(self, uri: str) -> bool:
+        """Whether anything but the model at this URI is specified now, as the predictor's or as a canary's."""
+        return self.uri() != uri or bool(self.object()["spec"].get("canary"))
 
     @contextmanager
     def asked(self) -> Iterator[list[traffic.Seen]]:

@@ -66,7 +66,6 @@ def test_a_rollback_ends_the_canary_and_fails_no_request(service):
     wait_until(lambda: len(service.cluster.listed("deployments", service.namespace)) == 1)
 
 
-@pytest.mark.xfail(reason="a promotion in Standard mode gives the predictor another name")
 def test_a_promotion_fails_no_request_and_keeps_the_names(service):
     """The address inside the cluster, which clients have written down, answers before, during and after."""
     service.apply(1)
@@ -88,7 +87,6 @@ def test_a_version_that_was_promoted_before_can_be_a_canary_again(service):
     assert service.uri() == service.published.uris[1]
 
 
-@pytest.mark.xfail(reason="a share that KServe does not give is promised all the same")
 def test_a_share_that_cannot_be_given_is_refused(service):
     """Where no HTTPRoute carries the weights a canary would get nothing, whatever its status says."""
     service.apply(1)
@@ -100,7 +98,6 @@ def test_a_share_that_cannot_be_given_is_refused(service):
     assert not service.object()["spec"].get("canary")
 
 
-@pytest.mark.xfail(reason="the autoscaler of a canary is neither removed nor told")
 def test_no_autoscaler_is_left_after_a_canary(service):
     """KServe leaves the canary's HorizontalPodAutoscaler behind."""
     service.apply(1)

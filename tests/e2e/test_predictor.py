@@ -3,12 +3,9 @@
 import re
 import time
 
-import pytest
-
 from tests.e2e.conftest import PROJECT, succeeded
 
 
-@pytest.mark.xfail(reason="our model server does not learn the name of the service")
 def test_our_own_server_serves_under_the_name_of_the_service(service):
     """`--image` is enough: port, probes and the model's name come by themselves."""
     succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[0]))
@@ -18,7 +15,6 @@ def test_our_own_server_serves_under_the_name_of_the_service(service):
     assert [set(seen.answers) for seen in clients] == [{"v1"}] * len(clients)
 
 
-@pytest.mark.xfail(reason="our model server does not learn the name of the service")
 def test_an_update_of_our_own_server_fails_no_request(service):
     """After SIGTERM it accepts requests until the cluster has stopped sending any."""
     succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[0]))
@@ -28,7 +24,6 @@ def test_an_update_of_our_own_server_fails_no_request(service):
     assert all(set(seen.answers) == {"v1", "v2"} for seen in clients), clients
 
 
-@pytest.mark.xfail(reason="deploy/ has no ServingRuntime of our model server")
 def test_the_serving_runtime_in_deploy_serves(service):
     """A namespace with this ServingRuntime serves the format tensorflow with our server."""
     [runtime] = PROJECT.glob("deploy/*runtime*.yaml")

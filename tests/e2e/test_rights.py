@@ -1,4 +1,4 @@
-"""What the step may do: deploy/serve-role.yaml is enough, since every test here runs with it; each verb is needed."""
+"""What the step may do: each test here runs with deploy/base/serve-role.yaml, and each of its verbs is needed."""
 
 import json
 

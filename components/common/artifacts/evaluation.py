@@ -13,6 +13,8 @@ from . import schema
 EVALUATION = "evaluation.json"
 EXAMPLES = "examples.json"
 REPORT = "report.html"
+LESS_IS_BETTER = frozenset({"loss", "calibration_error"})
+"""Metrics of which a smaller value is the better one."""
 ANEW = "pass the folder that evaluate wrote for this model"
 
 

@@ -194,10 +194,7 @@ def version_numbers(store: BaseClient, bucket: str, name: str) -> list[int]:
     from ..store import s3
 
     prefix = f"{name}/"
-    with s3.s3_errors(f"s3://{bucket}/{prefix}"):
-        pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-        folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
-    names = [folder.removeprefix(prefix).rstrip("/") for folder in folders]
+    names = [folder.removeprefix(prefix).rstrip("/") for folder in s3.folders_below(store, bucket, prefix)]
     return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..cli import BadInput
 from ..progress import counted, some_of
-from .source import source_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,19 +172,15 @@ class ImageDataset(ABC):
     def hold_out_test(self) -> None:
         """Keep every fifth image of each class of train, from the second on, for a test split that there is not.
 
-        Raises:
-            BadInput: a class has one image only.
+        Where a class has one image only, nothing is kept.
         """
         import numpy as np
 
         labels = self._checked("train", self._labels("train"))
         order = np.argsort(labels, kind="stable")
-        classes, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
-        if single := [self.class_names[label] for label in classes[counts == 1].tolist()]:
-            raise BadInput(
-                f"{source_of(self.folder)}: expected two images or more of each class, one for the test, received one "
-                f"of {some_of(single)}; add images, or remove these classes"
-            )
+        _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        if not len(counts) or counts.min() < 2:
+            return
         rank = np.empty(len(labels), np.int64)
         rank[order] = np.arange(len(labels)) - np.repeat(first, counts)
         tested = rank % 5 == 1

@@ -29,11 +29,13 @@ class FilesOfSplit:
         folder: Where they lie.
         names: Of the image files, below the folder.
         labels: int64, shape (files,).
+        columns: What a table tells of each file; None: read `metadata.csv` when it is asked for.
     """
 
     folder: Path
     names: list[str]
     labels: np.ndarray
+    columns: Mapping[str, list[str]] | None = None
 
 
 class FilesDataset(EncodedDataset):
@@ -70,6 +72,8 @@ class FilesDataset(EncodedDataset):
         return (files.folder / files.names[place]).relative_to(self.folder).as_posix()
 
     def _columns(self, split: str) -> dict[str, Column]:
+        if (columns := self._splits[split].columns) is not None:
+            return {name: partial(list, values) for name, values in columns.items()}
         names = self._metadata(split)[0]
         return {name: partial(self._column, split, name) for name in names if name != "file_name"}
 
@@ -83,9 +87,12 @@ class FilesDataset(EncodedDataset):
         path = files.folder / METADATA
         if not path.is_file():
             return [], []
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = list(reader.fieldnames or []), list(reader)
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                columns, rows = list(reader.fieldnames or []), list(reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadInput(f"{path}: expected CSV in UTF-8, received other content ({error}); save it so") from None
         if "file_name" not in columns:
             raise BadInput(f"{path}: expected a column file_name, received {', '.join(columns) or 'none'}; add it")
         if rows and not {row["file_name"] for row in rows} & set(files.names):
@@ -133,7 +140,7 @@ def open_classes(
     if left_out:
         told = f"{counted(len(left_out))} left out, no image in the folder of a class"
         notes = [*notes, f"{told}: {some_of(left_out)}"]
-    return FilesDataset(path, layout, classes, splits, _image_shape(splits["train"], options), options, notes)
+    return FilesDataset(path, layout, classes, splits, image_shape_of(splits["train"], options), options, notes)
 
 
 def _files_of(folder: Path, classes: list[str], by_class: Mapping[str, list[str]]) -> FilesOfSplit:
@@ -142,7 +149,7 @@ def _files_of(folder: Path, classes: list[str], by_class: Mapping[str, list[str]
     return FilesOfSplit(folder, [name for names in of_class for name in names], labels)
 
 
-def _image_shape(files: FilesOfSplit, options: Options) -> tuple[int, int, int]:
+def image_shape_of(files: FilesOfSplit, options: Options) -> tuple[int, int, int]:
     """Size of the first image; grey where all are, so that no colour is lost because the first happens to have none."""
     paths = [f"{files.folder}/{name}" for name in files.names]
     first = shape_of_first(((path, Path(path).read_bytes()) for path in paths), options)

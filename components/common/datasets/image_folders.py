@@ -97,6 +97,15 @@ def _images_below(folder: "os.DirEntry[str]") -> tuple[list[str], list[str]]:
     return images, others
 
 
+def images_below(folder: Path) -> list[str]:
+    """Names of the images in a folder and below it, in order."""
+    found = [entry.name for entry in visible(folder) if is_image(entry)]
+    for entry in visible(folder):
+        if entry.is_dir() and not _is_loop(entry):
+            found += [f"{entry.name}/{name}" for name in _images_below(entry)[0]]
+    return found
+
+
 def _is_loop(folder: "os.DirEntry[str]") -> bool:
     """Whether it is a link to a folder that holds it."""
     if not folder.is_symlink():

@@ -11,8 +11,8 @@ from .naming import is_clutter
 from .source import DOWNLOAD, source_of
 
 LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y_train, x_test, y_test, IDX files \
-(train-images-idx3-ubyte ...), train/<label>/*.png and test/<label>/*.png, or <label>/*.png of two classes and more \
-(JPEG as well)"""
+(train-images-idx3-ubyte ...), train/<label>/*.png and test/<label>/*.png, <label>/*.png of two classes and \
+more, or images with a table labels.csv of file_name and label"""
 DESCRIBING = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".arrow", ".tar")
 """What the names of files end in that may describe a data set though they lie among images."""
 DEEPEST = 4
@@ -79,9 +79,9 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
 
 def _layouts() -> tuple[Layout, ...]:
     """The layouts, in the order in which they are looked for. Their modules import NumPy, hence here."""
-    from . import folders, idx, npz, tfds, unsplit_folders
+    from . import folders, hugging_face, idx, npz, tables, tfds, unsplit_folders
 
-    return tfds, npz, idx, folders, unsplit_folders
+    return hugging_face, tfds, npz, idx, folders, tables, unsplit_folders
 
 
 def _outermost(found: list[Path]) -> list[Path]:

@@ -18,7 +18,8 @@ from .tfrecord import index_records, read_features
 
 def find(place: Path) -> list[Path]:
     """See `opening.Layout`."""
-    return [place] if (place / "dataset_info.json").is_file() else []
+    of_hugging_face = (place / "state.json").is_file()
+    return [place] if (place / "dataset_info.json").is_file() and not of_hugging_face else []
 
 
 def open_found(path: Path, options: Options) -> "TfdsDataset":

@@ -27,5 +27,10 @@ def open_found(path: Path, options: Options) -> FilesDataset:
             f"{source_of(path)}: expected a folder for each class in {some_of(list(images))}, received images without "
             "one; move them into <split>/<class>/, or add a table labels.csv of file_name and label"
         )
+    if single := [label for label, names in images.items() if len(names) == 1]:
+        raise BadInput(
+            f"{source_of(path)}: expected two images or more of each class, one for the test, received one of "
+            f"{some_of(single)}; add images, or remove these folders"
+        )
     others = [name for name in others if "/" in name or name.lower().endswith(ENDINGS)]  # a README is fine
     return open_classes(path, "folders without splits", {"train": path}, {"train": images}, options, others)

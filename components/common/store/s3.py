@@ -172,3 +172,26 @@ def ensure_bucket(client: "BaseClient", bucket: str) -> None:
         options = {"CreateBucketConfiguration": placed} if placed else {}
         with s3_errors(where), suppress(client.exceptions.BucketAlreadyOwnedByYou):  # somebody was faster
             client.create_bucket(Bucket=bucket, **options)
+
+
+def content(client: "BaseClient", bucket: str, key: str) -> bytes:
+    """An object's content. Raises as `s3_errors` says."""
+    with s3_errors(f"s3://{bucket}/{key}"):
+        read: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return read
+
+
+def sizes_below(client: "BaseClient", bucket: str, prefix: str) -> dict[str, int]:
+    """The objects below a prefix: key and bytes. Raises as `s3_errors` says."""
+    return {item["Key"]: item["Size"] for page in _pages(client, bucket, prefix) for item in page.get("Contents", [])}
+
+
+def folders_below(client: "BaseClient", bucket: str, prefix: str) -> list[str]:
+    """What looks like folders right below a prefix, each ending in '/'. Raises as `s3_errors` says."""
+    pages = _pages(client, bucket, prefix, Delimiter="/")
+    return [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+
+
+def _pages(client: "BaseClient", bucket: str, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
+    with s3_errors(f"s3://{bucket}/{prefix}"):
+        yield from client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **options)

@@ -49,8 +49,8 @@ class _Answer:
     content: bytes
 
 
-class Series:
-    """Requests of one operation, for any objects of one bucket. Threads may share it.
+class SmallObjects:
+    """Small objects of one bucket, written or read by requests of one operation. Threads may share it.
 
     Args:
         client: Each request of this operation that it makes is one to learn from.

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ...common.cli import BadInput
-from ...common.files import atomic_file
+from ...common.files import write_json
 from ...common.state import state_folder
 from ...common.waiting import wait_for
 
@@ -145,7 +145,7 @@ class ServiceFolder:
         """Change what is to be loaded and, if told, whether the page is shown; a running server follows at once."""
         page = self.shows_page() if page is None else page
         listed = [asdict(version) for version in versions]
-        _write(self.wanted_file, {**_read(self.wanted_file), "page": page, "versions": listed})
+        write_json(self.wanted_file, {**_read(self.wanted_file), "page": page, "versions": listed}, indent=2)
 
     def image(self) -> str:
         """Image that the server is a container of; empty: it is a process."""
@@ -153,7 +153,7 @@ class ServiceFolder:
 
     def run_as(self, image: str) -> None:
         """Say what the server is to be when it is started next, see `image`."""
-        _write(self.wanted_file, {**_read(self.wanted_file), "image": image})
+        write_json(self.wanted_file, {**_read(self.wanted_file), "image": image}, indent=2)
 
     def want_none(self) -> None:
         """Let the server end."""
@@ -170,7 +170,7 @@ class ServiceFolder:
 
     def tell(self, state: ServerState) -> None:
         """Write the state (the server's part)."""
-        _write(self._state_file, asdict(state))
+        write_json(self._state_file, asdict(state), indent=2)
 
     def last_port(self) -> int:
         """Port of the server that runs here, or ran before; 0: none did."""
@@ -251,8 +251,3 @@ def _read(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with atomic_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")

@@ -48,6 +48,7 @@ class Standard(DeploymentMode):
         try:
             service = self.with_canary(there, wanted, 0)
             change = specification.patch(there, service)
+            del change["metadata"]["resourceVersion"]  # only asked, so that others may change it meanwhile
             answer = self._cluster.patch(SERVICE, there["metadata"]["name"], change, dry_run=True)
         except BadInput as error:
             return str(error)

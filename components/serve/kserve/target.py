@@ -234,7 +234,7 @@ class KServeTarget:
             for stage in stages:
                 there, written, goal, before = self._write(stage)
                 seen += [written] if seen else [there, written]
-                service = self._watch.until_ready(goal, before, self._deadline)
+                service = self._wait(there, goal, before)
                 if known and stage.proved:
                     self._prove(service, goal, known)
                 time.sleep(stage.settle)
@@ -243,6 +243,16 @@ class KServeTarget:
                 raise RuntimeError(f"{self._name}: KServe calls it ready but gives no URL; check its ingress settings")
         self._clean_up(filter(None, seen), service)
         return outcome
+
+    def _wait(self, there: Object | None, goal: Goal, before: Before) -> Object:
+        """Wait for a stage; where there is no room for a second version, the way out is told."""
+        try:
+            return self._watch.until_ready(goal, before, self._deadline)
+        except RuntimeError as error:
+            if there is None or "Unschedulable" not in str(error) or self._order.direct:
+                raise
+            room = "a second copy needs room: free some, or pass --direct with deploymentStrategy Recreate"
+            raise RuntimeError(f"{error}; {room}") from error
 
     def _write(self, stage: Stage) -> tuple[Object | None, Object, Goal, Before]:
         """Create or update the service; what it was, what it is, what has to come of it, and what ran before."""

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from trainyard.components.common.store import s3
-from trainyard.components.common.store.small_objects import Series
+from trainyard.components.common.store.small_objects import SmallObjects
 
 KEYS = ["a", "in/folders/a.png", "with space/ü+%~'()*!$&=@,;:?#.txt", "双/🐦", "a//b", "-"]
 CONTENT = b"content"
@@ -34,7 +34,7 @@ def client(store):
 @pytest.fixture
 def put(client, bucket):
     """Writes objects, once boto3 has written one."""
-    series = Series(client, "PutObject", bucket)
+    series = SmallObjects(client, "PutObject", bucket)
     assert not series.put("first", CONTENT, {})
     client.put_object(Bucket=bucket, Key="first", Body=CONTENT)
     return series.put
@@ -44,7 +44,7 @@ def put(client, bucket):
 def get(client, bucket):
     """Reads objects, once boto3 has read one."""
     client.put_object(Bucket=bucket, Key="first", Body=CONTENT)
-    series = Series(client, "GetObject", bucket)
+    series = SmallObjects(client, "GetObject", bucket)
     assert series.get("first", len(CONTENT)) is None
     client.get_object(Bucket=bucket, Key="first")["Body"].read()
     return series.get
@@ -89,7 +89,7 @@ def test_a_request_for_a_part_or_of_another_bucket_is_none_to_learn_from(client,
     client.create_bucket(Bucket=other)
     client.put_object(Bucket=other, Key="first", Body=b"of the other bucket")
     client.put_object(Bucket=bucket, Key="first", Body=CONTENT)
-    series = Series(client, "GetObject", bucket)
+    series = SmallObjects(client, "GetObject", bucket)
     client.get_object(Bucket=other, Key="first")["Body"].read()
     assert series.get("first", len(CONTENT)) is None
     client.get_object(Bucket=bucket, Key="first", Range="bytes=0-1")["Body"].read()
@@ -98,7 +98,7 @@ def test_a_request_for_a_part_or_of_another_bucket_is_none_to_learn_from(client,
 
 def test_a_secret_that_is_refused_is_left_to_boto3(store, bucket):
     wrong = s3.client(store.environment | {"AWS_SECRET_ACCESS_KEY": "wrong"})
-    series = Series(wrong, "PutObject", bucket)
+    series = SmallObjects(wrong, "PutObject", bucket)
     with pytest.raises(wrong.exceptions.ClientError):
         wrong.put_object(Bucket=bucket, Key="first", Body=CONTENT)
     assert not series.put("second", CONTENT, HEADERS)
@@ -179,7 +179,7 @@ CRC32 = base64.b64encode(zlib.crc32(CONTENT).to_bytes(4, "big")).decode()
 def test_only_a_whole_and_sound_answer_counts(answer, content):
     first = (200, {}, CONTENT)
     with scripted(first, *([answer] if answer else [])) as client:
-        series = Series(client, "GetObject", "bucket")
+        series = SmallObjects(client, "GetObject", "bucket")
         client.get_object(Bucket="bucket", Key="first")["Body"].read()
         assert series.get("second", len(CONTENT)) == content
 
@@ -190,7 +190,7 @@ def test_with_a_proxy_in_between_boto3_makes_all_requests():
         config = Config(proxies={"http": proxy.meta.endpoint_url})
         keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
         client = boto3.client("s3", endpoint_url=store.meta.endpoint_url, config=config, **keys)
-        series = Series(client, "GetObject", "bucket")
+        series = SmallObjects(client, "GetObject", "bucket")
         assert client.get_object(Bucket="bucket", Key="first")["Body"].read() == CONTENT
         assert series.get("second", len(CONTENT)) is None
 
@@ -198,7 +198,7 @@ def test_with_a_proxy_in_between_boto3_makes_all_requests():
 def test_a_connection_that_the_store_has_closed_is_opened_anew():
     closing = (200, {"Connection": "close"}, CONTENT)
     with scripted(*[closing] * 4) as client:
-        series = Series(client, "GetObject", "bucket")
+        series = SmallObjects(client, "GetObject", "bucket")
         client.get_object(Bucket="bucket", Key="first")["Body"].read()
         assert [series.get(key, len(CONTENT)) for key in "abc"] == [CONTENT] * 3
 
@@ -210,7 +210,7 @@ def test_a_session_token_goes_along_and_each_request_is_signed(monkeypatch):
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
             monkeypatch.setenv(name, "us-east-1" if name.endswith("REGION") else name.lower())
         client = s3.client()
-        series = Series(client, "GetObject", "bucket")
+        series = SmallObjects(client, "GetObject", "bucket")
         client.get_object(Bucket="bucket", Key="first")["Body"].read()
         assert series.get("second", len(CONTENT)) == CONTENT
     first, second = asked

@@ -1,4 +1,4 @@
-"""Whether a model may be published: what its evaluation says."""
+"""Only a model that passed its evaluation is published."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ def check_evaluation(evaluation: Path, model: Path) -> Evaluation:
     Raises:
         BadInput: it did not pass, or the evaluation is none or that of another model.
     """
-    verdict = Evaluation.of(model, evaluation)
-    if not verdict.passed:
-        failed = ", ".join(rule.text for rule in verdict.rules if not rule.passed)
+    evaluated = Evaluation.of(model, evaluation)
+    if not evaluated.passed:
+        failed = ", ".join(rule.text for rule in evaluated.rules if not rule.passed)
         raise BadInput(f"--evaluation: the model did not pass ({failed}); nothing was published")
-    return verdict
+    return evaluated

@@ -1,0 +1,158 @@
+"""The layout `table`: images in a folder, and a table with their file names and labels (CSV, TSV or JSON lines)."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..cli import BadInput
+from ..progress import counted, some_of
+from .dataset import Options
+from .files import FilesDataset, FilesOfSplit, image_shape_of
+from .image_folders import images_below
+from .naming import as_text, class_name, in_order, splits_in, visible
+from .source import source_of
+
+ENDINGS = (".csv", ".tsv", ".jsonl")
+FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_id", "image_path", "image_name", "path", "img", "id")
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "label_name")
+SPLIT_COLUMNS = ("split", "subset", "set", "fold")
+METADATA = "metadata"
+"""A table of this name may tell more of images without their labels, as Hugging Face's imagefolder has it."""
+
+Row = dict[str, str]
+
+
+def find(place: Path) -> list[Path]:
+    """See `opening.Layout`."""
+    try:
+        return [place] if any(_label_column(path, rows) for path, rows in _tables(place)) else []
+    except BadInput:  # a table of something else
+        return []
+
+
+def open_found(path: Path, options: Options) -> FilesDataset:
+    """See `opening.Layout`."""
+    images = images_below(path)
+    by_name = _by_name(images)
+    found: dict[str, dict[str, Row]] = {}
+    without: list[str] = []
+    for table, rows in _tables(path):
+        if not (label := _label_column(table, rows)):
+            continue
+        file = _file_column(rows)
+        for row in rows:
+            name = by_name.get(_key(table.parent.relative_to(path) / row[file])) or by_name.get(_key(Path(row[file])))
+            if name is None or not row[label]:
+                without.append(row[file])
+                continue
+            split = _split_of(row, table, name, path)
+            found.setdefault(split, {})[name] = {**row, "label": class_name(row[label], table)}
+    if not found.get("train"):
+        raise BadInput(
+            f"{source_of(path)}: expected a table that names images to learn from, received rows as "
+            f"{some_of(without) or 'none'} and images as {some_of(images) or 'none'}; make the names equal"
+        )
+    classes = in_order({row["label"] for row in found["train"].values()})
+    splits = {split: _files(path, rows, classes) for split, rows in sorted(found.items())}
+    unnamed = set(images) - {name for rows in found.values() for name in rows}
+    notes = [f"{counted(len(without), 'row')} of the table without an image: {some_of(without)}"] if without else []
+    notes += (
+        [f"{counted(len(unnamed), 'image')} that no table labels left out: {some_of(sorted(unnamed))}"]
+        if unnamed
+        else []
+    )
+    return FilesDataset(path, "table", classes, splits, image_shape_of(splits["train"], options), options, notes)
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a table by the names of its columns, which are stripped and in lower case.
+
+    UTF-8 with or without a byte order mark, UTF-16 with one, else Windows-1252; commas, semicolons, tabs or bars.
+
+    Raises:
+        BadInput: it is no table.
+    """
+    content = path.read_bytes()
+    try:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            text = content.decode("utf-16")
+        else:
+            try:
+                text = content.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                text = content.decode("cp1252")
+        if path.suffix.lower() == ".jsonl":
+            lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [{key.strip().lower(): as_text(value) for key, value in line.items()} for line in lines]
+        header = text.partition("\n")[0]
+        delimiter = max(",;\t|", key=header.count)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        columns = [name.strip().lower() for name in next(rows, [])]
+        return [
+            dict(zip(columns, [value.strip() for value in row], strict=False))
+            for row in rows
+            if len(row) == len(columns)
+        ]
+    except (ValueError, csv.Error, AttributeError) as error:
+        raise BadInput(
+            f"{path}: expected a table, received something else ({error}); save it as CSV in UTF-8"
+        ) from None
+
+
+def _tables(place: Path) -> Iterator[tuple[Path, list[Row]]]:
+    """The tables with file names in a folder, and in those of splits in it."""
+    entries = visible(place)
+    splits = splits_in([entry.name for entry in entries if entry.is_dir()], source_of(place)).values()
+    paths = [Path(entry) for folder in (place, *(place / name for name in splits)) for entry in visible(folder)]
+    for path in paths:
+        if path.name.lower().endswith(ENDINGS) and path.is_file():
+            rows = read_table(path)
+            if rows and _file_column(rows):
+                yield path, rows
+
+
+def _file_column(rows: list[Row]) -> str:
+    return next((name for name in FILE_COLUMNS if name in rows[0]), "")
+
+
+def _label_column(path: Path, rows: list[Row]) -> str:
+    """The column of labels; of two columns the other one, whatever its name. Nothing where there is none."""
+    others = [name for name in rows[0] if name != _file_column(rows)]
+    if len(others) == 1 and path.stem.lower() != METADATA:
+        return others[0]
+    return next((name for name in LABEL_COLUMNS if name in others), "")
+
+
+def _by_name(images: list[str]) -> dict[str, str]:
+    """Images by their path, and where it is theirs alone by their name with and without its ending."""
+    found: dict[str, set[str]] = {}
+    for image in images:
+        path = Path(image)
+        for key in {_key(path), _key(path.with_suffix("")), _key(Path(path.name)), _key(Path(path.stem))}:
+            found.setdefault(key, set()).add(image)
+    return {key: next(iter(names)) for key, names in found.items() if len(names) == 1}
+
+
+def _key(path: Path) -> str:
+    return class_name(path.as_posix(), path).lower()
+
+
+def _split_of(row: Row, table: Path, image: str, place: Path) -> str:
+    """The split of a row: as a column says, or the name of the table, or the folder of the image."""
+    told = next((row[name] for name in SPLIT_COLUMNS if row.get(name)), "")
+    for name in (told, table.stem, table.parent.name if table.parent != place else "", Path(image).parts[0]):
+        if splits := splits_in([name], str(table)):
+            return next(iter(splits))
+    return "train"
+
+
+def _files(folder: Path, rows: dict[str, Row], classes: list[str]) -> FilesOfSplit:
+    numbers = {name: number for number, name in enumerate(classes)}
+    names = sorted(rows)
+    labels = np.array([numbers.get(rows[name]["label"], len(classes)) for name in names], np.int64)
+    columns = {column: [rows[name].get(column, "") for name in names] for column in rows[names[0]]}
+    return FilesOfSplit(folder, names, labels, columns)

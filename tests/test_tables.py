@@ -1,0 +1,56 @@
+"""Images whose labels a table tells."""
+
+import json
+
+import pytest
+
+from tests.test_arrangements import write
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.datasets import open_dataset
+
+LABELS = ["cat", "dög", "cat", "dög", "cat", "dög"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_is_read_in_any_common_encoding(tmp_path, encoding, delimiter):
+    write(tmp_path, {"images": 6})
+    rows = [["id", "breed"], *([f"{index:02d}", label] for index, label in enumerate(LABELS))]
+    (tmp_path / "labels.csv").write_text("\r\n".join(map(delimiter.join, rows)), encoding)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.layout, dataset.class_names, dataset.counts) == ("table", ["cat", "dög"], {"train": 4, "test": 2})
+    assert dataset.column("test", "breed") == [dataset.class_names[label] for label in dataset.labels("test")]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_the_metadata_of_hugging_face_tells_labels_and_columns(tmp_path, kind):
+    for split, count in (("train", 6), ("test", 3)):
+        write(tmp_path, {split: count})
+        rows = [{"file_name": f"{index:02d}.png", "label": LABELS[index], "light": "dark"} for index in range(count)]
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        if kind == "jsonl":
+            lines = list(map(json.dumps, rows))
+        (tmp_path / split / f"metadata.{kind}").write_text("\n".join(lines), encoding="utf-8")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, dataset.counts, dataset.notes) == (["cat", "dög"], {"train": 6, "test": 3}, [])
+    assert dataset.labels("test").tolist() == [0, 1, 0]
+    assert dataset.column("test", "light") == ["dark"] * 3
+
+
+def test_images_and_rows_without_each_other_are_told(tmp_path):
+    write(tmp_path, {"train": 5, "test": 2})
+    rows = [f"train/{index:02d}.png,{label}" for index, label in enumerate(LABELS)]
+    (tmp_path / "train.csv").write_text("\n".join(["image,label", *rows]))
+    dataset = open_dataset(tmp_path)
+    assert sum(dataset.counts.values()) == 5
+    assert dataset.notes[1:] == [
+        "1 row of the table without an image: train/05.png",
+        "2 images that no table labels left out: test/00.png, test/01.png",
+    ]
+
+
+def test_a_table_of_other_files_is_refused(tmp_path):
+    write(tmp_path, {"images": 2})
+    (tmp_path / "labels.csv").write_text("file,label\nx.png,a\ny.png,b\n")
+    with pytest.raises(BadInput, match=r"rows as x.png, y.png and images as images/00.png, images/01.png;"):
+        open_dataset(tmp_path)
