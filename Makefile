@@ -16,7 +16,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict start stop test cluster cluster-stop e2e lint format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
+.PHONY: help run predict start stop test cluster cluster-check cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ stop:  ## End the endpoints and the object store that run here
 test: .venv/test  ## Run the tests
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(or $(strip $(TESTS)),tests)
 
+cluster-check: .venv/run  ## Say what the cluster of the kubeconfig lacks, e.g. ARGS="--settings prod.yaml"
+	@$(RUN) -m trainyard.launch.cluster_check $(ARGS)
+
 cluster: .venv/test  ## Start a one-node Kubernetes with KServe on this machine (root, Go, Docker)
 	@$(RUN) -m tests.cluster start $(if $(strip $(BASE)),--base $(strip $(BASE)))
 
@@ -53,10 +56,18 @@ cluster-stop: .venv/test  ## End that cluster and remove its state
 e2e: .venv/test  ## Test serving on the cluster that KUBECONFIG names, else on that of `make cluster`
 	@$(if $(KUBECONFIG),,$(RUN) -m tests.cluster run) $(RUN) -m pytest -rsxX $(or $(strip $(TESTS)),tests/e2e)
 
-lint: .venv/test  ## Check the code
+lint: .venv/test types  ## Check the code: its style, its types, who imports whom, and that generated files are current
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports --no-logo --no-cache
 	@$(RUN) -m trainyard.launch.contracts --check
+
+types: .venv/test .venv/types/trainyard  ## Check the types
+	@$(RUN) -m mypy
+
+# mypy does not know the link by which the root of the repository is installed as the package trainyard.
+.venv/types/trainyard: | .venv/made
+	@mkdir -p $(@D) && ln -sfn ../.. $@
 
 format: .venv/test  ## Format the code
 	@.venv/bin/ruff check --fix --quiet . || true

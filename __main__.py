@@ -1,6 +1,6 @@
 """`python -m trainyard`: the command `trainyard`."""
 
-from .launch.commands import trainyard
+from trainyard.launch.commands import trainyard
 
 if __name__ == "__main__":
     trainyard()

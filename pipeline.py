@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from .launch.assembly import Step
     from .launch.settings import Settings
 
-STEPS = ("download", "train", "evaluate", "export", "serve")
-WIRED = ("model_uri", "action", "dry_run", "context")
+STEPS: tuple[str, ...] = ("download", "train", "evaluate", "export", "serve")
+WIRED: tuple[str, ...] = ("model_uri", "action", "dry_run", "context")
 """Parameters that the pipeline sets itself: a run publishes one model, and serves it."""
 
 

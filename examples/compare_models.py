@@ -123,7 +123,7 @@ def run(architectures: str, data: str, runner: str, images: Path | None, runs: P
 
 def _tell(folder: Path, comparison: dict[str, Any]) -> str:
     """What was compared, the best first, and where it is served."""
-    from trainyard.components.serve.orders import columns
+    from trainyard.components.common.progress import columns
     from trainyard.launch.laptop import table
 
     compared = comparison["candidates"]

@@ -49,8 +49,8 @@ def pack(images: dict[str, str], version: str, archive: Path) -> None:
         about = {"version": version, "images": images}
         write_json(bundle / "bundle.json", about, indent=2)
         pin(images, bundle)
-        compile_pipeline = [sys.executable, "pipeline.py", "compile", "--images", bundle / "images.json"]
-        subprocess.run([*compile_pipeline, bundle / "pipeline.yaml"], cwd=PROJECT, check=True, capture_output=True)
+        compile_pipeline = [sys.executable, "pipeline.py", "compile", "--images", str(bundle / "images.json")]
+        subprocess.run([*compile_pipeline, str(bundle / "pipeline.yaml")], cwd=PROJECT, check=True, capture_output=True)
         with tarfile.open(partial, "w") as tar:
             for path in sorted(bundle.iterdir()):
                 tar.add(path, arcname=path.name)

@@ -7,7 +7,7 @@ capabilities, the caller's user, and this machine's network, where the object st
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ SERVE = ["python3", "-m", "trainyard.components.serve"]
 
 
 @contextlib.contextmanager
-def steps_as_containers(runs: Path, images: dict[str, str], home: Path | None = None) -> Iterator[PipelineRun]:
+def steps_as_containers(runs: Path, images: Mapping[str, str], home: Path | None = None) -> Iterator[PipelineRun]:
     """Inside the block a pipeline that is called runs here, each step in a container of its image.
 
     Args:

@@ -14,7 +14,7 @@ from ..components.common.options import JsonObject
 
 ROOT = Path(__file__).parent.parent
 COMPONENTS = ROOT / "components"
-TYPES: dict[str, click.ParamType] = {
+TYPES: dict[str, click.ParamType[Any]] = {
     "String": click.STRING,
     "Integer": click.INT,
     "Float": click.FLOAT,

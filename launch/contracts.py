@@ -54,7 +54,7 @@ def component(step: str) -> dict[str, Any]:
     outputs = [one for one in options if isinstance(one.type, Output)]
     traits = command_of(step).traits
     assert traits
-    arguments = [part for one in options for part in (one.opts[0], _placeholder(one))]
+    arguments: list[Any] = [part for one in options for part in (one.opts[0], _placeholder(one))]
     if any(isinstance(one.type, Output) and one.type.kind in ARTIFACTS for one in outputs):
         arguments += ["--executor-input", {"executorInput": None}]
     annotations = {
@@ -103,8 +103,8 @@ def page(step: str) -> str:
 
 
 def _placeholder(option: Option) -> dict[str, str]:
-    kind = {Input: "inputPath", Output: "outputPath"}.get(type(option.type), "inputValue")
-    return {kind: str(option.name)}
+    kinds: dict[type, str] = {Input: "inputPath", Output: "outputPath"}
+    return {kinds.get(type(option.type), "inputValue"): str(option.name)}
 
 
 def _type(option: Option) -> str:

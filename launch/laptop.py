@@ -112,17 +112,16 @@ def run_steps(
     failed = run.failed
     _close(run, runs, orchestrator.getvalue(), {"status": "failed", "error": failed.last_line} if failed else None)
     if failed:
-        assert run.folder is not None
         report = next(run.folder.glob("evaluate*/report"), None)
         shown = f"; the report is {shutil.copy(report, run.folder / REPORT)}" if report else ""
-        error = BadInput if failed.exit_code == 2 else RuntimeError
-        raise error(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}{shown}")
+        kind = BadInput if failed.exit_code == 2 else RuntimeError
+        raise kind(f"step {failed.name} failed (exit code {failed.exit_code}): {failed.last_line}{shown}")
     return run
 
 
 def _close(run: PipelineRun, runs: Path, said: str, ending: dict[str, Any] | None) -> None:
     """Leave what a run ended in: what kfp said, the link `latest`, and for one that did not succeed its summary."""
-    if run.folder is None:  # it ended before its first step
+    if not run.began:
         return
     run.folder.mkdir(parents=True, exist_ok=True)  # a step that fails at once leaves none
     (run.folder / "orchestrator.log").write_text(said)
@@ -134,7 +133,6 @@ def _close(run: PipelineRun, runs: Path, said: str, ending: dict[str, Any] | Non
 def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
     """Collect what the steps wrote, and send one test image to the endpoint."""
     folder = run.folder
-    assert folder is not None
     evaluation = Evaluation.read(folder / "evaluate/evaluation")
     card = Card.read(folder / "train/model")
     endpoint = (folder / "serve/endpoint").read_text()

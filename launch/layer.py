@@ -40,7 +40,14 @@ def main(lock: str) -> None:
         below: set[Path] = set()
     else:
         below = set(_files(VENV))
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", VENV / "bin/python"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--python",
+        VENV / "bin/python",
+    ]
     pip += ["install", "--require-hashes", "--quiet", "--no-deps", "--no-compile", "--root-user-action=ignore"]
     if tools := re.search(r"^setuptools==(.*\\\n)*.*\n", Path(lock).read_text(), re.MULTILINE):
         tools_lock = TOOLS.with_suffix(".lock")

@@ -44,10 +44,34 @@ class StepRun:
 
 @dataclass
 class PipelineRun:
-    """What is known of a run: its folder (once the first step began) and the steps that ended, in order."""
+    """What is known of a run.
 
-    folder: Path | None = None
+    Attributes:
+        steps: Those that ended, in order.
+    """
+
     steps: list[StepRun] = field(default_factory=list)
+    _folder: Path | None = None
+
+    @property
+    def began(self) -> bool:
+        """Whether its first step began."""
+        return self._folder is not None
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, with a folder for each step.
+
+        Raises:
+            RuntimeError: it has none before its first step begins.
+        """
+        if self._folder is None:
+            raise RuntimeError("expected a pipeline that ran here, received none; call it inside the block")
+        return self._folder
+
+    def begin(self, folder: Path) -> None:
+        """Learn its folder; the first step begins."""
+        self._folder = folder
 
     @property
     def failed(self) -> StepRun | None:
@@ -78,7 +102,7 @@ def orchestrated(runs: Path, run_task: RunTask) -> Iterator[PipelineRun]:
 
     def run_named_task(**given: Any) -> Any:
         folder, *loops = given["pipeline_resource_name"].split("/")
-        run.folder = runs / folder
+        run.begin(runs / folder)
         name.set("/".join([*loops, executor_input_utils.get_local_task_resource_name(given["component_name"])]))
         return run_single_task(**given)
 

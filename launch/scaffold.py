@@ -7,6 +7,7 @@ so it is built with the layers that the others have.
 import importlib
 import keyword
 import re
+from importlib.metadata import metadata
 from pathlib import Path
 
 import click
@@ -22,8 +23,6 @@ from .images import IMAGES
 TEMPLATES = Path(__file__).parent / "templates"
 MODEL = "select"
 REQUIREMENTS = ROOT / "requirements.txt"
-EXTRAS = ("local", "tfds")
-"""Extras in setup.py that are no step's; a step is an extra too."""
 
 
 def check(name: str) -> None:
@@ -36,7 +35,8 @@ def check(name: str) -> None:
         raise BadInput(
             f"NAME: expected 2 to 31 lower-case letters and digits, received {name!r}; make component NAME=resize"
         )
-    if name in (*trainyard.list_commands(click.Context(trainyard)), *IMAGES, *EXTRAS):
+    extras = metadata("trainyard").get_all("Provides-Extra") or []
+    if name in (*trainyard.list_commands(click.Context(trainyard)), *IMAGES, *extras):
         raise BadInput(
             f"NAME: expected a new name, {name!r} is taken by a command, an image or an extra; choose another"
         )

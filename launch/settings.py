@@ -148,7 +148,7 @@ def _typed(name: str, value: Any, by_name: Mapping[str, Parameter], path: Path) 
     kind, words = kinds.get(name, (str, "text"))
     if not isinstance(value, kind):
         raise BadInput(f"{path}: {name}: expected {words}, received {value!r}")
-    return tuple(one.replace("-", "_") for one in value) if kind is list else value
+    return tuple(one.replace("-", "_") for one in value) if isinstance(value, list) else value
 
 
 def _first_line(error: Exception) -> str:

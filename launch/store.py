@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from ..components.common.cli import command_group, last_line, say
+from ..components.common.cli import BadInput, command_group, last_line, say
 from ..components.common.state import state_folder
 from ..components.common.waiting import wait_for
 from .store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
@@ -98,6 +98,8 @@ def _launch(folder: StoreFolder) -> subprocess.Popen[bytes]:
     module = "trainyard.launch.swift_store"
     if importlib.util.find_spec("swift") is None:
         module = "trainyard.launch.moto_store"
+        if importlib.util.find_spec("moto") is None:
+            raise BadInput('expected a package for the object store of this machine; pip install "trainyard[local]"')
         say(
             "store",
             f"no OpenStack Swift for this platform ({sys.platform}): moto's imitation of S3 instead, in memory; "
@@ -105,8 +107,7 @@ def _launch(folder: StoreFolder) -> subprocess.Popen[bytes]:
         )
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", module, str(folder.path)],
-            cwd=Path(__file__).parent.parent,
+            [sys.executable, "-P", "-W", "ignore", "-m", module, str(folder.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -69,7 +69,7 @@ def start_step(store):
 def step(start_step):
     """Run a step as a process: `step("export", "--model", folder, ...)`."""
 
-    def run(*args, env=None, timeout=120):
+    def run(*args, env=None, timeout=45):
         with start_step(*args, env=env) as process:
             try:
                 stdout, stderr = process.communicate(timeout=timeout)

@@ -20,12 +20,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api
+import yaml
 from kfp_server_api import api as services
 
 STEPS = ("download", "train", "evaluate", "export", "serve")
@@ -39,6 +41,7 @@ KNOWN = {
     for service in (
         services.experiment_service_api,
         services.healthz_service_api,
+        services.pipeline_upload_service_api,
         services.recurring_run_service_api,
         services.run_service_api,
     )
@@ -101,7 +104,9 @@ class Backend:
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     schedules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
+    _specs: dict[str, dict[str, Any]] = field(default_factory=dict)
     _frames: dict[str, list[Frame]] = field(default_factory=dict)
 
     def kubeconfig(self, path: Path) -> Path:
@@ -135,7 +140,8 @@ class Backend:
                 return self._log(asked["podname"])
             kind, _, rest = parts.path.removeprefix("/apis/v2beta1/").partition("/")
             name, _, verb = rest.partition(":")
-            template = f"/apis/v2beta1/{kind}{'/{}' if name else ''}{f':{verb}' if verb else ''}"
+            part = "upload" if (kind, name) == ("pipelines", "upload") else "{}"
+            template = f"/apis/v2beta1/{kind}{f'/{part}' if name else ''}{f':{verb}' if verb else ''}"
             if (method, template) not in KNOWN:
                 raise Refusal(404, "Not Found")
             if kind == "healthz":
@@ -191,6 +197,21 @@ class Backend:
     def _within(self, namespace: str) -> list[dict[str, Any]]:
         return [one for one in self.experiments.values() if one.get("namespace", "") == namespace]
 
+    def _pipelines(self, method, name, verb, asked, body, namespaces) -> dict[str, Any]:
+        if any(one["display_name"] == asked["name"] for one in self.pipelines.values()):
+            raise Refusal(409, f"Failed to create a new pipeline. The name {asked['name']} already exist")
+        spec, *platform = yaml.safe_load_all(body)
+        made = {"pipeline_id": str(uuid.uuid4()), "display_name": asked["name"], "created_at": _time()}
+        self._specs[made["pipeline_id"]] = {"pipeline_spec": spec, "platform_spec": platform[0]} if platform else spec
+        return self.pipelines.setdefault(made["pipeline_id"], made)
+
+    def _with_spec(self, sent: dict[str, Any]) -> dict[str, Any]:
+        """What was sent, with the pipeline that it may refer to."""
+        if not (reference := sent.get("pipeline_version_reference")):
+            return sent
+        _found(self.pipelines, reference["pipeline_id"], "Pipeline")
+        return {**sent, "pipeline_spec": self._specs[reference["pipeline_id"]]}
+
     def _runs(self, method, name, verb, asked, body, namespaces) -> dict[str, Any]:
         if name:
             run = _found(self.runs, name, "Run")
@@ -214,7 +235,7 @@ class Backend:
     def _start(self, sent: dict[str, Any], namespaces: set[str] | None) -> dict[str, Any]:
         experiment = _found(self.experiments, sent.get("experiment_id", ""), "Experiment")
         self._may(namespaces, experiment.get("namespace", ""))
-        _check_parameters(sent)
+        _check_parameters(self._with_spec(sent))
         run = {
             **sent,
             "run_id": str(uuid.uuid4()),
@@ -277,7 +298,7 @@ class Backend:
         if method == "GET":
             return _listed("recurringRuns", self._of(self.schedules, asked, namespaces), asked)
         sent = _known(kfp_server_api.V2beta1RecurringRun, body)
-        _check_parameters(sent)
+        _check_parameters(self._with_spec(sent))
         if not 1 <= int(sent.get("max_concurrency", 0)) <= 10:
             raise Refusal(400, "Max concurrency of a recurring run must be at least 1 and at most 10. Received 0")
         cron = sent["trigger"].get("cron_schedule", {}).get("cron", "@daily")
@@ -350,6 +371,12 @@ def _check_parameters(sent: dict[str, Any]) -> None:
         raise Refusal(400, f"parameter(s) provided are not required or of unknown type: {', '.join(unknown)}")
 
 
+def _uploaded(kind: str, body: bytes) -> str:
+    """The file in a form."""
+    message = BytesParser().parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
+    return next(part.get_payload(decode=True).decode() for part in message.get_payload())
+
+
 def _known(model: Any, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields, each of which the model of kfp_server_api has."""
     if unknown := set(fields) - set(model.attribute_map.values()):
@@ -387,7 +414,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length) or "null")
+        sent = self.rfile.read(length)
+        form = "multipart/form-data" in (self.headers.get("Content-Type") or "")
+        body = _uploaded(self.headers["Content-Type"], sent) if form else json.loads(sent or "null")
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.backend.requests.append((self.command, self.path, headers))
         fault = self._fault()

@@ -150,7 +150,8 @@ def sources(folder):
     copy = folder / "copy"
     for path in ("components", "launch"):
         shutil.copytree(PROJECT / path, copy / path)
-    shutil.copy(PROJECT / ".dockerignore", copy)
+    for file in (".dockerignore", "__init__.py"):
+        shutil.copy(PROJECT / file, copy)
     return copy
 
 

@@ -370,7 +370,7 @@ DENIED = 'admission webhook "inferenceservice.kserve-webhook-server.validator" d
             1,
             "not allowed to create inferenceservices.serving.kserve.io in namespace vision",
         ),
-        (Fault("POST", 400, DENIED), 2, DENIED),
+        (Fault("POST", 403, DENIED), 2, DENIED),
         (Fault("POST", 422, "spec.predictor: Invalid value"), 2, "spec.predictor: Invalid value"),
         (Fault("POST", 404, "the server could not find the requested resource"), 1, "install KServe"),
         (Fault("GET", 401, "Unauthorized"), 1, "does not accept the credentials"),

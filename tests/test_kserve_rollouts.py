@@ -20,7 +20,6 @@ from tests.kserve_status import (
     LOAD_FAILED,
     OLD,
     PROBABILITIES,
-    UNAVAILABLE,
     URI,
     URL,
     conditions,
@@ -286,7 +285,8 @@ def test_a_model_that_does_not_prove_itself_is_taken_back(
     serve_on_cluster, api, published, endpoint, in_standard, answer, text
 ):
     uri = published(4)
-    api.scripts = [[Frame(standard(), deployment(uri))], [Frame(standard(), deployment(OLD, generation=3))]]
+    rolled_out = deployment(uri, replicas=2, updated=2)
+    api.scripts = [[Frame(standard(), rolled_out)], [Frame(standard(), deployment(OLD, generation=3))]]
     endpoint.answers = [answer]
     done = serve_on_cluster("--route", endpoint.url, "--timeout", "10", "--min-replicas", "2", uri=uri)
     assert done.returncode == 1
@@ -325,20 +325,49 @@ def test_a_load_that_fails_first_and_then_succeeds_is_no_failure(serve_on_cluste
     assert "ModelLoadFailed" in done.stderr
 
 
-def test_an_image_that_cannot_be_pulled_ends_at_the_deadline_and_the_old_model_stays(
-    serve_on_cluster, api, in_standard
-):
-    pulling = standard(PredictorReady=UNAVAILABLE, Ready=False)
-    stuck = deployment(updated=1, old=1, available=1)
-    api.scripts = [[Frame(pulling, stuck)], [Frame(standard(), deployment(OLD, generation=3))]]
-    waiting = {
-        "waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "tensorflow/serving:0.0.1"'}
+def owned(name, uid, owner, status=None, revision=""):
+    """A ReplicaSet or a pod of one."""
+    metadata = {"name": name, "uid": uid, "ownerReferences": [{"uid": owner}]}
+    return {
+        "metadata": {**metadata, "annotations": {"deployment.kubernetes.io/revision": revision}},
+        "status": status or {},
     }
-    api.pods = [{"metadata": {"name": "mnist-1"}, "status": {"containerStatuses": [{"state": waiting}]}}]
-    done = serve_on_cluster("--timeout", "2", "--runtime-version", "0.0.1")
+
+
+def waits(reason, message):
+    return {"containerStatuses": [{"name": "server", "state": {"waiting": {"reason": reason, "message": message}}}]}
+
+
+def ended(code):
+    last = {"terminated": {"exitCode": code, "reason": "Error"}}
+    running = {"state": {"running": {}}, "lastState": last, "ready": False, "restartCount": 3}
+    return {"containerStatuses": [{"name": "server", **running}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (
+            waits("ErrImagePull", 'Back-off pulling image "tensorflow/serving:0.0.1"'),
+            'ImagePullBackOff: pod new: Back-off pulling image "tensorflow/serving:0.0.1"',
+        ),
+        (ended(3), "CrashLoopBackOff: pod new: container server ended with exit code 3: no such setting"),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}]},
+            "Unschedulable: pod new: 0/1",
+        ),
+    ],
+)
+def test_what_keeps_the_new_pods_from_running_ends_the_wait_early(serve_on_cluster, api, in_standard, status, text):
+    """KServe calls the service ready all the time; pods of older ReplicaSets say nothing about this rollout."""
+    stuck = deployment(updated=1, old=1, available=1)
+    api.scripts = [[Frame(standard(), stuck)], [Frame(standard(), deployment(OLD, generation=3))]]
+    api.replicasets = [owned("1", "rs-1", "deployment", revision="1"), owned("2", "rs-2", "deployment", revision="2")]
+    api.pods = [owned("old", "a", "rs-1", ended(9)), owned("new", "b", "rs-2", status)]
+    api.log = "reading the settings\nno such setting\n"
+    done = serve_on_cluster("--timeout", "20", "--runtime-version", "0.0.1")
     assert done.returncode == 1
-    assert "not ready after 2 s (Updating: 1 old pods have still to go)" in last_line(done)
-    assert 'pod mnist-1: ImagePullBackOff: Back-off pulling image "tensorflow/serving:0.0.1"' in last_line(done)
+    assert f"the rollout failed ({text})" in last_line(done)
     assert last_line(done).endswith(f"; rolled back to {OLD}")
     assert spec_of(api) == in_standard
 
@@ -348,12 +377,17 @@ def test_nothing_is_taken_back_that_others_have_changed_meanwhile(serve_on_clust
         while api.service("mnist")["metadata"]["generation"] < 2:
             time.sleep(0.05)
         with api._lock:
+            wrote = {"manager": "edit", "time": "2026-11-22T10:00:00Z", "fieldsV1": {"f:spec": {}}}
+            api.service("mnist")["metadata"]["managedFields"] = [wrote]
             api.service("mnist")["metadata"]["generation"] += 1
 
     api.script = [Frame(standard(False), deployment(updated=0))]
     threading.Thread(target=others_change_it, daemon=True).start()
-    done = serve_on_cluster("--timeout", "3")
+    began = time.monotonic()
+    done = serve_on_cluster("--timeout", "100")
     assert done.returncode == 1
+    assert time.monotonic() - began < 60
+    assert "Superseded: edit changed the InferenceService at 2026-11-22T10:00:00Z (generation 3)" in last_line(done)
     assert "not rolled back, since others have changed the service meanwhile" in last_line(done)
     assert spec_of(api)["predictor"]["model"]["storageUri"] == URI
 
@@ -394,59 +428,11 @@ def behind_the_api(asked, answers):
     return answer
 
 
-def test_a_standard_canary_runs_beside_the_stable_one_and_is_promoted_without_a_restart(
-    serve_on_cluster, api, published, in_standard
-):
-    uri, asked = published(4), []
-    api.behind = behind_the_api(asked, [404, RIGHT])
-    name = {}
-
-    def script():
-        """KServe names the Deployment by the canary, which the step names."""
-        while "canary" not in spec_of(api):
-            time.sleep(0.02)
-        with api._lock:
-            own = name["canary"] = canary_of(api)["predictor"]["name"]
-            new = {f"mnist-{own}-predictor": deployment(uri, generation=1)}
-            api._playing = [
-                Frame(standard(), deployment(OLD, generation=1)),
-                Frame(with_canary(own, 10, ready=False), deployment(OLD, generation=1), new),
-                Frame(with_canary(own, 10), deployment(OLD, generation=1), new),
-            ]
-
-    api.script = []
-    threading.Thread(target=script, daemon=True).start()
-    done = serve_on_cluster("--canary-percent", "10", uri=uri)
-    assert done.returncode == 0, done.stderr
-    own = name["canary"]
-    assert own.startswith("v4-")
-    assert asked == [(f"mnist-{own}-predictor", "/v1/models/mnist:predict")] * 2
-    stable, entry = spec_of(api)["predictor"], canary_of(api)
-    assert stable == in_standard["predictor"]
-    assert entry["trafficPercent"] == 10
-    assert entry["predictor"]["model"]["storageUri"] == uri
-
-    status = serve_on_cluster("--action", "status", uri="")
-    assert [line.split()[:3] for line in status.stdout.splitlines()[2:]] == [
-        [f"mnist-{own}-predictor", "10", "%"],
-        ["mnist-predictor", "90", "%"],
-    ]
-
-    promoted = Frame(
-        standard(), deployment(OLD, generation=1), {f"mnist-{own}-predictor": deployment(uri, generation=1)}
-    )
-    api.script = [Frame(with_canary(own, 10), deployment(OLD, generation=1)), promoted]
-    done = serve_on_cluster("--action", "promote", "--route", "api", uri="")
-    assert done.returncode == 0, done.stderr
-    assert "CanaryEnding" in done.stderr
-    assert spec_of(api)["predictor"] == {**stable, "name": own, "model": entry["predictor"]["model"]}
-    assert "canary" not in spec_of(api)
-
-
 def test_a_request_that_the_model_refuses_is_no_reason_to_wait(serve_on_cluster, api, published):
     uri = published(4)
     api.script = [Frame(standard(), deployment(uri))]
     api.behind = behind_the_api([], [400])
+    api.rights = ["create services/proxy"]
     done = serve_on_cluster("--route", "api", uri=uri)
     assert done.returncode == 1
     assert "ready, but the smoke test got no answer" in last_line(done)
@@ -493,9 +479,12 @@ def test_a_canary_needs_a_version_to_stand_beside(serve_on_cluster, api):
     assert api.writes == []
 
 
-def test_a_change_of_scaling_alone_does_not_wait_for_another_deployment(serve_on_cluster, api, in_standard):
-    api.script = [Frame(standard(), deployment(OLD, generation=1))]
-    done = serve_on_cluster("--min-replicas", "3", "--timeout", "5", uri=OLD)
+def test_a_change_of_scaling_alone_waits_for_the_pods_and_not_for_another_deployment(
+    serve_on_cluster, api, in_standard
+):
+    fewer, enough = deployment(OLD, generation=1), deployment(OLD, generation=1, replicas=3, updated=3)
+    api.script = [Frame(standard(), fewer), Frame(standard(), enough)]
+    done = serve_on_cluster("--min-replicas", "3", "--timeout", "20", uri=OLD)
     assert done.returncode == 0, done.stderr
     assert spec_of(api)["predictor"]["minReplicas"] == 3
 
@@ -545,14 +534,19 @@ def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_c
     allowed = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
     uri, asked = published(4), []
     api.behind = behind_the_api(asked, [RIGHT])
+    api.rights = ["create services/proxy"]
     api.script = [Frame(standard(), deployment(uri))]
-    assert serve_on_cluster("--route", "api", uri=uri).returncode == 0
+    assert serve_on_cluster("--route", "api", "--direct", "true", uri=uri).returncode == 0
     assert serve_on_cluster("--action", "delete", uri="").returncode == 0
     verbs = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
     by_name = {"services/proxy": "/proxy/", "pods": "/pods", SERVICES: SERVICES, DEPLOYMENTS: DEPLOYMENTS}
+    by_name |= {name: f"/{name}" for name in ("replicasets", "events", "httproutes")}
     for verb, path in api.requests:
-        resource = next(name for name in ("services/proxy", "pods", SERVICES, DEPLOYMENTS) if by_name[name] in path)
-        assert (resource, verbs[verb]) in allowed
+        if path.endswith("/selfsubjectaccessreviews"):  # anyone may ask what it may do
+            continue
+        resource = next(name for name, part in by_name.items() if part in path)
+        listed = verb == "GET" and resource in ("pods", "replicasets", "events")
+        assert (resource, "list" if listed else verbs[verb]) in allowed
     assert asked
 
 

@@ -108,6 +108,7 @@ def test_its_image_is_built_and_runs(builder, resize, digits, tmp_path):
         ("train", "'train' is taken by a command"),
         ("compile", "'compile' is taken by a command"),
         ("predictor", "'predictor' is taken by a command, an image"),
+        ("local", "'local' is taken by a command, an image or an extra"),
         ("common", "components/common exists"),
         ("gate", "tests/test_gate.py exists"),
     ],

@@ -128,6 +128,7 @@ class StepCommand(_PlainFailures, click.Command):
             BadInput: one of them cannot be taken.
         """
         assert self.traits
+        assert self.callback
         package = inspect.unwrap(self.callback).__globals__["__package__"]
         known = {option.name: "" if option.required else option.default for option in self.params} | dict(values)
         for check in self.traits.checks:

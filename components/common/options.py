@@ -25,7 +25,7 @@ FOLDERS = ("Dataset", "Model")
 """Artifacts that are always folders."""
 
 
-class JsonObject(click.ParamType):
+class JsonObject(click.ParamType):  # type: ignore[type-arg] # generic in newer versions of Click alone
     """An option that takes a JSON object, as KFP passes a JsonObject."""
 
     name = "json"

@@ -106,3 +106,11 @@ def some_of(names: Sequence[str]) -> str:
 def readable_shape(shape: Iterable[object]) -> str:
     """A shape for people: 28 x 28 x 1."""
     return " x ".join(map(str, shape))
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows under each other in columns of one width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Protocol, Self
+from typing import IO, Protocol, Self, cast
 
 from ..common.cli import BadInput
 from ..common.files import ARCHIVES
@@ -132,9 +132,10 @@ class _StrictHeader(tarfile.TarInfo):
 
 
 def _extract_tar(stream: Readable, folder: Path) -> None:
-    with tarfile.open(mode="r|", fileobj=stream, bufsize=CHUNK, tarinfo=_StrictHeader) as archive:
+    file_like = cast(IO[bytes], stream)  # of which a tar that is read as a stream calls `read` alone
+    with tarfile.open(mode="r|", fileobj=file_like, bufsize=CHUNK, tarinfo=_StrictHeader) as archive:
         while member := archive.next():
-            archive.members = []  # tarfile would remember every member
+            archive.members = []  # type: ignore[attr-defined] # tarfile would remember every member
             if not (member.isfile() or member.isdir()):
                 raise BadInput(f"expected files and folders, received the link or device {member.name!r}; {_REPACK}")
             if member.name.startswith("/"):

@@ -86,6 +86,7 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
 @click.pass_context
 def main(
     ctx: click.Context,
+    /,
     action: str,
     model_uri: str,
     model_name: str,
@@ -207,7 +208,7 @@ def predict(
         seen = asking.predict_file(asked, image, invert)
     elif request:
         seen = asking.predict_json(asked, request)
-    else:
+    elif data:
         seen = asking.predict_example(asked, data, index)
     click.echo(drawing.as_text(seen))
     if picture:
@@ -258,7 +259,7 @@ def status_here() -> None:
     if not rows:
         click.echo("nothing is served here")
         return
-    from .orders import columns
+    from ..common.progress import columns
 
     click.echo(columns([("MODEL", "VERSION", "SHARE", "STATE", "ENDPOINT", "FROM"), *rows]))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..common.artifacts.names import model_name_in
 from ..common.cli import BadInput
+from ..common.progress import columns
 
 ACTIONS = ("apply", "promote", "rollback", "delete", "status")
 
@@ -168,11 +169,3 @@ class Outcome:
                 "",
             ]
         return "\n".join(lines)
-
-
-def columns(rows: list[tuple[str, ...]]) -> str:
-    """Rows under each other in columns of one width."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

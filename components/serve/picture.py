@@ -15,7 +15,9 @@ from .predict import Prediction
 if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+    Font = FreeTypeFont | ImageFont
 
 WIDEST = 64
 """Columns of a terminal that an image may take."""
@@ -163,13 +165,13 @@ def _paste(canvas: Image.Image, image: np.ndarray) -> None:
     canvas.paste(large, (MARGIN + (SIDE - size[0]) // 2, MARGIN + (SIDE - size[1]) // 2))
 
 
-def _font(size: int) -> FreeTypeFont:
-    from PIL import ImageFont
+def _font(size: int) -> Font:
+    from PIL.ImageFont import load_default
 
-    return ImageFont.load_default(size)
+    return load_default(size)
 
 
-def _fit(draw: ImageDraw, text: str, font: FreeTypeFont, width: float) -> str:
+def _fit(draw: ImageDraw, text: str, font: Font, width: float) -> str:
     """The text, cut if it is wider than `width` pixels."""
     if draw.textlength(text, font) <= width:
         return text

@@ -147,7 +147,7 @@ def _metadata_if_any(endpoint: Endpoint) -> dict[str, Any]:
         return {}
 
 
-def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, ...]:
+def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, int, int]:
     """(height, width, channels) that the model takes; -1 where it takes any."""
     try:
         signatures = told["metadata"]["signature_def"]["signature_def"]
@@ -157,7 +157,7 @@ def _input_shape(url: str, told: dict[str, Any]) -> tuple[int, ...]:
         raise EndpointError(f"{url}: its metadata does not tell what the model takes; use --data instead") from None
     if len(shape) != 4 or shape[-1] not in (1, 3):
         raise EndpointError(f"{url}: the model takes {list(shape)}, which is no grey or RGB image; send it otherwise")
-    return shape[1:]
+    return shape[1], shape[2], shape[3]
 
 
 def _resizes(told: dict[str, Any]) -> bool:
@@ -211,5 +211,6 @@ def _read_image(path: Path, shape: tuple[int, ...], invert: bool, stretch: bool 
     if stretch:
         image = image.resize(size, Image.Resampling.BILINEAR)
     else:
-        image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=image.getpixel((0, 0)))
+        colour: Any = image.getpixel((0, 0))
+        image = ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=colour)
     return np.asarray(image, np.uint8).reshape(size[1], size[0], channels)

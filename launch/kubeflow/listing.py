@@ -1,11 +1,11 @@
 """Runs and schedules as tables for people."""
 
 import datetime
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ...components.common.cli import BadInput
+from ...components.common.progress import columns
 from .api import Api
 from .logs import Logs, Results
 from .pods import RunPods
@@ -21,7 +21,7 @@ def tell_runs(api: Api, experiment: str, count: int) -> str:
         rows = list(pool.map(lambda run: _row(api, run), listed))
     if not rows:
         return "no runs"
-    return _table([("RUN", "NAME", "STATE", "STARTED", "TOOK", "ACCURACY", "RESULT"), *rows])
+    return columns([("RUN", "NAME", "STATE", "STARTED", "TOOK", "ACCURACY", "RESULT"), *rows])
 
 
 def _row(api: Api, run: Any) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def tell_schedules(api: Api) -> str:
         (one.display_name, str(one.status or ""), _when(one.trigger), _local(one.created_at), one.recurring_run_id)
         for one in api.schedules()
     ]
-    return _table([("NAME", "STATE", "WHEN", "CREATED", "ID"), *rows]) if rows else "no schedules"
+    return columns([("NAME", "STATE", "WHEN", "CREATED", "ID"), *rows]) if rows else "no schedules"
 
 
 def find_schedule(api: Api, name: str, experiment: str = "") -> Any:
@@ -72,10 +72,3 @@ def _when(trigger: Any) -> str:
 
 def _local(time: datetime.datetime) -> str:
     return f"{time.astimezone():%Y-%m-%d %H:%M}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

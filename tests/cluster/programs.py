@@ -48,7 +48,7 @@ class Program:
         say("cluster", f"building {self.name}")
         folder = module_folder(self.module) if "@" in self.module else HERE / self.module
         partial = self.binary.with_suffix(f".{os.getpid()}")
-        flags = ["-mod=readonly", f"-ldflags=-s -w {self.flags}"]
+        flags = ["-mod=readonly", "-buildvcs=false", f"-ldflags=-s -w {self.flags}"]
         go("build", "-C", str(folder), *flags, "-o", str(partial), self.package)
         partial.rename(self.binary)
 

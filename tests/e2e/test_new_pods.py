@@ -26,7 +26,7 @@ def container(service, *command):
 
 def test_a_container_that_ends_is_told_with_its_exit_code_and_its_last_words(service):
     """KServe's own status says Pending all the time."""
-    broken = container(service, "sh", "-c", "echo reading the settings; echo no such setting: batch >&2; exit 3")
+    broken = container(service, "sh", "-c", "echo reading the settings >&2; echo no such setting: batch >&2; exit 3")
     began = time.monotonic()
     said = fails(service, False, "--inference-service", broken, uri=service.published.uris[0])
     assert time.monotonic() - began < TOLD_WITHIN

@@ -41,7 +41,7 @@ class ServerContainer:
     def exit_code(self) -> int | None:
         """See `model_server.Started`."""
         self._container.reload()
-        state = self._container.attrs["ServerState"]
+        state = self._container.attrs["State"]
         return state["ExitCode"] if state["Status"] in ("exited", "dead") else None
 
     def last_line(self) -> str:

@@ -176,7 +176,8 @@ class Process:
     """A model server as a process, of a session of its own."""
 
     def __init__(self, service: ServiceFolder, port: int) -> None:
-        command = [sys.executable, "-m", "trainyard.components.serve.server", str(service.folder), "--port", str(port)]
+        server = "trainyard.components.serve.server"
+        command = [sys.executable, "-P", "-m", server, str(service.folder), "--port", str(port)]  # -P: not from here
         # It needs no store, since what it serves has been fetched.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         self._log = service.log

@@ -181,6 +181,8 @@ class DeploymentMode(ABC):
         seen = self._progress(service, goal, before)
         told = status.canary(service, goal.canary) if goal.canary else status.of(service)
         failure = rollout.failure(told, conditions.get("PredictorReady", {}), before.failure)
+        if failure and not failure.message and seen.phase is Phase.FAILED:  # the pods tell more
+            return seen
         if failure and (seen.phase is not Phase.READY or failure.phase is Phase.INVALID):
             return failure
         return seen

@@ -124,8 +124,8 @@ def failure(told: Object, predictor: Object, known: Object) -> RolloutStatus | N
         grace = GRACE if reason == "RuntimeNotRecognized" else GRACE_INVALID  # a runtime may still come
         return RolloutStatus(Phase.INVALID, reason or "InvalidSpec", message, grace)
     if model.get("transitionStatus") == "BlockedByFailedLoad" and (not info or info != known):
-        if "exitCode" in info:
-            message = f"{message} (exit code {info['exitCode']})".strip()
+        if message and "exitCode" in info:
+            message = f"{message} (exit code {info['exitCode']})"
         return RolloutStatus(Phase.FAILED, reason or "BlockedByFailedLoad", message, GRACE)
     if predictor.get("status") == "False" and predictor.get("reason") in ("ReconcileFailed", "InvalidGPUAllocation"):
         return RolloutStatus(Phase.FAILED, predictor["reason"], one_line(predictor.get("message", "")), GRACE)

@@ -52,7 +52,8 @@ class Watch:
             if seen.phase is Phase.INVALID:
                 raise BadInput(f"{self._name}: KServe cannot serve this ({seen})")
             if seen.phase is Phase.FAILED:
-                raise RuntimeError(f"{self._name}: the rollout failed ({seen}){self._complaints(service, seen)}")
+                more = "" if seen.message else self._complaints(service, seen)
+                raise RuntimeError(f"{self._name}: the rollout failed ({seen}){more}")
             if seen.phase is Phase.ROLLING:
                 self._say(seen, deadline)
             return seen.phase is Phase.READY
@@ -87,7 +88,7 @@ class Watch:
             for name, one in status.conditions(service or {}).items()
             if one["status"] == "False" and one.get("message") and one_line(one["message"]) not in seen.message
         ]
-        return f"; {'; '.join(texts)}" if texts and not seen.message else ""
+        return f"; {'; '.join(texts)}" if texts else ""
 
     def _event(self) -> RolloutStatus | None:
         """Why KServe does nothing at all, which it tells in an Event alone, as without Knative in Knative mode."""

@@ -36,15 +36,16 @@ def application(served: ServedModel, limits: Limits) -> Starlette:
     async def scrape(request: Request) -> Response:
         return Response(served.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
+    handlers: dict[Any, Any] = {  # Starlette's types want each to take any exception
+        Refused: _refused,
+        HTTPException: _no_such_path,
+        ClientDisconnect: _gone,
+        Exception: _failed,
+    }
     return Starlette(
         routes=[*routes, Route("/metrics", scrape)],
         middleware=[Middleware(served.metrics.around)],
-        exception_handlers={
-            Refused: _refused,
-            HTTPException: _no_such_path,
-            ClientDisconnect: _gone,
-            Exception: _failed,
-        },
+        exception_handlers=handlers,
     )
 
 
