@@ -336,9 +336,9 @@ def test_an_endpoint_that_cannot_be_used_is_told_in_one_plain_line(predict, endp
 
 def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_path):
     (tmp_path / "text.png").write_text("no image")
-    for label in "ab":
-        (tmp_path / "untested" / "train" / label).mkdir(parents=True)
-        Image.new("L", (28, 28)).save(tmp_path / "untested" / "train" / label / "1.png")
+    images, labels = np.zeros((2, 28, 28), np.uint8), np.array([0, 1])
+    (tmp_path / "untested").mkdir()
+    np.savez(tmp_path / "untested" / "data.npz", x_train=images, y_train=labels, x_test=images[:0], y_test=labels[:0])
     (tmp_path / "two.json").write_text(json.dumps({"instances": [[[[0]]], [[[0]]]]}))
     for url, options, text in [
         (endpoint, ["--data", dataset, "--index", "360"], "--index: expected 0 to 359"),
@@ -347,7 +347,11 @@ def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_
         (endpoint, [], "expected one of --image, --json"),
         (endpoint, ["--image", "x.png", "--data", dataset, "--index", "0"], "expected one of --image, --json"),
         (endpoint, ["--data", tmp_path, "--index", "0"], "expected"),
-        (endpoint, ["--data", tmp_path / "untested"], "--data: expected a data set with test images, received none"),
+        (
+            endpoint,
+            ["--data", tmp_path / "untested"],
+            "--data: expected a data set with test images, received none",
+        ),
         (endpoint, ["--image", "x.png", "--json", "x.json"], "expected one of --image, --json"),
         (endpoint, ["--json", tmp_path / "text.png"], '--json: expected {"instances": [image]}'),
         (endpoint, ["--json", tmp_path / "two.json"], '--json: expected {"instances": [image]}'),

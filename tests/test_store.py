@@ -1,6 +1,5 @@
 """The embedded object store: found, durable, private, and stopped without harm to others."""
 
-import json
 import os
 import signal
 import stat
@@ -192,7 +191,7 @@ def test_a_wrong_checksum_is_refused(store, bucket):
 
 def test_a_store_that_is_started_again_answers_at_the_address_it_had(tmp_path):
     before = start_store(tmp_path).environment
-    os.kill(json.loads((tmp_path / "store" / "server.json").read_text())["pid"], signal.SIGKILL)
+    kill(tmp_path)
     again = start_store(tmp_path).environment
     stop_store(tmp_path)
     assert again == before
