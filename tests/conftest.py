@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,10 @@ from trainyard.launch.engine import engine
 from trainyard.launch.store import start_store, stop_store
 
 PROJECT = Path(__file__).parent.parent
+
+# A shell without job control starts what it puts in the background with SIGINT ignored, and a process
+# hands that on to those it starts: the steps would not hear the interrupt that a test sends.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

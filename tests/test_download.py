@@ -608,8 +608,7 @@ def test_ended_by_a_signal_it_leaves_nothing(web, output, number):
         "--dataset",
         output,
     ]
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
-    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
     while not web.requests:
         time.sleep(0.01)
     time.sleep(0.2)
