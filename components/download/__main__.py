@@ -10,7 +10,7 @@ from .limits import MAX_BYTES, MAX_FILES
 limits = section("Limits", setting="any")
 
 
-@step("fetch.check")
+@step("fetch.check", cached="fetch.is_fixed")
 @inputs(
     "--source",
     required=True,

@@ -64,6 +64,11 @@ def check(source: str, sha256: str, max_bytes: int, max_files: int) -> None:
             raise BadInput(f"{option}: expected a positive number, received {limit}")
 
 
+def is_fixed(source: str, sha256: str) -> bool:
+    """Whether the source has the same content for good: one with a digest, or a version of a TFDS data set."""
+    return bool(sha256 or re.fullmatch(r"tfds://[^:]+:\d+\.\d+\.\d+/?", source))
+
+
 def fetch(source: str, folder: Path, expected_sha256: str = "", limits: Limits = Limits()) -> Fetched:
     """Fetch a data set into an existing, empty folder; archives are unpacked while they arrive.
 
