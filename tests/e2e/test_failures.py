@@ -83,7 +83,7 @@ SAID = {
 @pytest.mark.parametrize("stage", ["first", "update", "canary"])
 @pytest.mark.parametrize("how", SAID, ids=lambda how: how.__name__)
 def test_pods_that_cannot_run_are_told_early(service, how, stage):
-    """KServe's status says nothing then; the pods of the new version do. A second copy that has no room can be avoided."""
+    """KServe's status says nothing then; the pods of the new version do."""
     options, uri = how(service)
     share = ["--canary-percent", 0] if stage == "canary" else []
     said = fails(service, stage != "first", *options, *share, uri=uri)
