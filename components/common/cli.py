@@ -67,6 +67,7 @@ class _PlainFailures:
         try:
             super().main(*args, **{**kwargs, "standalone_mode": False})  # type: ignore[misc]
         except click.ClickException as error:
+            error.message = _readable(error.message)
             error.show()
             sys.exit(error.exit_code)
         except (Exception, KeyboardInterrupt, Terminated) as error:
