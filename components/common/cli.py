@@ -3,6 +3,7 @@
 import atexit
 import errno
 import inspect
+import io
 import os
 import signal
 import sys
@@ -67,8 +68,10 @@ class _PlainFailures:
         try:
             super().main(*args, **{**kwargs, "standalone_mode": False})  # type: ignore[misc]
         except click.ClickException as error:
-            error.message = _readable(error.message)
-            error.show()
+            said = io.StringIO()
+            error.show(said)
+            for line in said.getvalue().splitlines():
+                click.echo(_readable(line), err=True)
             sys.exit(error.exit_code)
         except (Exception, KeyboardInterrupt, Terminated) as error:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
