@@ -10,6 +10,7 @@ An option is an input or an output of the component. Its type tells which:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -75,7 +76,7 @@ class Output(Location):
         """The path."""
         from .files import check_place
 
-        path = Path(super().convert(value, param, ctx))
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         option = param.opts[0] if param else "output"
         try:
             check_place(path, self.folder)
