@@ -19,6 +19,7 @@ from tests.kserve_models import kserve_package
 from tests.kserve_status import PROBABILITIES
 from tests.kubernetes_api import kubernetes_api
 from tests.made_up import made_up_card
+from tests.prometheus import Prometheus
 from trainyard.components.common.store import s3
 from trainyard.launch.engine import engine
 from trainyard.launch.store import start_store, stop_store
@@ -161,6 +162,14 @@ def serve_on_cluster(step, api, tmp_path):
         return step("serve", *named, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})})
 
     return run
+
+
+@pytest.fixture
+def prometheus():
+    """A double of Prometheus."""
+    double = Prometheus()
+    yield double
+    double.end()
 
 
 @pytest.fixture

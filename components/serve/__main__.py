@@ -199,7 +199,8 @@ def main(
         from .kserve.specification import InferenceServiceOptions
         from .kserve.target import KServeTarget
 
-        outcome = carry_out(order, KServeTarget(order, InferenceServiceOptions(**service), _tell), _tell)
+        options = InferenceServiceOptions(**service)
+        outcome = carry_out(order, lambda: KServeTarget(order, options, _tell), _tell)
     else:
         from .here.containers import PREDICTOR
         from .here.service import Front
@@ -208,7 +209,7 @@ def main(
         image = (service["image"] or PREDICTOR) if target == "docker" else ""
         front = Front(ui and not no_ui, origins(cors_origin), host_names(allow_host))
         server = ServerOptions(port, front, image, server_image)
-        outcome = carry_out(order, MachineTarget(order, server, _tell), _tell)
+        outcome = carry_out(order, lambda: MachineTarget(order, server, _tell), _tell)
 
     write_parameter(endpoint, outcome.endpoint)
     write_parameter(revision, outcome.revision)

@@ -169,7 +169,7 @@ def attacks(model: Path, seed: int, count: int = 200) -> dict[str, int]:
     images = images_for(model, 1, seed)
     expected = answers_of(model, images)[0]
     counts: Counter[str] = Counter()
-    with served(publish(model, Path(tempfile.mkdtemp()) / "1", 1)) as service:
+    with tempfile.TemporaryDirectory() as folder, served(publish(model, Path(folder) / "1", 1)) as service:
         for _ in range(count):
             status = _status(service.address, hostile(pick, images))
             counts["attacks"] += 1
@@ -284,7 +284,7 @@ def memory(model: Path, seed: int, count: int = 20_000) -> dict[str, int]:
     pick = random.Random(seed)
     images = images_for(model, 200, seed)
     figures = {"requests": count, "start": 0, "end": 0}
-    with served(publish(model, Path(tempfile.mkdtemp()) / "1", 1)) as service:
+    with tempfile.TemporaryDirectory() as folder, served(publish(model, Path(folder) / "1", 1)) as service:
         pid = json.loads((service.home / "serving" / NAME / "state.json").read_text())["pid"]
         v1, v2 = f"/v1/models/{NAME}:predict", f"/v2/models/{NAME}/infer"
         ordinary_ones = [
