@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import click
+
 from ..common.cli import say, step
 from ..common.options import Output, executor_input, inputs, outputs
 
@@ -15,9 +17,16 @@ from ..common.options import Output, executor_input, inputs, outputs
     "Archives are unpacked.",
 )
 @inputs("--sha256", default="", help="Expected SHA-256 of the source; empty: not checked.")
+@inputs("--anonymous", type=click.BOOL, default=False, help="Read s3:// without credentials, as public buckets allow.")
+@inputs(
+    "--requester-pays",
+    type=click.BOOL,
+    default=False,
+    help="Pay for the transfer from an s3:// bucket that has its readers pay.",
+)
 @outputs("--dataset", required=True, type=Output("Dataset"), help="Folder to write the data set to.")
 @executor_input
-def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
+def main(source: str, sha256: str, anonymous: bool, requester_pays: bool, dataset: Path, executor_input: str) -> None:
     """Fetch a data set, check it and unpack it.
 
     .zip, .tar, .tar.gz, .tar.bz2 and .tar.xz are unpacked while they arrive; any other file is kept under its name.
@@ -27,7 +36,8 @@ def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
     The folder also gets download.json: source, bytes, sha256 and number of files. The sha256 is that of the file or
     archive as it was fetched; that of a folder is the one of `sha256sum`'s lines for its files, sorted by path.
 
-    Store and credentials come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), proxies too.
+    Store and credentials come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, ...), proxies
+    (https_proxy, NO_PROXY) and the authority of certificates (SSL_CERT_FILE, for s3:// AWS_CA_BUNDLE) too.
 
     \b
     Example:
@@ -37,9 +47,10 @@ def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
     from ..common.kfp_outputs import record_artifacts
     from ..common.progress import counted, readable_size
     from .fetch import fetch
+    from .objects import Access
 
     with atomic_folder(dataset, marker="download.json") as folder:
-        fetched = fetch(source, folder, sha256.lower())
+        fetched = fetch(source, folder, sha256.lower(), Access(anonymous, requester_pays))
         write_json(folder / "download.json", asdict(fetched), indent=2)
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
     say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")

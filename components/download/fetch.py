@@ -12,6 +12,7 @@ from ..common.files import ARCHIVES, files_below, sha256_of_folder, sha256_of_li
 from ..common.parallel import in_parallel
 from ..common.progress import Advance, transfer
 from .archives import OTHERS, copy, extract, is_archive, stays_inside
+from .objects import Access, list_objects, open_object
 from .streams import ListedFile, Measured, OpenFile, ReadAhead
 
 
@@ -35,19 +36,20 @@ class Fetched:
 
 def check(source: str, sha256: str) -> None:
     """Raise BadInput for a source that cannot be fetched, or a digest that is none."""
-    if "://" in source and urlsplit(source).scheme not in _FETCHERS:
+    if "://" in source and urlsplit(source).scheme not in {"s3", *_FETCHERS}:
         raise BadInput(f"--source: expected s3, http, https, file or tfds before '://', received {source!r}")
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise BadInput(f"--sha256: expected 64 hexadecimal digits, received {sha256!r}")
 
 
-def fetch(source: str, folder: Path, expected_sha256: str = "") -> Fetched:
+def fetch(source: str, folder: Path, expected_sha256: str = "", access: Access = Access()) -> Fetched:  # noqa: B008
     """Fetch a data set into an existing, empty folder; archives are unpacked while they arrive.
 
     Args:
         source: s3://bucket/key, s3://bucket/prefix/, http(s)://..., file://..., tfds://name[:version], or a path.
         folder: What lies beside it and starts with a dot may be used for temporary files.
         expected_sha256: 64 hexadecimal digits; empty: not checked.
+        access: How objects of a store are read.
 
     Raises:
         BadInput: there is no such source, it is empty, it has another sha256, or it is a damaged or hostile archive.
@@ -55,7 +57,7 @@ def fetch(source: str, folder: Path, expected_sha256: str = "") -> Fetched:
     """
     scheme = urlsplit(source).scheme if "://" in source else "path"
     try:
-        fetched = _FETCHERS[scheme](source, folder)
+        fetched = _fetch_object(source, folder, access) if scheme == "s3" else _FETCHERS[scheme](source, folder)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -87,14 +89,13 @@ def _fetch_url(source: str, folder: Path) -> Fetched:
     return _fetch_file(without_secrets(source), open_url(source), folder)
 
 
-def _fetch_object(source: str, folder: Path) -> Fetched:
+def _fetch_object(source: str, folder: Path, access: Access) -> Fetched:
     from ..common.store.s3 import parse_uri
-    from .objects import list_objects, open_object
 
     _, key = parse_uri(source)
     if not key or key.endswith("/"):
-        return _fetch_folder(source, list_objects(source), folder)
-    return _fetch_file(source, open_object(source), folder)
+        return _fetch_folder(source, list_objects(source, access), folder)
+    return _fetch_file(source, open_object(source, access), folder)
 
 
 def _fetch_tfds(source: str, folder: Path) -> Fetched:
@@ -108,7 +109,6 @@ _FETCHERS: dict[str, Callable[[str, Path], Fetched]] = {
     "file": _fetch_path,
     "http": _fetch_url,
     "https": _fetch_url,
-    "s3": _fetch_object,
     "tfds": _fetch_tfds,
 }
 

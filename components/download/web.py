@@ -1,6 +1,7 @@
 """A file on the web, fetched over HTTP(S), through the proxies that the environment names."""
 
 import base64
+import ssl
 import urllib.error
 import urllib.request
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
 from ..common.cli import BadInput
+from ..common.proxies import Proxies, through_proxy
 from .archives import CHUNK, Readable
 from .streams import OpenFile, Resuming, persist
 
@@ -63,18 +65,27 @@ def _get(url: str, offset: int = 0, version: str | int | None = None) -> HTTPRes
             request.add_header("Range", f"bytes={offset}-")
             if isinstance(version, str):
                 request.add_header("If-Range", version)
-        return urllib.request.urlopen(request, timeout=_SECONDS)
+        return urllib.request.build_opener(Proxies()).open(request, timeout=_SECONDS)
     except urllib.error.HTTPError as error:
-        answer = f"the server answers {error.code} {error.reason}"
+        answer = f"the server answers {error.code} {error.reason}{through_proxy(url)}"
         if error.code in _MAY_PASS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ConnectionError(answer) from error
         if error.code in _REFUSED:
             raise PermissionError(f"{where}: {answer}; check that the source may be read from here") from error
         raise BadInput(f"--source: expected a file at {where}, {answer}; correct the URL") from error
     except urllib.error.URLError as error:
-        raise ConnectionError(f"the server does not answer ({error.reason})") from error
+        raise _no_answer(url, error.reason) from error
     except (InvalidURL, ValueError) as error:
         raise BadInput(f"--source: expected a URL, received {where!r} ({error}); correct it") from error
+
+
+def _no_answer(url: str, reason: str | Exception) -> OSError:
+    if isinstance(reason, ssl.SSLCertVerificationError):  # no retry can help
+        return PermissionError(
+            f"{without_secrets(url)}: the server's certificate is not trusted here ({reason.verify_message}); name the "
+            "file of its authority in SSL_CERT_FILE"
+        )
+    return ConnectionError(f"the server does not answer{through_proxy(url)} ({reason})")
 
 
 def _version(response: HTTPResponse, offset: int = 0) -> str | int | None:

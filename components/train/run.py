@@ -113,7 +113,7 @@ class Training:
         for note in dataset.notes:
             self._progress.say(note)
         if not dataset.counts.get("test"):
-            self._progress.say("there is no split test, which evaluate will need")
+            self._progress.say("there is no split test; evaluate on another one with --split")
         if self._workers.count == 1:
             opened.read_ahead(self._budget)
         else:

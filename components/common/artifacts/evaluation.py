@@ -47,7 +47,7 @@ class RuleResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """The metrics of one class, 0 to 1, None where they are not defined; `support`: its images in the test split."""
+    """The metrics of one class, 0 to 1, None where they are not defined; `support`: its images in the split."""
 
     name: str
     precision: float
@@ -82,10 +82,11 @@ class CalibrationBins:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model is worth on a test split. JSON: `evaluation.json`; docs/artifacts.md defines the metrics.
+    """What a model is worth on a split of a data set. JSON: `evaluation.json`; docs/artifacts.md defines the metrics.
 
     Attributes:
         accuracy_interval: Wilson's 95 % interval.
+        split: Name of the split.
         examples: Number of images.
         labels_sha256: Digest of their labels.
         skipped: Names of the damaged images that were left out; None: there were none.
@@ -110,6 +111,7 @@ class Evaluation:
     roc_auc: float | None = None
     calibration_error: float
     accuracy_interval: tuple[float, float]
+    split: str = "test"
     examples: int
     labels_sha256: str
     skipped: list[str] | None = None
@@ -172,7 +174,7 @@ class AnsweredExample:
     """A test image with the answer that the model gave.
 
     Attributes:
-        index: Its place in the test split.
+        index: Its place in the split.
         instance: Its pixels as a client sends them: nested lists, height x width x channels, 0 to 255.
         label: Name of its class.
         prediction: Name of the class that the model answered.
