@@ -42,7 +42,12 @@ def check(source: str, sha256: str) -> None:
         raise BadInput(f"--sha256: expected 64 hexadecimal digits, received {sha256!r}")
 
 
-def fetch(source: str, folder: Path, expected_sha256: str = "", access: Access = Access()) -> Fetched:  # noqa: B008
+def is_fixed(source: str, sha256: str) -> bool:
+    """Whether the source has the same content for good: one with a digest, or a version of a TFDS data set."""
+    return bool(sha256 or re.fullmatch(r"tfds://[^:]+:\d+\.\d+\.\d+/?", source))
+
+
+def fetch(source: str, folder: Path, expected_sha256: str = "", access: Access = Access()) -> Fetched:
     """Fetch a data set into an existing, empty folder; archives are unpacked while they arrive.
 
     Args:

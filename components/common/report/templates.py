@@ -1,6 +1,6 @@
-"""The report's templates. Their code is kept in __pycache__, as Python keeps that of modules: compiling takes 40 ms.
+"""The templates of reports. Their code is kept in __pycache__, as Python keeps that of modules: compiling takes 40 ms.
 
-`python -m trainyard.components.evaluate.report.templates` compiles them beforehand, for an image.
+`python -m trainyard.components.common.report.templates FOLDER` compiles those of a step beforehand, for an image.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.bccache import Bucket, BytecodeCache
 from markupsafe import Markup
 
-from ...common.files import atomic_file
+from ..files import atomic_file
 from .formats import FILTERS
 
-FOLDER = Path(__file__).parent
-PAGE = "report.html.jinja"
+SHARED = Path(__file__).parent
 
 
 class CodeCache(BytecodeCache):
@@ -41,11 +40,16 @@ class CodeCache(BytecodeCache):
         return self._folder / f"{bucket.key}.{sys.implementation.cache_tag}.code"
 
 
-def environment(cache: Path = FOLDER / "__pycache__") -> Environment:
-    """Jinja with every value escaped, the filters of `formats`, and a folder for the templates' code."""
+def environment(folder: Path, cache: Path | None = None) -> Environment:
+    """Jinja with every value escaped and the filters of `formats`.
+
+    Args:
+        folder: The templates of a step; those that reports share are found too.
+        cache: Where the templates' code is kept; None: in `__pycache__` of that folder.
+    """
     jinja = Environment(
-        loader=FileSystemLoader(FOLDER),
-        bytecode_cache=CodeCache(cache),
+        loader=FileSystemLoader([folder, SHARED]),
+        bytecode_cache=CodeCache(cache or folder / "__pycache__"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -53,11 +57,11 @@ def environment(cache: Path = FOLDER / "__pycache__") -> Environment:
         keep_trailing_newline=True,
     )
     jinja.filters.update(FILTERS)
-    jinja.globals["style"] = Markup((FOLDER / "report.css").read_text(encoding="utf-8"))
+    jinja.globals["style"] = Markup((SHARED / "report.css").read_text(encoding="utf-8"))
     return jinja
 
 
 if __name__ == "__main__":
-    templates = environment()
+    templates = environment(Path(sys.argv[1]))
     for name in templates.list_templates(extensions=["jinja"]):
         templates.get_template(name)
