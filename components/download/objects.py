@@ -88,7 +88,9 @@ def open_object(uri: str, access: Access = Access(), client: "BaseClient | None"
         return _Body(uri, response["Body"])
 
     size = first["ContentLength"]
-    return OpenFile(key.rpartition("/")[2], size, Resuming(uri, open_at, size, _Body(uri, first["Body"])))
+    stream = Resuming(uri, open_at, size, _Body(uri, first["Body"]))
+    encoding = first.get("ContentEncoding", "")
+    return OpenFile(key.rpartition("/")[2], size, stream, first.get("ContentType", ""), encoding)
 
 
 def list_objects(uri: str, access: Access = Access()) -> list[ListedFile]:

@@ -201,7 +201,7 @@ def _named(keys: Iterable[str]) -> dict[str, str]:
 def _splits(path: Path, keys: list[str], named: Mapping[str, str]) -> list[str]:
     """The splits that are there, each with images and labels."""
     there = {role.partition("_")[2] for role in named}
-    splits = [split for split in ("train", "test", "validation") if split == "train" or split in there]
+    splits: list[str] = [split for split in ("train", "test", "validation") if split == "train" or split in there]
     expected = [f"{letter}_{split}" for split in splits for letter in "xy"]
     if missing := [role for role in expected if role not in named]:
         wanted = ", ".join(expected if named else ["x_train", "y_train", "x_test", "y_test"])
