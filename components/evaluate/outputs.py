@@ -43,11 +43,8 @@ def summary(result: Outcome) -> Evaluation:
     return Evaluation(
         **metrics.overall(),
         accuracy_interval=metrics.interval,
-<<<<<<< HEAD
         split=scored.examples.split,
-=======
         largest_class=metrics.largest_class,
->>>>>>> main
         examples=metrics.examples,
         labels_sha256=hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
         skipped=scored.dataset.skipped or None,

@@ -114,7 +114,7 @@ class EvaluationSet:
 
     def pictures(self, indices: np.ndarray, side: int) -> list[np.ndarray]:
         """See `ImageDataset.pictures`."""
-        return self.dataset.pictures(SPLIT, indices, side)
+        return self.dataset.pictures(self.split, indices, side)
 
 
 def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:

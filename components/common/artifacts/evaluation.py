@@ -103,11 +103,8 @@ class Evaluation:
 
     Attributes:
         accuracy_interval: Wilson's 95 % interval.
-<<<<<<< HEAD
         split: Name of the split.
-=======
         largest_class: Share of the largest class in the test split: the accuracy of answering it every time.
->>>>>>> main
         examples: Number of images.
         labels_sha256: Digest of their labels.
         skipped: Names of the damaged images that were left out; None: there were none.
@@ -132,11 +129,8 @@ class Evaluation:
     roc_auc: float | None = None
     calibration_error: float
     accuracy_interval: tuple[float, float]
-<<<<<<< HEAD
     split: str = "test"
-=======
     largest_class: float = 0.0
->>>>>>> main
     examples: int
     labels_sha256: str
     skipped: list[str] | None = None
