@@ -16,6 +16,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+LONGEST_LINE = 600
+"""Characters of the last line of a failure."""
+
 
 class BadInput(Exception):
     """The caller's mistake: repeating the same call cannot help. The message says expected, received, what to do."""
@@ -69,7 +72,7 @@ class _PlainFailures:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
                 traceback.print_exc()
             code, line = explain(error)
-            click.echo(line, err=True)
+            click.echo(_readable(line), err=True)
             sys.exit(code)
         sys.exit(0)
 
@@ -95,6 +98,12 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError | RuntimeError) and text:
         return 1, text
     return 1, f"unexpected {type(error).__name__}: {text or 'no message'}; run again with --debug for the traceback"
+
+
+def _readable(line: str) -> str:
+    """A line without what a terminal would act on, its middle left out where it is too long to read."""
+    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
 
 
 @dataclass(frozen=True)
@@ -220,6 +229,12 @@ def last_line(text: str) -> str:
     """The line that a process said last, for a message about it."""
     lines = text.strip().splitlines()
     return lines[-1].strip() if lines else "no message"
+
+
+def shown(value: object, width: int = 160) -> str:
+    """A name or value for a message: quoted, what does not print escaped, and no longer than `width`."""
+    text = repr(str(value))
+    return text if len(text) <= width else f"{text[: width - 23]}...{text[-20:]}"
 
 
 def say(step_name: str, text: str) -> None:
