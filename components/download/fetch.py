@@ -126,7 +126,8 @@ def _fetch_path(source: str, folder: Path, limits: Limits) -> Fetched:
 
 
 def _fetch_url(source: str, folder: Path, limits: Limits) -> Fetched:
-    from .web import open_url, without_secrets
+    from ..common.datasets.source import without_secrets
+    from .web import open_url
 
     return _fetch_file(without_secrets(source), open_url(source, limits.hosts), folder, limits)
 

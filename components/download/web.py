@@ -12,6 +12,7 @@ from typing import IO
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ..common.cli import BadInput, shown
+from ..common.datasets.source import without_secrets
 from .archives import CHUNK, Readable
 from .streams import OpenFile, Resuming, persist
 
@@ -51,15 +52,6 @@ def open_url(url: str, hosts: Sequence[str] = ()) -> OpenFile:
         return response
 
     return OpenFile(_name(url, first), first.length, Resuming(where, open_at, first.length, first))
-
-
-def without_secrets(url: str) -> str:
-    """A URL for logs and records: without user, password and query, in which presigned URLs carry their signature."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url.partition("://")[0] + "://..."
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -206,8 +206,8 @@ def sha256_of_model(model: Path) -> str:
 def _sha256_of_weights(keras_file: Path) -> str:
     """Of the weights in a `.keras` file; empty where it is none."""
     try:
-        with zipfile.ZipFile(keras_file) as archive, archive.open(_WEIGHTS) as weights:
-            return hashlib.file_digest(weights, "sha256").hexdigest()
+        with zipfile.ZipFile(keras_file) as archive:
+            return hashlib.sha256(archive.read(_WEIGHTS)).hexdigest()
     except (OSError, KeyError, zipfile.BadZipFile):
         return ""
 
