@@ -52,6 +52,7 @@ IMAGES = {
 ON_REQUEST = {
     "download-tf": Image("download", "tf", suffix="-tf"),
     "evaluate-tf": Image("evaluate", "tf", suffix="-tf"),
+    "predict-tf": Image("predict", "tf", suffix="-tf"),
     "predictor-tf": Image("serve", "predictor-tf", repository="predictor", suffix="-tf"),
     "notebook": Image("notebook", folder="launch"),
 }

@@ -35,15 +35,20 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        if path.exists():
-            old = _beside(path)
-            path.rename(old)
-            partial.rename(path)
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        else:
-            partial.rename(path)
+        move_into_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def move_into_place(folder: Path, path: Path) -> None:
+    """Give a finished folder its name on the same disk; what had that name goes."""
+    if not path.exists():
+        folder.rename(path)
+        return
+    old = _beside(path)
+    path.rename(old)
+    folder.rename(path)
+    shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def check_output(path: Path, marker: str) -> None:

@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 
 from ..cli import BadInput
+from ..progress import some_of
 from .arrays import ArrayDataset, StoredImages
 from .dataset import Column, Options
 from .naming import SPLITS, as_text, in_order
@@ -53,6 +54,52 @@ def open_found(path: Path, options: Options) -> ArrayDataset:
         names, labels, notes = numbered.names, numbered.labels, [numbered.note] if numbered.note else []
     _check_shape(images["train"].header.shape, named["x_train"], path)
     return ArrayDataset(path, path.stem, "npz", names, images, labels, options, notes, columns)
+
+
+def has_labels(path: Path) -> bool:
+    """Whether an `.npz` holds labels to learn from, or to compare answers with."""
+    with _archive(path) as archive:
+        return any(role.startswith("y_") for role in _named(_keys(archive)))
+
+
+def images_alone(path: Path) -> StoredImages:
+    """The one array of images in an `.npz` without labels.
+
+    Raises:
+        BadInput: there is none, or there are several.
+    """
+    with _archive(path) as archive:
+        shapes = {key: _header(archive, key).shape for key in _keys(archive)}
+        found = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
+        if len(found) != 1:
+            told = some_of([f"{key} {shape}" for key, shape in shapes.items()]) or "none"
+            raise BadInput(
+                f"{path}: expected one array of shape (n, height, width) or (n, height, width, channels), received "
+                f"{told}; save the images alone"
+            )
+        stored = _stored(archive, found[0], path)
+    _check_shape(stored.header.shape, found[0], path)
+    return stored
+
+
+def npy_images(path: Path) -> StoredImages:
+    """The images in an `.npy` file.
+
+    Raises:
+        BadInput: it holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            header = npy_header(file)
+    except ValueError:
+        raise BadInput(f"{path}: expected an .npy file, received a damaged or other file; fetch it again") from None
+    if header.dtype.hasobject or header.by_column or len(header.shape) not in (3, 4):
+        raise BadInput(
+            f"{path}: expected numbers of shape (n, height, width) or (n, height, width, channels) by row, received "
+            f"{header.dtype} of {header.shape}; reshape them, and save np.ascontiguousarray(images)"
+        )
+    _check_shape(header.shape, path.stem, path)
+    return StoredImages(path, header)
 
 
 def _columns(
@@ -103,7 +150,7 @@ def _splits(path: Path, keys: list[str], named: dict[str, str]) -> list[str]:
 def _check_shape(shape: tuple[int, ...], key: str, path: Path) -> None:
     if len(shape) not in (3, 4):
         raise BadInput(
-            f"{path}: expected x_train of shape (n, height, width) or (n, height, width, channels), "
+            f"{path}: expected {key} of shape (n, height, width) or (n, height, width, channels), "
             f"received {shape}; reshape it"
         )
     if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ...common.progress import counted
+from ...common.report.formats import difference, duration, metric_name, number, percent, short, thousands
+from ...common.report.pictures import PICTURE, picture
 from ..gate import sentence
 from ..metrics import ClassMetrics, PrecisionRecall, Roc
 from ..run import Outcome
@@ -27,14 +28,11 @@ from .charts import (
     precision_recall_thumbnail,
     roc_thumbnail,
 )
-from .formats import difference, duration, metric_name, number, percent, short, thousands
 
 MATRIX_CLASSES = 24
 """Maximum number of classes whose confusion matrix is a table with numbers; a larger one is a heat map."""
 MANY_CLASSES = 30
 """Number of classes from which on they are sorted by F1."""
-PICTURE = 80
-"""Maximum side of a picture in pixels; larger images are scaled down."""
 COMPARED = ("accuracy", "loss", "balanced_accuracy", "macro_f1", "roc_auc", "calibration_error")
 CURVES = 23
 """Maximum number of classes whose curves are drawn."""
@@ -49,9 +47,9 @@ AnyCurve = TypeVar("AnyCurve", Roc, PrecisionRecall)
 
 def render(result: Outcome) -> str:
     """The whole page, HTML."""
-    from .templates import PAGE, environment
+    from ...common.report.templates import PAGE, environment
 
-    return environment().get_template(PAGE).render(page=Page(result))
+    return environment(Path(__file__).parent).get_template(PAGE).render(page=Page(result))
 
 
 @dataclass(frozen=True)
@@ -420,23 +418,6 @@ class Page:
                 ("Data set it was tested on", _known(tested_on)),
             ],
         ]
-
-
-def picture(image: np.ndarray) -> str:
-    """A PNG of an image as a data URI, scaled down to at most PICTURE pixels a side.
-
-    Args:
-        image: uint8, shape (height, width, channels): 3 channels are RGB, 4 RGBA; of any other number the mean is
-            shown in grey.
-    """
-    from PIL import Image
-
-    drawn = Image.fromarray(image if image.shape[2] in (3, 4) else image.mean(axis=2).astype(np.uint8))
-    drawn.thumbnail((PICTURE, PICTURE))
-    file = io.BytesIO()
-    file.name = "picture.png"  # for a name, Pillow imports the plugin of its format alone
-    drawn.save(file)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _least(curves: list[tuple[str, AnyCurve]], area: Callable[[AnyCurve], float]) -> list[tuple[str, AnyCurve]]:

@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from ..common.cli import BadInput
-from ..common.files import files_below
+from ..cli import BadInput
+from ..files import files_below
 from .streams import ListedFile, OpenFile
 
 

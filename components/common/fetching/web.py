@@ -8,7 +8,7 @@ from http.client import HTTPResponse, InvalidURL
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from ..common.cli import BadInput
+from ..cli import BadInput
 from .archives import CHUNK, Readable
 from .streams import OpenFile, Resuming, persist
 

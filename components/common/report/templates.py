@@ -1,6 +1,6 @@
-"""The report's templates. Their code is kept in __pycache__, as Python keeps that of modules: compiling takes 40 ms.
+"""Templates of reports. Their code is kept in __pycache__, as Python keeps that of modules: compiling takes 40 ms.
 
-`python -m trainyard.components.evaluate.report.templates` compiles them beforehand, for an image.
+`python -m trainyard.components.common.report.templates FOLDER` compiles those in a folder beforehand, for an image.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.bccache import Bucket, BytecodeCache
 from markupsafe import Markup
 
-from ...common.files import atomic_file
+from ..files import atomic_file
 from .formats import FILTERS
 
 FOLDER = Path(__file__).parent
 PAGE = "report.html.jinja"
+"""The page, in the folder of each report's own templates."""
 
 
 class CodeCache(BytecodeCache):
@@ -41,11 +42,16 @@ class CodeCache(BytecodeCache):
         return self._folder / f"{bucket.key}.{sys.implementation.cache_tag}.code"
 
 
-def environment(cache: Path = FOLDER / "__pycache__") -> Environment:
-    """Jinja with every value escaped, the filters of `formats`, and a folder for the templates' code."""
+def environment(folder: Path, cache: Path | None = None) -> Environment:
+    """Jinja with every value escaped, the filters of `formats`, and a folder for the templates' code.
+
+    Args:
+        folder: Of a report's own templates; those here are found as well.
+        cache: Where the code of templates is kept; None: in the `__pycache__` of that folder.
+    """
     jinja = Environment(
-        loader=FileSystemLoader(FOLDER),
-        bytecode_cache=CodeCache(cache),
+        loader=FileSystemLoader([folder, FOLDER]),
+        bytecode_cache=CodeCache(cache or folder / "__pycache__"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -58,6 +64,6 @@ def environment(cache: Path = FOLDER / "__pycache__") -> Environment:
 
 
 if __name__ == "__main__":
-    templates = environment()
+    templates = environment(Path(sys.argv[1]))
     for name in templates.list_templates(extensions=["jinja"]):
         templates.get_template(name)

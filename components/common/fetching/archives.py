@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, Self, cast
 
-from ..common.cli import BadInput
-from ..common.files import ARCHIVES
+from ..cli import BadInput
+from ..files import ARCHIVES
 
 OTHERS = (".7z", ".rar", ".tar.zst", ".tar.lz4", ".tar.z")
 """Endings of archives that are not read."""
