@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .contract import Contract, Parameter, file_of, parameters_of, read
+from .contracts import command_of
 from .settings import Settings
 from .step_settings import apply, settings_of
 
@@ -24,6 +25,7 @@ PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, 
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
 """Keys of the secret with the store's credentials, each the name of an environment variable."""
 
+TYPES_OF_VALUES = tuple(PYTHON_TYPES.values())
 Step = Callable[..., "PipelineTask"]
 
 
@@ -66,11 +68,13 @@ def _loaded(step: str, image: str = "", s3_secret: str = "") -> Step:
     """A component whose tasks pass every default on; with another image than component.yaml's and a secret if given."""
     from kfp.components import load_component_from_file
 
-    component = load_component_from_file(str(file_of(step)))
-    defaults = {one.name: one.parse(one.default) for one in read(step).parameters if one.default is not None}
+    component, contract = load_component_from_file(str(file_of(step))), read(step)
+    defaults = {one.name: one.parse(one.default) for one in contract.parameters if one.default is not None}
 
     def task(**given: Any) -> PipelineTask:
         made = component(**{**defaults, **given})
+        if not reusable(contract, given):
+            made.set_caching_options(False)
         if s3_secret:
             use_secret(made, s3_secret)
         return made.set_container_image(image) if image else made
@@ -141,14 +145,24 @@ def _step(name: str, known: Mapping[str, Any], settings: Settings) -> Step:
 
     def task(**given: Any) -> PipelineTask:
         made = component(**{**own, **given})
-        if not contract.cached:  # it changes the world outside
-            made.set_caching_options(False)
         if uses_store(contract, {**own, **given}) if pod.secret is None else pod.secret:
             use_secret(made, settings.s3_secret)
         apply(made, pod)
         return made
 
     return task
+
+
+def reusable(contract: Contract, values: Mapping[str, Any]) -> bool:
+    """Whether a task's result may be taken from an earlier one with equal inputs.
+
+    Args:
+        values: Its inputs by name; one that a run decides is a channel, and counts as not given.
+    """
+    if isinstance(contract.cached, bool):
+        return contract.cached
+    known = {name: value for name, value in values.items() if isinstance(value, TYPES_OF_VALUES)}
+    return command_of(contract.step).reusable(known)
 
 
 def uses_store(contract: Contract, values: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from .contract import Parameter, parameters_of
 from .contract import read as read_contract
 from .settings import Settings
 from .settings import read as read_settings
+from .step_settings import ALL
 
 Command = Callable[..., None]
 PARAMETERS = [one for one in parameters_of(pipeline.STEPS) if one.name not in (*pipeline.WIRED, "target")]
@@ -44,6 +45,13 @@ def settings_options(command: Command) -> Command:
         ),
         images_option,
         click.option(
+            "--no-cache",
+            multiple=True,
+            type=click.Choice([ALL, *pipeline.STEPS]),
+            metavar="STEP",
+            help="Step to run even if its inputs did not change; 'all': every step. May be given several times.",
+        ),
+        click.option(
             "--settings",
             "settings_file",
             type=click.Path(path_type=Path),
@@ -58,6 +66,7 @@ def settings_options(command: Command) -> Command:
 def settings_for(file: Path | None, given: dict[str, Any], parameters: Iterable[Parameter] = PARAMETERS) -> Settings:
     """The settings of a file, under what the command line gives."""
     settings = read_settings(file, parameters) if file else Settings()
+    settings = settings.without_cache(given.pop("no_cache", ()))
     if images := given.pop("images", None):
         from .images import read_images
 
@@ -77,12 +86,13 @@ class ToSubmit:
 def to_submit(settings_file: Path | None, given: dict[str, Any]) -> ToSubmit:
     """What the command line and a settings file say.
 
-    The parameters are known, so a step whose inputs name nothing in the store gets no secret.
+    The parameters are known: a step whose inputs name nothing in the store gets no secret, and one whose inputs mean
+    the same for good may take an earlier result.
 
     Raises:
         BadInput: the steps would refuse some of them.
     """
-    from .assembly import uses_store
+    from .assembly import reusable, uses_store
     from .checks import check
 
     chosen = {name: value for name in RUN_PARAMETERS if (value := given.pop(name)) is not None}
@@ -90,5 +100,6 @@ def to_submit(settings_file: Path | None, given: dict[str, Any]) -> ToSubmit:
     values = {**settings.values, **chosen}
     check(pipeline.STEPS, values)
     without = [step for step in pipeline.STEPS if not uses_store(read_contract(step), values)]
-    built = pipeline.build(settings.without_secret(without))
+    fixed = [step for step in pipeline.STEPS if reusable(read_contract(step), values)]
+    built = pipeline.build(settings.without_secret(without).with_cache(fixed))
     return ToSubmit(built, chosen, settings.run_service_account)

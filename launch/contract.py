@@ -65,13 +65,13 @@ class Contract:
     Attributes:
         step: Its folder.
         parameters: Its input parameters, in order.
-        cached: Whether a result may be reused for equal inputs.
+        cached: Whether a result may be reused for equal inputs, or what tells it; see `common.cli.Traits`.
         store: Whether it uses the object store; or the inputs of which one has to be given for that.
     """
 
     step: str
     parameters: tuple[Parameter, ...]
-    cached: bool
+    cached: bool | str
     store: bool | list[str]
 
 

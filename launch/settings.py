@@ -86,8 +86,22 @@ class Settings:
 
     def without_secret(self, names: Iterable[str]) -> Settings:
         """With no secret of the store for these steps, where nothing else is said."""
-        said = {**self.steps.get(ALL, {})}
-        added = {name: {"secret": False, **said, **self.steps.get(name, {})} for name in names}
+        return self._with("secret", False, names)
+
+    def with_cache(self, names: Iterable[str]) -> Settings:
+        """With the cache for these steps, where nothing else is said."""
+        return self._with("cache", True, names)
+
+    def without_cache(self, names: Iterable[str]) -> Settings:
+        """With no cache for these steps, whatever is said; `all` for all of them."""
+        off = {name: {**self.steps.get(name, {}), "cache": False} for name in names}
+        if ALL in off:
+            off |= {name: {**given, "cache": False} for name, given in self.steps.items() if name not in off}
+        return replace(self, steps={**self.steps, **off})
+
+    def _with(self, key: str, value: Any, names: Iterable[str]) -> Settings:
+        said = {name: given for name, given in self.steps.get(ALL, {}).items() if name == key}
+        added = {name: {key: value, **said, **self.steps.get(name, {})} for name in names}
         return replace(self, steps={**self.steps, **added})
 
     def bind(self, **given: Any) -> Settings:

@@ -167,10 +167,10 @@ def serve_on_cluster(step, api, tmp_path):
 def published(store, bucket):
     """Publish what the smoke test reads of a version; its URI."""
 
-    def publish(version):
+    def publish(version, **card):
         prefix = f"mnist/{version}/"
         example = {"index": 7, "instance": [[[0]]], "label": "1", "prediction": "1", "probabilities": PROBABILITIES}
-        files = {"model.json": made_up_card().as_json(), "evaluation/examples.json": {"examples": [example]}}
+        files = {"model.json": made_up_card().as_json() | card, "evaluation/examples.json": {"examples": [example]}}
         for path, content in files.items():
             store.client.put_object(Bucket=bucket, Key=prefix + path, Body=json.dumps(content).encode())
         return f"s3://{bucket}/{prefix}"

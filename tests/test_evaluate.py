@@ -21,8 +21,8 @@ from trainyard.components.common.artifacts.classifier import load_classifier
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.files import sha256_of_folder
+from trainyard.components.common.rules import Threshold, Verdict, sentence
 from trainyard.components.common.statistics import wilson_interval
-from trainyard.components.evaluate.gate import Threshold, Verdict, sentence
 from trainyard.components.evaluate.kfp_views import classification, v1_views
 from trainyard.components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve
 from trainyard.components.evaluate.slices import measure_slices, metrics_of_slices

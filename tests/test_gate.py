@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import PROJECT
+from trainyard.components.common.rules import Threshold, sentence
 from trainyard.components.evaluate.baseline import McNemar
-from trainyard.components.evaluate.gate import Change, Threshold, sentence
+from trainyard.components.evaluate.gate import Change
 
 
 @pytest.fixture(scope="module")

@@ -180,8 +180,8 @@ def test_no_image_holds_credentials_a_pip_cache_tests_or_a_certificate(names):
 
 
 def test_the_templates_of_the_report_are_compiled_in_the_image(names):
-    report = "/app/trainyard/components/evaluate/report"
-    look = f"ls {report}/*.jinja | wc -l; find {report} -name '*.code' -readable | wc -l"
+    common, report = (f"/app/trainyard/components/{step}/report" for step in ("common", "evaluate"))
+    look = f"ls {common}/*.jinja {report}/*.jinja | wc -l; find {report} -name '*.code' -readable | wc -l"
     templates, compiled = docker("run", "--rm", names["evaluate"], "sh", "-c", look).stdout.split()
     assert int(compiled) == int(templates) > 0
 

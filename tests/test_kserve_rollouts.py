@@ -296,6 +296,28 @@ def test_a_model_that_does_not_prove_itself_is_taken_back(
     assert spec_of(api) == in_standard
 
 
+def test_a_model_of_other_classes_does_not_take_the_place_of_the_served_one(serve_on_cluster, api, published):
+    """Unless that is what is meant. Where a card cannot be read, there is nothing to compare, which is said."""
+    served, other = published(3), published(4, classes=["cat", "dog"])
+    api.script = [Frame(standard(), deployment(served, generation=1))]
+    assert serve_on_cluster("--smoke-test", "false", uri=served).returncode == 0
+    writes = len(api.writes)
+    done = serve_on_cluster("--smoke-test", "false", uri=other)
+    assert done.returncode == 2
+    assert last_line(done) == (
+        "mnist: expected the classes of the served version, received them without 0, 1 and with cat, dog; "
+        "pass another --model-name, or --replace-different true"
+    )
+    assert len(api.writes) == writes
+    api.script = [Frame(standard(), deployment(other))]
+    done = serve_on_cluster("--smoke-test", "false", "--replace-different", "true", uri=other)
+    assert done.returncode == 0, done.stderr
+    api.script = [Frame(standard(), deployment(URI, generation=3))]
+    done = serve_on_cluster("--smoke-test", "false")
+    assert done.returncode == 0, done.stderr
+    assert f"not compared with the served version, whose card cannot be read ({URI}model.json" in done.stderr
+
+
 def test_a_first_version_that_does_not_prove_itself_answers_nobody(serve_on_cluster, api, published, endpoint):
     uri = published(4)
     api.script = [Frame(standard(), deployment(uri))]

@@ -70,7 +70,7 @@ def test_every_placeholder_is_bound_and_none_is_left_for_a_backend_to_misread(co
         asked = set(re.findall(r"\$\.inputs\.parameters\['(\w+)'\]", args))
         bound = set(task["inputs"].get("parameters", {}))
         assert asked == bound, name  # backend 2.17.0 fails on a default that the task did not pass
-    assert [name for name in tasks if tasks[name]["cachingOptions"] == {}] == ["export", "serve"]
+    assert [name for name in tasks if tasks[name]["cachingOptions"] == {}] == ["download", "export", "serve"]
 
 
 def test_no_credential_is_in_the_compiled_pipeline_only_the_name_of_a_secret(tmp_path):

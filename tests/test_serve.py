@@ -295,6 +295,55 @@ def test_a_model_folder_is_served_under_the_name_of_its_data_set(machine, model,
     assert served_alike(done.stdout.strip(), model, images)
 
 
+def of_other_images(card):
+    card["input"]["shape"] = [32, 32, 3]
+
+
+def of_other_classes(card):
+    card["classes"] = ["cat", *card["classes"][1:]]
+
+
+def in_another_order(card):
+    card["classes"].reverse()
+
+
+@pytest.mark.parametrize(
+    ("change", "differing"),
+    [
+        (of_other_images, "expected input of 28 x 28 x 1 as the served version has, received 32 x 32 x 3"),
+        (of_other_classes, "the classes of the served version, received them without 0 and with cat"),
+        (in_another_order, "the classes of the served version, received the same in another order"),
+    ],
+)
+def test_a_model_of_other_images_does_not_take_the_place_of_the_served_one(
+    machine, three, model, tmp_path, change, differing
+):
+    """Unless that is what is meant."""
+    machine.serve(three)
+    before = machine.state(), machine.folders()
+    shutil.copytree(model, tmp_path / "other")
+    card = json.loads((model / "model.json").read_text())
+    change(card)
+    (tmp_path / "other" / "model.json").write_text(json.dumps(card))
+    for told in ([], ["--canary-percent", "10"], ["--dry-run", "true"]):
+        done = machine.serve(tmp_path / "other", *told)
+        assert done.returncode == 2
+        assert differing in last_line(done)
+        assert last_line(done).endswith("pass another --model-name, or --replace-different true")
+        assert (machine.state(), machine.folders()) == before
+
+
+def test_a_model_of_other_images_takes_the_place_of_the_served_one_when_told(machine, three, model, tmp_path):
+    machine.serve(three)
+    shutil.copytree(model, tmp_path / "other")
+    card = json.loads((model / "model.json").read_text())
+    of_other_classes(card)
+    (tmp_path / "other" / "model.json").write_text(json.dumps(card))
+    done = machine.serve(tmp_path / "other", "--replace-different", "true")
+    assert done.returncode == 0, done.stderr
+    assert [folder.partition("-")[0] for folder in machine.folders()] == ["1"]
+
+
 def test_a_model_that_litert_cannot_express_is_served_by_tensorflow(machine, model, images, tmp_path):
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "model" / "model.tflite").unlink()

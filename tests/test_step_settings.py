@@ -32,7 +32,7 @@ steps:
     timeout: 3600
     istio_sidecar: false
     secret: false
-  download: {retries: 3, retry_after: 30, cache: false}
+  download: {retries: 3, retry_after: 30, cache: true}
 """
 
 
@@ -72,7 +72,7 @@ def test_each_setting_of_a_step_reaches_its_pod(tmp_path):
     assert pod["imagePullPolicy"] == "IfNotPresent"
     assert "secretAsEnv" not in pod
     download = spec["root"]["dag"]["tasks"]["download"]
-    assert download["cachingOptions"] == {}
+    assert download["cachingOptions"] == {"enableCache": True}
     assert download["retryPolicy"] == {
         "backoffDuration": "30s",
         "backoffFactor": 2.0,
@@ -161,6 +161,65 @@ def test_a_submitted_step_gets_the_secret_of_the_store_only_if_it_may_use_it(par
     given = {one.name: None for one in PARAMETERS} | {"source": "s3://data/digits.npz", **parameters}
     spec = to_submit(None, given).pipeline.platform_spec
     assert secrets(MessageToDict(spec)["platforms"]["kubernetes"]) == expected
+
+
+def run_anew(parameters, settings_file=None):
+    """The steps of a submitted run that take no earlier result."""
+    from trainyard.launch.cluster import PARAMETERS, to_submit
+
+    given = {one.name: None for one in PARAMETERS} | {"no_cache": (), **parameters}
+    tasks = to_submit(settings_file, given).pipeline.pipeline_spec.root.dag.tasks
+    return sorted(name for name, task in tasks.items() if not task.caching_options.enable_cache)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"source": "s3://data/digits.npz"}, ["download", "export", "serve"]),
+        ({"source": "tfds://mnist"}, ["download", "export", "serve"]),
+        ({"source": "s3://data/digits.npz", "sha256": "0" * 64}, ["export", "serve"]),
+        ({"source": "tfds://mnist:3.0.1"}, ["export", "serve"]),
+        ({"source": "tfds://mnist:3.0.1", "no_cache": ("train",)}, ["export", "serve", "train"]),
+    ],
+)
+def test_a_source_that_can_change_is_fetched_by_every_run(parameters, expected):
+    """A schedule would otherwise train on the data of its first run for ever."""
+    assert run_anew(parameters) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "no_cache", "expected"),
+    [
+        ("{download: {cache: true}}", (), ["export", "serve"]),
+        ("{all: {cache: false}}", (), ["download", "evaluate", "export", "serve", "train"]),
+        ("{all: {cache: false}, train: {cache: true}}", (), ["download", "evaluate", "export", "serve"]),
+        ("{train: {cache: true}}", ("all",), ["download", "evaluate", "export", "serve", "train"]),
+    ],
+)
+def test_the_settings_say_which_steps_take_earlier_results_and_no_cache_goes_before_them(
+    tmp_path, steps, no_cache, expected
+):
+    (tmp_path / "prod.yaml").write_text(f"steps: {steps}")
+    assert run_anew({"source": "s3://data/digits.npz", "no_cache": no_cache}, tmp_path / "prod.yaml") == expected
+
+
+def test_a_component_in_a_pipeline_of_ones_own_takes_no_earlier_result_where_that_would_be_wrong():
+    from kfp import dsl
+
+    import trainyard
+
+    @dsl.pipeline(name="own")
+    def own(source: str):
+        trainyard.load("download")(source=source)
+        trainyard.load("download")(source=source, sha256="0" * 64)
+        trainyard.load("serve")(model_uri="s3://models/digits/1/")
+
+    tasks = own.pipeline_spec.root.dag.tasks
+    assert {name: task.caching_options.enable_cache for name, task in tasks.items()} == {
+        "download": False,
+        "download-2": True,
+        "serve": False,
+    }
 
 
 def test_the_pipeline_that_the_readme_shows_compiles_and_can_read_what_its_importer_finds(tmp_path, monkeypatch):

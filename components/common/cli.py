@@ -104,12 +104,13 @@ class Traits:
     Attributes:
         checks: What looks at the options whatever the data is: each `module.name` in the step's package, a callable
             whose arguments are named as options and which raises BadInput.
-        cached: Whether a result may be reused for equal inputs; not if the step changes the world outside.
+        cached: Whether a result may be reused for equal inputs; not if the step changes the world outside. Or what
+            tells it: `module.name` in the step's package, a callable whose arguments are named as options.
         store: Whether it reads or writes the object store; or the options of which one has to be given for that.
     """
 
     checks: tuple[str, ...]
-    cached: bool = True
+    cached: bool | str = True
     store: bool | tuple[str, ...] = True
 
 
@@ -128,13 +129,27 @@ class StepCommand(_PlainFailures, click.Command):
             BadInput: one of them cannot be taken.
         """
         assert self.traits
+        for check in self.traits.checks:
+            self._call(check, values)
+
+    def reusable(self, values: Mapping[str, Any]) -> bool:
+        """Whether an earlier result may be taken for these options; see `Traits.cached`.
+
+        Args:
+            values: By name; an option that is missing has its default.
+        """
+        assert self.traits
+        cached = self.traits.cached
+        return bool(self._call(cached, values)) if isinstance(cached, str) else cached
+
+    def _call(self, rule: str, values: Mapping[str, Any]) -> Any:
+        """What a callable of the step's package says of the options it names."""
         assert self.callback
         package = inspect.unwrap(self.callback).__globals__["__package__"]
         known = {option.name: "" if option.required else option.default for option in self.params} | dict(values)
-        for check in self.traits.checks:
-            module, _, name = check.rpartition(".")
-            rule = getattr(import_module(f".{module}", package), name)
-            rule(**{name: known[name] for name in inspect.signature(rule).parameters})
+        module, _, name = rule.rpartition(".")
+        function = getattr(import_module(f".{module}", package), name)
+        return function(**{name: known[name] for name in inspect.signature(function).parameters})
 
 
 class StepGroup(StepCommand, click.Group):

@@ -7,7 +7,7 @@ from ..common.cli import say, step
 from ..common.options import Output, executor_input, inputs, outputs
 
 
-@step("fetch.check")
+@step("fetch.check", cached="fetch.is_fixed")
 @inputs(
     "--source",
     required=True,

@@ -16,6 +16,11 @@ def check(source: str, sha256: str) -> None:
         raise BadInput(f"--sha256: expected 64 hexadecimal digits, received {sha256!r}")
 
 
+def is_fixed(source: str, sha256: str) -> bool:
+    """Whether the source has the same content for good: one with a digest, or a version of a TFDS data set."""
+    return bool(sha256 or re.fullmatch(r"tfds://[^:]+:\d+\.\d+\.\d+/?", source))
+
+
 def fetch(source: str, folder: Path, expected_sha256: str = "") -> Fetched:
     """Fetch a data set into an existing, empty folder; see `common.fetching.fetch.fetch`.
 

@@ -1,72 +1,17 @@
-"""The quality gate: rules on metrics, and the verdict in words."""
+"""The quality gate: rules on metrics."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from ..common.artifacts.evaluation import LESS_IS_BETTER, RuleResult
+from ..common.artifacts.evaluation import LESS_IS_BETTER
 from ..common.cli import BadInput
+from ..common.rules import Rule, Threshold, Verdict, bound_of, is_number
 
 HAIR = 1e-12
 """Differences of metrics below it are rounding."""
-
-
-class Rule(Protocol):
-    """One condition of the gate."""
-
-    @property
-    def metric(self) -> str:
-        """Name of the metric it bounds."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the model meets it."""
-
-    @property
-    def requirement(self) -> str:
-        """The condition: `accuracy >= 0.95`."""
-
-    @property
-    def finding(self) -> str:
-        """The condition with the values found: `accuracy 0.9741 >= 0.95`."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The rule's own fields in evaluation.json."""
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A metric's value against the bound that it must not miss: `sign` is `>=` or `<=`."""
-
-    metric: str
-    value: float
-    bound: float
-    sign: str = ">="
-
-    @property
-    def passed(self) -> bool:
-        return self._holds(self.value)
-
-    @property
-    def requirement(self) -> str:
-        return f"{self.metric} {self.sign} {self.bound:g}"
-
-    @property
-    def finding(self) -> str:
-        value = f"{self.value:.4f}"
-        if self._holds(float(value)) != self.passed:  # rounding must not contradict the verdict
-            value = str(self.value)
-        return f"{self.metric} {value} {self.sign} {self.bound:g}"
-
-    def as_json(self) -> dict[str, Any]:
-        return {"value": self.value, "at_least" if self.sign == ">=" else "at_most": self.bound}
-
-    def _holds(self, value: float) -> bool:
-        return value >= self.bound if self.sign == ">=" else value <= self.bound
 
 
 @dataclass(frozen=True)
@@ -90,7 +35,7 @@ class Change:
     @property
     def finding(self) -> str:
         value, baseline = f"{self.value:.4f}", f"{self.baseline:.4f}"
-        if self._holds(float(value), float(baseline)) != self.passed:  # as above
+        if self._holds(float(value), float(baseline)) != self.passed:  # rounding must not contradict the verdict
             value, baseline = str(self.value), str(self.baseline)
         return f"{self.metric} {value}, {self._allowance} the baseline's {baseline}"
 
@@ -130,34 +75,6 @@ class Waived:
 
     def as_json(self) -> dict[str, Any]:
         return {"waived": True, "at_most_worse": self.allowed}
-
-
-def word(rule: Rule) -> str:
-    """What came of a rule."""
-    return "passed" if rule.passed else "failed"
-
-
-def sentence(rule: Rule) -> str:
-    """A rule and its verdict: `accuracy 0.9741 >= 0.95: passed`."""
-    return f"{rule.finding}: {word(rule)}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome of the gate: passed when every rule is, and so without any rule."""
-
-    rules: Sequence[Rule]
-
-    @property
-    def passed(self) -> bool:
-        return all(rule.passed for rule in self.rules)
-
-    def results(self) -> list[RuleResult]:
-        """The rules as evaluation.json holds them."""
-        return [
-            RuleResult(metric=rule.metric, **rule.as_json(), passed=rule.passed, text=sentence(rule))
-            for rule in self.rules
-        ]
 
 
 @dataclass(frozen=True)
@@ -244,7 +161,7 @@ def check_gate(
             "--change-thresholds: expected --baseline with it, received none; name the model to compare with"
         )
     for name, wanted in (change_thresholds or {}).items():
-        if not _is_number(wanted):
+        if not is_number(wanted):
             raise BadInput(
                 f"--change-thresholds: expected a number for {name}, received {wanted!r}; 0.01 lets it be 0.01 worse "
                 "than the baseline"
@@ -253,19 +170,4 @@ def check_gate(
 
 def _bound(name: str, wanted: Any) -> tuple[float, str]:
     """The bound and its sign."""
-    if _is_number(wanted):
-        return float(wanted), "<=" if less_is_better(name) else ">="
-    signed = re.fullmatch(r"\s*([<>]=)\s*([-+.\deE]+)\s*", wanted) if isinstance(wanted, str) else None
-    try:
-        if signed:
-            return float(signed[2]), signed[1]
-    except ValueError:
-        pass
-    raise BadInput(
-        f"--thresholds: expected a number, or '>=' or '<=' with a number, for {name}, received {wanted!r}; "
-        'write 0.9 or "<= 0.2"'
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return bound_of("--thresholds", name, wanted, less_is_better(name))

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..common.rules import Verdict, word
 from .baseline import Baseline, compare
-from .gate import Gate, Verdict, word
+from .gate import Gate
 from .scoring import EvaluationSet, Scored, open_data, score
 
 

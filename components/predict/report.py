@@ -13,6 +13,9 @@ from ..common.report.pictures import PICTURE, picture
 from .models import PredictingModel
 from .summary import BINS, SOME, Summary, Uncertain, test_counts
 
+FOLDER = Path(__file__).parent
+PAGE = "report.html.jinja"
+
 Rows = list[tuple[str, ...]]
 
 
@@ -25,10 +28,10 @@ def render(summary: Summary, least: list[Uncertain], images: np.ndarray, model: 
         images: Their images: uint8, shape (answers, height, width, channels).
         model: What answered.
     """
-    from ..common.report.templates import PAGE, environment
+    from ..common.report.templates import environment
 
     page = Page(summary, least, images, model)
-    return environment(Path(__file__).parent).get_template(PAGE).render(page=page)
+    return environment(FOLDER).get_template(PAGE).render(page=page)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,12 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     default=False,
     help="Give an update its requests at once on a cluster, without proving it first beside the current version.",
 )
+@rollout(
+    "--replace-different",
+    type=click.BOOL,
+    default=False,
+    help="Accept a version with another input shape or other classes than the one that is served.",
+)
 @rollout("--dry-run", type=click.BOOL, default=False, help="Change nothing: print what apply would send.")
 @policy("--timeout", default=600, help="Seconds to wait until the endpoint answers.")
 @service_options
@@ -95,6 +101,7 @@ def main(
     auto_promote: bool,
     smoke_test: bool,
     direct: bool,
+    replace_different: bool,
     dry_run: bool,
     timeout: int,
     port: int,
@@ -134,7 +141,18 @@ def main(
     from .orders import Order
     from .target import carry_out
 
-    order = Order(action, model_name, model_uri, canary_percent, auto_promote, smoke_test, dry_run, timeout, direct)
+    order = Order(
+        action,
+        model_name,
+        model_uri,
+        canary_percent,
+        auto_promote,
+        smoke_test,
+        dry_run,
+        timeout,
+        direct,
+        replace_different,
+    )
     if target == "kserve":
         from .kserve.specification import InferenceServiceOptions
         from .kserve.target import KServeTarget

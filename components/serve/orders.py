@@ -26,6 +26,7 @@ class Order:
         auto_promote: Promote a canary at once when it has proved itself.
         smoke_test: Send the examples that travelled with the model, and compare the answers.
         direct: Give an update its requests without letting it prove itself first.
+        replace_different: Let a version with another input or other classes take the place of the one served.
         dry_run: Change nothing, say what would be done.
         timeout: Seconds until the endpoint has to answer.
     """
@@ -39,6 +40,7 @@ class Order:
     dry_run: bool = False
     timeout: int = 600
     direct: bool = False
+    replace_different: bool = False
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:

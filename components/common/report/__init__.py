@@ -1,1 +1,1 @@
-"""What reports have in common: one HTML file that needs no network, no script and no other file."""
+"""What the reports of steps share: style, tables and formats. A report is one HTML file that needs nothing else."""

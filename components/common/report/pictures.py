@@ -1,4 +1,4 @@
-"""Images as reports show them."""
+"""Images in a report."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Templates of reports. Their code is kept in __pycache__, as Python keeps that of modules: compiling takes 40 ms.
+"""The templates of reports. Their code is kept in __pycache__, as Python keeps that of modules: compiling takes 40 ms.
 
-`python -m trainyard.components.common.report.templates FOLDER` compiles those in a folder beforehand, for an image.
+`python -m trainyard.components.common.report.templates FOLDER` compiles those of a step beforehand, for an image.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from markupsafe import Markup
 from ..files import atomic_file
 from .formats import FILTERS
 
-FOLDER = Path(__file__).parent
-PAGE = "report.html.jinja"
-"""The page, in the folder of each report's own templates."""
+SHARED = Path(__file__).parent
 
 
 class CodeCache(BytecodeCache):
@@ -43,14 +41,14 @@ class CodeCache(BytecodeCache):
 
 
 def environment(folder: Path, cache: Path | None = None) -> Environment:
-    """Jinja with every value escaped, the filters of `formats`, and a folder for the templates' code.
+    """Jinja with every value escaped and the filters of `formats`.
 
     Args:
-        folder: Of a report's own templates; those here are found as well.
-        cache: Where the code of templates is kept; None: in the `__pycache__` of that folder.
+        folder: The templates of a step; those that reports share are found too.
+        cache: Where the templates' code is kept; None: in `__pycache__` of that folder.
     """
     jinja = Environment(
-        loader=FileSystemLoader([folder, FOLDER]),
+        loader=FileSystemLoader([folder, SHARED]),
         bytecode_cache=CodeCache(cache or folder / "__pycache__"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -59,7 +57,7 @@ def environment(folder: Path, cache: Path | None = None) -> Environment:
         keep_trailing_newline=True,
     )
     jinja.filters.update(FILTERS)
-    jinja.globals["style"] = Markup((FOLDER / "report.css").read_text(encoding="utf-8"))
+    jinja.globals["style"] = Markup((SHARED / "report.css").read_text(encoding="utf-8"))
     return jinja
 
 

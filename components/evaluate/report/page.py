@@ -14,7 +14,7 @@ import numpy as np
 from ...common.progress import counted
 from ...common.report.formats import difference, duration, metric_name, number, percent, short, thousands
 from ...common.report.pictures import PICTURE, picture
-from ..gate import sentence
+from ...common.rules import sentence
 from ..metrics import ClassMetrics, PrecisionRecall, Roc
 from ..run import Outcome
 from ..slices import FEW, Slice
@@ -29,6 +29,8 @@ from .charts import (
     roc_thumbnail,
 )
 
+FOLDER = Path(__file__).parent
+PAGE = "report.html.jinja"
 MATRIX_CLASSES = 24
 """Maximum number of classes whose confusion matrix is a table with numbers; a larger one is a heat map."""
 MANY_CLASSES = 30
@@ -47,9 +49,9 @@ AnyCurve = TypeVar("AnyCurve", Roc, PrecisionRecall)
 
 def render(result: Outcome) -> str:
     """The whole page, HTML."""
-    from ...common.report.templates import PAGE, environment
+    from ...common.report.templates import environment
 
-    return environment(Path(__file__).parent).get_template(PAGE).render(page=Page(result))
+    return environment(FOLDER).get_template(PAGE).render(page=Page(result))
 
 
 @dataclass(frozen=True)

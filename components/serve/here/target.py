@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...common.artifacts import published
-from ...common.artifacts.model import read_card
+from ...common.artifacts.model import Card, read_card
 from ...common.artifacts.names import name_for
 from ...common.cli import BadInput
-from .. import known_examples
+from .. import known_examples, replacement
 from ..client import Endpoint
 from ..orders import Order, Outcome, ServedVersion
 from ..target import Tell
@@ -171,6 +171,9 @@ class MachineTarget:
 
     def _plan(self, version: published.PublishedVersion) -> Rollout:
         new, before = self._wanted(version), self._service.served()
+        if before and not self._order.replace_different:
+            served = Card.read(self._service.versions / before[0].folder)
+            replacement.check(self._name, served, replacement.card_at(version.source))
         return Rollout(version, new, before, self._shared(new, before))
 
     def _wanted(self, version: published.PublishedVersion) -> WantedVersion:

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from ...common.artifacts.published import StorePrefix
 from ...common.cli import BadInput
 from ...common.waiting import wait_for
+from .. import replacement
 from ..client import EndpointError
 from ..known_examples import KnownExamples, WrongAnswer
 from ..orders import Order, Outcome
@@ -65,6 +67,8 @@ class KServeTarget:
         wanted = self._wanted(there)
         if self._order.canary:
             self._check_canary(there, wanted)
+        if there and not self._order.replace_different:
+            self._check_replacement(self._mode(there).stable(there), self._mode(wanted).goal(wanted).storage_uri)
         known = self._examples(wanted)
         if known:
             self._route(wanted).check(there)
@@ -147,6 +151,25 @@ class KServeTarget:
         self._mode(wanted).check_canary(there, wanted, self._options)
         if self._order.smoke_test:
             self._route(wanted).check_canary()
+
+    def _check_replacement(self, served: str, new: str) -> None:
+        """Compare the model cards of what is served and of what is to be served, where both have one.
+
+        Args:
+            served: URI of the model, or what else names the stable version.
+            new: URI of the model.
+
+        Raises:
+            BadInput: input shape or classes differ.
+        """
+        if served == new or not (served.startswith("s3://") and new.startswith("s3://")):
+            return
+        try:
+            cards = [replacement.card_at(StorePrefix(uri)) for uri in (served, new)]
+        except (BadInput, OSError) as error:
+            self._tell(f"{self._name}: not compared with the served version, whose card cannot be read ({error})")
+            return
+        replacement.check(self._name, *cards)
 
     def _with_canary(self, there: Object | None, action: str) -> Object:
         """The service as it is.
