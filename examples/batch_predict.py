@@ -94,9 +94,9 @@ def run(shards: int, runner: str, images: Path | None, runs: Path, **parameters:
     check(STEPS, given)
     steps = steps_as_containers(runs, settings.images, home.resolve()) if settings.images else steps_as_processes(runs)
     done = run_steps(build(shards, settings), given, steps, runs)
-    for summary in sorted(done.folder.glob("*/predictions/summary.json")):
-        told = json.loads(summary.read_text())
-        click.echo(f"share {told['shard']}  {told['images']:,} images  {summary.parent / 'predictions.csv'}")
+    summaries = {path.parent: json.loads(path.read_text()) for path in done.folder.rglob("predictions/summary.json")}
+    for folder, told in sorted(summaries.items(), key=lambda one: int(one[1]["shard"].partition("/")[0])):
+        click.echo(f"share {told['shard']}  {told['images']:,} images  {folder / 'predictions.csv'}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from .request import INPUT, OUTPUT, PredictRequest, Refused
 DATATYPES = ("FP32", "UINT8")
 PLATFORMS = {
     "LiteRT": "litert",
+    "ONNX Runtime": "onnxruntime_onnx",
     "TensorFlow": "tensorflow_savedmodel",
     "TensorFlow Serving": "tensorflow_savedmodel",
 }
