@@ -37,7 +37,8 @@ def pytorch_step(image: str, python: str) -> Any:
     @dsl.container_component
     def train_pytorch(dataset: dsl.Input[dsl.Dataset], model: dsl.Output[dsl.Model], epochs: int) -> dsl.ContainerSpec:
         """Train a small convolutional network in PyTorch."""
-        return dsl.ContainerSpec(image, [python, "-c", PROGRAM.read_text()], [dataset.path, model.path, epochs])
+        arguments = [dataset.path, model.path, epochs, "{{$}}"]
+        return dsl.ContainerSpec(image, [python, "-c", PROGRAM.read_text()], arguments)
 
     return train_pytorch
 

@@ -5,6 +5,8 @@ evaluate, select, export, predict and serve is two files: `model.onnx`, and `mod
 
     pip install torch onnx onnxscript pillow trainyard
     python examples/pytorch_train.py DATASET MODEL EPOCHS
+
+In a pipeline it gets KFP's description of its outputs as a fourth argument: kfp.local wants to be told of them.
 """
 
 # ruff: noqa: T201
@@ -17,6 +19,7 @@ import torch
 from torch import nn
 
 from trainyard.components.common.datasets import open_dataset
+from trainyard.components.common.kfp_outputs import record_artifacts
 
 MEAN, STD = 0.1307, 0.3081
 BATCH = 64
@@ -52,6 +55,15 @@ def train(dataset: Path, model: Path, epochs: int) -> None:
         "parameters": sum(weights.numel() for weights in network.parameters()),
         "input": {"shape": [height, width, channels]},
         "classes": data.class_names,
+        "dataset": {
+            "name": data.name,
+            "layout": data.layout,
+            "source": None,
+            "sha256": None,
+            "train_examples": len(labels),
+            "test_examples": data.counts.get("test", 0),
+            "train_counts": np.bincount(split.labels, minlength=len(data.class_names)).tolist(),
+        },
         "hyperparameters": {"epochs": epochs, "batch_size": BATCH},
         "libraries": {"torch": torch.__version__},
         "onnx": {"input": "images", "layout": "NCHW", "mean": [MEAN] * channels, "std": [STD] * channels},
@@ -74,3 +86,4 @@ def export(network: nn.Module, example: torch.Tensor, file: Path) -> None:
 
 if __name__ == "__main__":
     train(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    record_artifacts(*sys.argv[4:] or [""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -67,12 +68,12 @@ class StoredFiles:
     def __call__(self, names: Sequence[str]) -> Iterator[bytes]:
         """The contents of these files, in this order."""
         with ThreadPoolExecutor(READ_AHEAD) as pool:
-            waiting = [pool.submit(self._content, name) for name in names[: 2 * READ_AHEAD]]
-            for at in range(len(names)):
-                yield waiting[at].result()
-                waiting[at].cancel()
-                if at + 2 * READ_AHEAD < len(names):
-                    waiting.append(pool.submit(self._content, names[at + 2 * READ_AHEAD]))
+            waiting = deque(pool.submit(self._content, name) for name in names[:READ_AHEAD])
+            for following in names[READ_AHEAD:]:
+                yield waiting.popleft().result()
+                waiting.append(pool.submit(self._content, following))
+            while waiting:
+                yield waiting.popleft().result()
 
     def _content(self, name: str) -> bytes:
         stream, parts = self._files[name].open().stream, []
