@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..common.cli import say, step
-from ..common.options import Output, executor_input, inputs, outputs, section
 from ..common.fetching.limits import MAX_BYTES, MAX_FILES
+from ..common.options import Output, executor_input, inputs, outputs, section
 
 limits = section("Limits", setting="any")
 
