@@ -36,12 +36,13 @@ def licence(package: str) -> str:
     if known := next((text for name, text in NOT_HERE.items() if re.fullmatch(name, package)), ""):
         return known
     try:
-        told = metadata.metadata(package)
+        told = metadata.metadata(package).json
     except metadata.PackageNotFoundError:
         return ""
-    classifiers = [one.split(" :: ")[-1] for one in told.get_all("Classifier") or [] if one.startswith("License ::")]
-    text = (told.get("License") or "").strip().split("\n")[0]
-    return told.get("License-Expression") or (text if text != "Dual License" else "") or " OR ".join(classifiers)
+    classifiers = [one.split(" :: ")[-1] for one in told.get("classifier", []) if one.startswith("License ::")]
+    text = str(told.get("license", "")).strip().split("\n")[0]
+    expression = str(told.get("license_expression", ""))
+    return expression or (text if text != "Dual License" else "") or " OR ".join(classifiers)
 
 
 @command_group

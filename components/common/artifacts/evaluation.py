@@ -164,7 +164,7 @@ class Evaluation:
         if evaluation.model_sha256 != received:
             raise BadInput(
                 f"{folder}: expected the evaluation of the model with sha256 {received}, "
-                f"received that of {evaluation.model_sha256}; {ANEW}"
+                f"received that of {evaluation.model_sha256[:64]}; {ANEW}"
             )
         return evaluation
 
