@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ..common.cli import BadInput, shown
 from ..common.fetching import fetch as fetching
-from ..common.fetching.fetch import RECORD, Fetched, Limits
+from ..common.fetching.fetch import RECORD, Fetched, Terms
 from ..common.files import files_below, sha256_of_folder
 
-__all__ = ["RECORD", "Fetched", "Limits", "check", "fetch", "is_fixed"]
+__all__ = ["RECORD", "Fetched", "Terms", "check", "fetch", "is_fixed"]
 
 
 def check(source: str, sha256: str, max_bytes: int, max_files: int) -> None:
@@ -26,19 +26,19 @@ def is_fixed(source: str, sha256: str) -> bool:
     return bool(sha256 or re.fullmatch(r"tfds://[^:]+:\d+\.\d+\.\d+/?", source))
 
 
-def fetch(source: str, folder: Path, expected_sha256: str, limits: Limits) -> Fetched:
+def fetch(source: str, folder: Path, expected_sha256: str, terms: Terms) -> Fetched:
     """Fetch a data set into an existing, empty folder; see `common.fetching.fetch.fetch`.
 
     Args:
         source: What that takes, or tfds://name[:version].
         folder: What lies beside it and starts with a dot may be used for temporary files.
         expected_sha256: 64 hexadecimal digits; empty: not checked.
-        limits: What is fetched at most, and from where.
+        terms: What is fetched at most, from where, and how.
     """
-    return fetching.fetch(source, folder, expected_sha256, limits, FETCHERS)
+    return fetching.fetch(source, folder, expected_sha256, terms, FETCHERS)
 
 
-def _fetch_tfds(source: str, folder: Path, _: Limits) -> Fetched:
+def _fetch_tfds(source: str, folder: Path, _: Terms) -> Fetched:
     from .tfds import prepare
 
     return Fetched(source, prepare(source, folder), sha256_of_folder(folder), len(files_below(folder)))

@@ -72,7 +72,7 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
 
 
 def find(
-    folder: Path, layouts: Iterable[Layout], wanted: Callable[[Path], bool] = lambda path: True
+    folder: Path, layouts: Iterable[Layout], wanted: Callable[[Layout, Path], bool] = lambda layout, path: True
 ) -> tuple[Layout, Path] | None:
     """The data set below a folder: its layout, and where it begins; None: there is none.
 
@@ -86,7 +86,11 @@ def find(
     """
     places = _folders_below(folder)
     for layout in layouts:
-        found = [path for path in _outermost([path for place in places for path in layout.find(place)]) if wanted(path)]
+        found = [
+            path
+            for path in _outermost([path for place in places for path in layout.find(place)])
+            if wanted(layout, path)
+        ]
         if len(found) > 1:
             listed = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
             raise BadInput(

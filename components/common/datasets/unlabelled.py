@@ -70,7 +70,7 @@ def open_images(folder: Path, shape: tuple[int, int, int], resize: bool, split: 
     Raises:
         BadInput: there are no images, or several data sets; they have another shape; there is no such split.
     """
-    if described := find(folder, DESCRIBED, lambda path: path.suffix != ".npz" or npz.has_labels(path)):
+    if described := find(folder, DESCRIBED, lambda layout, path: layout is not npz or npz.has_labels(path)):
         layout, path = described
         dataset = layout.open_found(path, Options(shape[:2] if resize else None))
         _check_shape(dataset, shape)
@@ -162,7 +162,7 @@ def _arrays(folder: Path) -> list[Path]:
 
 def _of_array(path: Path, options: Options) -> ArrayDataset:
     """The images of an array alone."""
-    stored: StoredImages = {".npz": npz.images_alone, ".npy": npz.npy_images}.get(path.suffix, idx.stored)(path)
+    stored: StoredImages = (npz.images_alone if path.suffix in (".npz", ".npy") else idx.stored)(path)
     labels = {ALL: np.zeros(stored.header.shape[0], np.int64)}
     return ArrayDataset(path, path.stem, ALL, [], {ALL: stored}, labels, options)
 
