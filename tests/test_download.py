@@ -26,9 +26,9 @@ from pathlib import Path
 import pytest
 
 from trainyard.components.common.cli import BadInput
+from trainyard.components.common.fetching.archives import extract
+from trainyard.components.common.fetching.limits import Room
 from trainyard.components.common.files import sha256_of_folder
-from trainyard.components.download.archives import extract
-from trainyard.components.download.limits import Room
 
 PROJECT = Path(__file__).parent.parent
 LONG = "deep/" * 30 + "name.bin"

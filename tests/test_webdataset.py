@@ -10,7 +10,7 @@ import pytest
 from tests.test_datasets import pictures, png
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.datasets import open_dataset
-from trainyard.components.download.fetch import fetch
+from trainyard.components.common.fetching.fetch import fetch
 
 TRAIN, TEST = pictures(12), pictures(6, seed=1)
 NAMES = ("ant", "bee", "cat")

@@ -81,14 +81,14 @@ def _files(path: Path, names: Sequence[str]) -> list[Path]:
 
 def _batch(path: Path) -> _Batch:
     if path.suffix == ".bin":
-        content = np.frombuffer(path.read_bytes(), np.uint8)
+        stored = np.frombuffer(path.read_bytes(), np.uint8)
         row = PIXELS + (2 if path.stem in ("train", "test") else 1)  # CIFAR-100 tells a coarse label first
-        if len(content) % row:
+        if len(stored) % row:
             raise _damaged(path)
-        rows = content.reshape(-1, row)
+        rows = stored.reshape(-1, row)
         return _Batch(path, rows[:, row - PIXELS :].reshape(-1), rows[:, row - PIXELS - 1])
     content = _unpickled(path)
-    labels = next((content[key] for key in LABELS if isinstance(content.get(key), list)), [])
+    labels: list[Any] = next((content[key] for key in LABELS if isinstance(content.get(key), list)), [])
     array = content.get(b"data")
     if not isinstance(array, _Array) or not all(isinstance(label, int) and abs(label) < 2**31 for label in labels):
         raise _damaged(path)
@@ -112,7 +112,7 @@ def _class_names(path: Path) -> list[str]:
             return file.read_text(errors="replace").split()
         if file.is_file():
             content = _unpickled(file)
-            names = next((content[key] for key in NAMES_IN_META if isinstance(content.get(key), list)), [])
+            names: list[Any] = next((content[key] for key in NAMES_IN_META if isinstance(content.get(key), list)), [])
             if names:
                 return list(map(as_text, names))
     return []

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from ..common.cli import BadInput, shown
+from ..cli import BadInput, shown
 from .archives import Decompressed, Decompressor, Gunzip, Readable, is_archive
 from .streams import OpenFile
 

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Protocol, Self, cast
 
-from ..common.cli import BadInput, shown
-from ..common.files import ARCHIVES
+from ..cli import BadInput, shown
+from ..files import ARCHIVES
 from .limits import Room
 from .names import path_in_tar, path_in_zip
 
