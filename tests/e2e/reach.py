@@ -7,23 +7,15 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 
-AWAY = ("connection refused", "connection reset", "EOF", "was refused")
-"""What kubectl says of an API server that does not answer."""
-
 
 class Cluster:
     """What KUBECONFIG names, and what it has."""
 
     def kubectl(self, *arguments: str, manifest: str | None = None) -> str:
-        """Run kubectl; what it wrote to stdout. An API server that another test has ended is waited for."""
-        deadline = time.monotonic() + 60
-        while True:
-            done = subprocess.run(["kubectl", *arguments], input=manifest, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                return done.stdout
-            away = any(words in done.stderr for words in AWAY) and time.monotonic() < deadline
-            assert away, f"kubectl {' '.join(arguments)}: {done.stderr}"
-            time.sleep(1)
+        """Run kubectl; what it wrote to stdout."""
+        done = subprocess.run(["kubectl", *arguments], input=manifest, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
 
     def get(self, kind: str, name: str, namespace: str) -> dict | None:
         """An object; None when there is none."""
