@@ -184,7 +184,10 @@ class _Files:
             self._made.add(folder)
         if content:
             with open(target, "wb", buffering=0) as file:  # noqa: PTH123
-                copy(content, file)
+                while chunk := content.read(CHUNK):
+                    file.write(chunk)
+                    if len(chunk) < CHUNK:  # the end, since tarfile and zipfile give all that is asked for
+                        break
 
 
 class _Decompressed:

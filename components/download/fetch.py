@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -173,7 +174,7 @@ def _fetch_file(source: str, file: OpenFile, folder: Path, limits: Limits) -> Fe
                     while chunk := stream.read(CHUNK):
                         room.take(len(chunk) if file.size is None else 0)
                         output.write(chunk)
-    return Fetched(source, measured.size, measured.sha256, len(files_below(folder)))
+    return Fetched(source, measured.size, measured.sha256, sum(len(files) for _, _, files in os.walk(folder)))
 
 
 def _fetch_folder(source: str, files: list[ListedFile], folder: Path, limits: Limits) -> Fetched:
