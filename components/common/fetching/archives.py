@@ -129,7 +129,7 @@ def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError) as error:
         raise DamagedArchive(f"{name}: the archive is damaged or cut off ({error}); fetch or pack it anew") from error
     except _UNUSABLE as error:
-        raise BadInput(f"{name}: the archive holds names that cannot be files ({error}); pack it anew") from error
+        raise BadInput(f"{name}: it holds names that cannot be files ({shown(error)}); pack it anew") from error
 
 
 class _StrictHeader(tarfile.TarInfo):
