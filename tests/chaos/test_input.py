@@ -1,4 +1,4 @@
-"""Hostile archives, damaged data sets, evaluations that lie, and flipped bits: refused in one line, or read."""
+"""Hostile archives, evaluations that lie, and flipped bits: refused in one line, or read."""
 
 import io
 import json
@@ -15,9 +15,8 @@ from tests.test_export import make_model
 from trainyard.components.common.artifacts import published
 from trainyard.components.common.artifacts.evaluation import EVALUATION, Evaluation
 from trainyard.components.common.cli import LONGEST_LINE, BadInput
-from trainyard.components.common.datasets import open_dataset
-from trainyard.components.download.archives import extract
-from trainyard.components.download.limits import Room
+from trainyard.components.common.fetching.archives import extract
+from trainyard.components.common.fetching.limits import Room
 
 HOSTILE = ["../x", "/x", "a/../../x", "\udcff", "n" * 300, "d/" * 80 + "x", "\x07", "x\ny", "", ".", "b\\c"]
 NAMES = [*HOSTILE, *["a", "b/c", "a/b", "ü", "b"] * 6]
@@ -143,16 +142,3 @@ def test_a_flipped_bit_in_a_published_version_is_found(tmp_path, chance, rounds,
         assert not (tmp_path / "fetched").exists()
         path.write_bytes(content)
         note("bits flipped in published versions", outcome)
-
-
-def test_a_damaged_data_set_is_refused_in_one_line_or_read(dataset, tmp_path, chance, rounds, note):
-    whole = (dataset / "digits.npz").read_bytes()
-    for _ in rounds(brief=60, full=2000):
-        (tmp_path / "digits.npz").write_bytes(damaged(whole, chance))
-        try:
-            opened = open_dataset(tmp_path)
-            opened.read("train")
-            outcome = "read"
-        except BadInput as error:
-            outcome = told(error)
-        note("damaged data sets", outcome)
