@@ -672,6 +672,15 @@ def test_a_broken_connection_to_the_store_is_resumed(step, store, bucket, tmp_pa
     assert proxy.connections >= 3
 
 
+def test_a_store_whose_answers_break_off_in_their_headers_is_given_up_in_one_line(step, store, bucket, output):
+    store.client.put_object(Bucket=bucket, Key="data.bin", Body=b"x" * 1000)
+    proxy = CuttingProxy(store.environment["AWS_ENDPOINT_URL"], cut=60)
+    source = f"s3://{bucket}/data.bin"
+    done = step("download", "--source", source, "--dataset", output, env={"AWS_ENDPOINT_URL": proxy.url})
+    proxy.close()
+    assert_refused(done, 1, "its answers break off", output=output)
+
+
 def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, bucket, output):
     source = f"s3://{bucket}/data.tar"
     for wrong, words in (

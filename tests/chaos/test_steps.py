@@ -27,7 +27,8 @@ def known(store, bucket, dataset, digits, model, step, tmp_path):
     evaluation.mkdir()
     made_up_evaluation(model).write(evaluation)
     uri = tmp_path / "uri"
-    assert step("export", "--model", model, "--bucket", bucket, "--model-uri", uri).returncode == 0
+    done = step("export", "--model", model, "--evaluation", evaluation, "--bucket", bucket, "--model-uri", uri)
+    assert done.returncode == 0, done.stderr
     return {
         "Dataset": dataset,
         "Model": model,
@@ -36,6 +37,7 @@ def known(store, bucket, dataset, digits, model, step, tmp_path):
         "--evaluation-b": evaluation,
         "--source": digits,
         "--bucket": bucket,
+        "--model": uri.read_text(),
         "--model-uri": uri.read_text(),
         "--model-name": "chaos",
         "--target": "process",
@@ -51,7 +53,7 @@ def call(step, known, folder):
         if isinstance(param.type, Output):
             value = folder / param.name
         elif isinstance(param.type, Input):
-            value = known.get(option, known.get(param.type.kind)) if param.required else None
+            value = known.get(param.type.kind, known.get(option)) if param.required else None
         else:
             value = known.get(option)
         assert value is not None or not param.required, f"{step} {option}: say here what to give it"
@@ -146,7 +148,7 @@ def test_a_step_called_with_nonsense_says_one_line(name, tmp_path, chance, round
         words = []
         for param in options:
             if param.required or chance.random() < 0.3:
-                nothing = isinstance(param.type, Input | Output) or param.name in ("source", "model_uri")
+                nothing = isinstance(param.type, Input | Output) or param.name in ("source", "model", "model_uri")
                 value = str(tmp_path / "none") if nothing and chance.random() < 0.8 else chance.choice(NONSENSE)
                 words += [param.opts[0]] if param.is_flag else [param.opts[0], value]
         with pytest.raises(SystemExit) as end:
