@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..components.common.cli import say
-from ..components.common.datasets.source import without_secrets
+from ..components.common.fetching.web import without_secrets
 from . import records, step_cache
 from .records import RunRecord, StepRecord
 from .runs_page import page as runs_page

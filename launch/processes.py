@@ -28,10 +28,25 @@ def steps_as_processes(runs: Path, cache: bool = False) -> Iterator[PipelineRun]
     """
 
     def run_task(task: Task) -> Ended:
-        return run_process(command_here(task.command), {**step_environment(), **task.environment}, task.log)
+        command, more = without_secrets(task.command)
+        return run_process(command_here(command), {**step_environment(), **task.environment, **more}, task.log)
 
     with orchestrated(runs, run_task, (lambda task: code_here(task.command)) if cache else None) as run:
         yield run
+
+
+def without_secrets(command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """A step's command without a source that may hold a secret, and the variables that the step takes it from.
+
+    The process list shows a command to every user of the machine, its variables to its owner alone.
+    """
+    if "--source" not in command[:-1]:
+        return command, {}
+    place = command.index("--source")
+    source = command[place + 1]
+    if "://" not in source or not {"@", "?"} & set(source):
+        return command, {}
+    return [*command[:place], *command[place + 2 :]], {"TRAINYARD_SOURCE": source}
 
 
 def command_here(command: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..components.common.artifacts import schema
 from ..components.common.cli import BadInput
-from ..components.common.datasets.source import without_secrets
+from ..components.common.fetching.web import without_secrets
 from ..components.common.files import write_json
 
 RECORD = "run.json"

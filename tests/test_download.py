@@ -26,9 +26,9 @@ from pathlib import Path
 import pytest
 
 from trainyard.components.common.cli import BadInput
+from trainyard.components.common.fetching.archives import extract
+from trainyard.components.common.fetching.limits import Room
 from trainyard.components.common.files import sha256_of_folder
-from trainyard.components.download.archives import extract
-from trainyard.components.download.limits import Room
 
 PROJECT = Path(__file__).parent.parent
 LONG = "deep/" * 30 + "name.bin"
@@ -128,7 +128,7 @@ def test_an_archive_is_unpacked_and_described(step, tmp_path, output, name):
     }
 
 
-@pytest.mark.parametrize("name", ["digits.npz", "train-images-idx3-ubyte.gz", "plain"])
+@pytest.mark.parametrize("name", ["digits.npz", "train-images-idx3-ubyte.gz", "weights.pt"])
 def test_any_other_file_keeps_its_name_and_bytes(step, tmp_path, output, name):
     """Even an .npz, which is a zip, and IDX files, which are gzip."""
     content = pack_zip(tmp_path / "a.zip", FILES).read_bytes()
@@ -670,6 +670,15 @@ def test_a_broken_connection_to_the_store_is_resumed(step, store, bucket, tmp_pa
     assert done.returncode == 0, done.stderr
     assert contents(output) == files
     assert proxy.connections >= 3
+
+
+def test_a_store_whose_answers_break_off_in_their_headers_is_given_up_in_one_line(step, store, bucket, output):
+    store.client.put_object(Bucket=bucket, Key="data.bin", Body=b"x" * 1000)
+    proxy = CuttingProxy(store.environment["AWS_ENDPOINT_URL"], cut=60)
+    source = f"s3://{bucket}/data.bin"
+    done = step("download", "--source", source, "--dataset", output, env={"AWS_ENDPOINT_URL": proxy.url})
+    proxy.close()
+    assert_refused(done, 1, "its answers break off", output=output)
 
 
 def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, bucket, output):

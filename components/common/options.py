@@ -10,12 +10,15 @@ An option is an input or an output of the component. Its type tells which:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from .cli import BadInput
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 ARTIFACTS = ("Artifact", "Dataset", "Model", "Metrics", "ClassificationMetrics", "HTML", "Markdown")
@@ -41,6 +44,10 @@ class JsonObject(click.ParamType):  # type: ignore[type-arg] # generic in newer 
         return parsed
 
 
+class FinalStatus(JsonObject):
+    """An option by which KFP tells an exit handler how the run ended. A pipeline does not pass it."""
+
+
 class Location(click.Path):
     """Where an artifact or an output parameter is.
 
@@ -64,7 +71,25 @@ class Input(Location):
 
 
 class Output(Location):
-    """The path to write an output to; its folder is created."""
+    """The path to write an output to; its folder is created.
+
+    A place where it cannot appear, or that of another output, is refused before any work is done.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        from .files import check_place
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        option = param.opts[0] if param else "output"
+        try:
+            check_place(path, self.folder)
+        except BadInput as error:
+            raise BadInput(f"{option}: {error}") from error
+        taken = ctx.meta.setdefault("outputs", {}) if ctx else {}
+        if (other := taken.setdefault(path.absolute(), option)) != option:
+            raise BadInput(f"{option}: expected a place of its own, received that of {other}; name another")
+        return path
 
 
 class Option(click.Option):
@@ -101,7 +126,20 @@ on_corrupt = section("Data")(
     metavar="fail|skip",
     help="How to handle damaged images: fail names the first one, skip leaves them out and counts them.",
 )
+
+
+def _checked_executor_input(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    from .kfp_outputs import check_executor_input
+
+    check_executor_input(value)
+    return value
+
+
 executor_input = other(
-    "--executor-input", default="", by_hand=True, help="KFP's description of the outputs; filled in by KFP."
+    "--executor-input",
+    default="",
+    by_hand=True,
+    callback=_checked_executor_input,
+    help="KFP's description of the outputs; filled in by KFP.",
 )
 """The option by which KFP 2 tells a step where its artifacts go; see `kfp_outputs.record_artifacts`."""

@@ -1,4 +1,4 @@
-"""Evaluate a model: score it on the test split, compare it with the baseline and judge it."""
+"""Evaluate a model: score it on a split, compare it with the baseline and judge it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Outcome:
     baseline: Baseline | None = None
 
     def summary(self) -> list[str]:
-        """The result in a few lines, for a log: the worst slice of each column, the baseline, the metrics and rules."""
+        """The result in a few lines, for a log: the worst slice of each column, the baseline, whether the model
+        is better than guessing, the metrics and rules."""
         lines, metrics = [], self.scored.metrics
         for column in self.scored.examples.columns:
             worst = next(one for one in self.scored.slices if one.column == column)
@@ -35,6 +36,8 @@ class Outcome:
             lines.append(f"least accurate by {column}: {worst.value or '(empty)'} {worst.accuracy:.4f} ({images})")
         if self.baseline and self.baseline.test:
             lines.append(f"after {self.baseline.name}: {self.baseline.test.words}")
+        if metrics.guessing:
+            lines.append(f"no better than guessing: {metrics.guessing}")
         low, high = metrics.interval
         rules = ", ".join(f"gate {rule.requirement}: {word(rule)}" for rule in self.verdict.rules)
         lines.append(
@@ -52,8 +55,9 @@ def evaluate(
     slice_by: str = "",
     on_corrupt: str = "fail",
     say: Callable[[str], None] = lambda line: None,
+    split: str = "test",
 ) -> Outcome:
-    """Score a model on the test split of a data set and judge it.
+    """Score a model on a split of a data set and judge it.
 
     Args:
         dataset: Data set folder.
@@ -63,6 +67,7 @@ def evaluate(
         slice_by: Columns of the data set to slice by, comma-separated; empty: none.
         on_corrupt: How to handle damaged images: `fail` or `skip`.
         say: Receives what happens, a line at a time.
+        split: Name of the split.
 
     Raises:
         BadInput: the data set or a model is unusable, they do not fit, or a rule is on an unknown metric.
@@ -70,7 +75,7 @@ def evaluate(
     data = open_data(dataset, model, on_corrupt)
     for note in data.notes:
         say(note)
-    scored = score(model, EvaluationSet(data, slice_by), say)
+    scored = score(model, EvaluationSet(data, slice_by, split), say)
     if data.skipped:
         say(data.told_skipped())
     values = scored.metrics_by_name()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,22 @@ REPORT = "report.html"
 LESS_IS_BETTER = frozenset({"loss", "calibration_error"})
 """Metrics of which a smaller value is the better one."""
 ANEW = "pass the folder that evaluate wrote for this model"
+
+
+def guessing(interval: tuple[float, float], largest_class: float) -> str:
+    """Why an accuracy is no better than guessing, and what to try; empty if it is better.
+
+    Args:
+        interval: Of the accuracy.
+        largest_class: Share of the largest class.
+    """
+    if interval[0] > largest_class:
+        return ""
+    return (
+        f"answering the largest class every time is right for {largest_class:.1%}, the accuracy is "
+        f"{interval[0]:.1%} to {interval[1]:.1%}; try --architecture auto, more images of each class, more --epochs or "
+        "a --base-model"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +65,7 @@ class RuleResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """The metrics of one class, 0 to 1, None where they are not defined; `support`: its images in the test split."""
+    """The metrics of one class, 0 to 1, None where they are not defined; `support`: its images in the split."""
 
     name: str
     precision: float
@@ -83,17 +100,19 @@ class CalibrationBins:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model is worth on a test split. JSON: `evaluation.json`; docs/artifacts.md defines the metrics.
+    """What a model is worth on a split of a data set. JSON: `evaluation.json`; docs/artifacts.md defines the metrics.
 
     Attributes:
         accuracy_interval: Wilson's 95 % interval.
+        split: Name of the split.
+        largest_class: Share of the largest class in the test split: the accuracy of answering it every time.
         examples: Number of images.
         labels_sha256: Digest of their labels.
         skipped: Names of the damaged images that were left out; None: there were none.
         passed: Whether the model keeps every rule.
         baseline: How it compares with another model; None: it was compared with none.
         model_sha256: Digest of the model, see `sha256_of_model`.
-        backend: What ran the model, `LiteRT` or `TensorFlow`.
+        backend: What ran the model, `LiteRT`, `ONNX Runtime` or `TensorFlow`.
         confusion_matrix: Number of images by class (rows) and answer (columns).
     """
 
@@ -111,6 +130,8 @@ class Evaluation:
     roc_auc: float | None = None
     calibration_error: float
     accuracy_interval: tuple[float, float]
+    split: str = "test"
+    largest_class: float = 0.0
     examples: int
     labels_sha256: str
     skipped: list[str] | None = None
@@ -137,15 +158,25 @@ class Evaluation:
             raise BadInput(
                 f"{folder}: expected an evaluation folder with {EVALUATION}, received none; {ANEW}"
             ) from None
-        return schema.parse(
-            cls,
-            content,
-            folder / EVALUATION,
-            lambda wrong: BadInput(
+
+        def refused(wrong: str) -> BadInput:
+            return BadInput(
                 f"{folder}: expected {EVALUATION} as evaluate of this release writes it, received another ({wrong}); "
                 "train and evaluate the model again"
-            ),
-        )
+            )
+
+        evaluation = schema.parse(cls, content, folder / EVALUATION, refused)
+        for name, value in vars(evaluation).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise refused(f"{name} is {value}")
+        if evaluation.passed != all(rule.passed for rule in evaluation.rules):
+            raise refused("its verdict is not that of its rules")
+        return evaluation
+
+    @property
+    def guessing(self) -> str:
+        """See `guessing`."""
+        return guessing(self.accuracy_interval, self.largest_class)
 
     @classmethod
     def of(cls, model: Path, folder: Path) -> Evaluation:
@@ -169,7 +200,7 @@ class AnsweredExample:
     """A test image with the answer that the model gave.
 
     Attributes:
-        index: Its place in the test split.
+        index: Its place in the split.
         instance: Its pixels as a client sends them: nested lists, height x width x channels, 0 to 255.
         label: Name of its class.
         prediction: Name of the class that the model answered.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ SAVED_MODEL = "1"
 SAVED_MODEL_FILE = "1/saved_model.pb"
 KERAS_MODEL = "model.keras"
 LITERT_MODEL = "model.tflite"
+ONNX_MODEL = "model.onnx"
+WEIGHTS = (SAVED_MODEL_FILE, ONNX_MODEL)
+"""The files of which a model folder holds one: what a server loads."""
 README = "README.md"
 _WEIGHTS = "model.weights.h5"
 PIXELS = (0, 255)
@@ -107,12 +111,38 @@ class LiteRT:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Onnx:
+    """How `model.onnx` takes images and gives answers: what its file does not tell.
+
+    Pixels of 0 to 255 are brought to `range`, then `mean` is taken off and `std` divides what is left.
+
+    Attributes:
+        input: Name of its input.
+        layout: `NCHW` or `NHWC`.
+        range: What 0 and 255 become.
+        mean: Of each channel, after that; empty: 0.
+        std: Standard deviation of each channel; empty: 1.
+        answers: `logits` or `probabilities`.
+        opset: Version of the operators of the standard domain that it is written in; 0: not known.
+    """
+
+    input: str
+    layout: str = "NCHW"
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    answers: str = "logits"
+    opset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What is known of a model. JSON: `model.json`, see docs/artifacts.md.
 
     Attributes:
         architecture: Name of the network.
         about: What people say of it.
+        choices: What train chose by the data and why, a line each.
         hyperparameters: By name; a network or model that it began with is among them.
         dataset: What it was trained on; None: not known.
         input: The images that it takes.
@@ -121,11 +151,13 @@ class Card:
         libraries: Versions by name.
         parameters: How many numbers its weights are.
         litert: Of `model.tflite`; None: not known.
+        onnx: Of `model.onnx`; None: there is none.
     """
 
     architecture: str
     about: About = field(default_factory=About)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    choices: list[str] = field(default_factory=list)
     dataset: TrainedOn | None = None
     input: Input
     classes: list[str]
@@ -133,6 +165,7 @@ class Card:
     libraries: dict[str, Any] = field(default_factory=dict)
     parameters: int
     litert: LiteRT | None = None
+    onnx: Onnx | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Card:
@@ -170,16 +203,16 @@ def read_card(model: Path) -> Card:
     Raises:
         BadInput: it is no model folder of ours.
     """
-    if not (model / SAVED_MODEL_FILE).is_file():
+    if not any((model / file).is_file() for file in WEIGHTS):
         received = "a folder without" if model.is_dir() else "a file" if model.exists() else "nothing at that path"
         raise BadInput(
-            f"{model}: expected a model folder with {SAVED_MODEL_FILE}, received {received}; "
-            "pass the folder that train wrote"
+            f"{model}: expected a model folder with {' or '.join(WEIGHTS)}, received {received}; "
+            "pass the folder that train or import-model wrote"
         )
     return Card.read(model)
 
 
-def sha256_of_model(model: Path) -> str:
+def sha256_of_model(model: Path, beside: Collection[str] = ()) -> str:
     """SHA-256 that tells a model from any other: of its files, without what differs between equal trainings.
 
     The Keras file holds the time of saving, of which its weights alone count here; TensorFlow orders a SavedModel at
@@ -188,12 +221,15 @@ def sha256_of_model(model: Path) -> str:
 
     Args:
         model: Model folder, or a file with a model.
+        beside: What lies in the folder and is no part of the model.
     """
     if model.is_file():
         return sha256_of_file(model)
     weights = _sha256_of_weights(model / KERAS_MODEL)
     digests = {}
     for path in files_below(model):
+        if path.parts[0] in beside:
+            continue
         if path == Path(CARD):
             digests[path] = _sha256_without_times(model / path)
         elif weights and path == Path(KERAS_MODEL):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -112,6 +112,19 @@ class ImageDataset(ABC):
         places = self.places(split)
         return self._read(self._stored_in[split], places if indices is None else places[indices])[0]
 
+    def pictures(self, split: str, indices: np.ndarray, side: int) -> list[np.ndarray]:
+        """Some of the images for people to look at: of at most `side` pixels a side, else as large as they are stored.
+
+        Returns:
+            uint8, shape (height, width, channels) each; images in files keep the proportions that they have there.
+
+        Raises:
+            BadInput: as `images`.
+        """
+        from .decoding import scaled_down
+
+        return [scaled_down(image, side) for image in self.images(split, indices)]
+
     def read(self, split: str) -> Split:
         """Read one split whole.
 
@@ -126,6 +139,28 @@ class ImageDataset(ABC):
         for at in range(0, len(places), size):
             images, labels = self._read(self._stored_in[split], places[at : at + size])
             yield Split(images, self._checked(split, labels))
+
+    def sift(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> Split:
+        """The examples at these places of all that are on disk, each decoded once; see `places` for what `read` gives.
+
+        Args:
+            split: Its labels are not checked.
+            places: int64, shape (places,), 0 to `counts[split]` - 1 of a split that was not read before.
+            damaged: Where it is given, the indices of damaged images in `places` are added, and their pixels stay 0;
+                without, a damaged image is an error.
+
+        Raises:
+            BadInput: an image is damaged, or has another size.
+        """
+        return Split(*self._read(self._stored_in[split], places, damaged))
+
+    def all_labels(self, split: str) -> np.ndarray:
+        """The labels of all that are on disk, as they are there: int64, shape (`counts[split]`,) before it is read."""
+        return self._labels(self._stored_in[split])
+
+    def name_of(self, split: str, place: int) -> str:
+        """What to call the image at a place of all that are on disk: its file, or `test[17]`."""
+        return self._name_of(self._stored_in[split], place)
 
     def column(self, split: str, name: str) -> list[str]:
         """What the data set itself tells of each example under this name, as text; "" where it tells nothing.
@@ -169,6 +204,15 @@ class ImageDataset(ABC):
             self._kept[split] = places
         return self._kept[split]
 
+    def of_one_size(self) -> bool:
+        """Whether all images on disk have one size, from their headers; the sizes of damaged ones do not count."""
+        return True
+
+    def bring_to(self, size: tuple[int, int]) -> None:
+        """From now on bring every image to (height, width); see `Options`."""
+        self.options = replace(self.options, image_size=size)
+        self.image_shape = (*size, self.image_shape[2])
+
     def hold_out_test(self) -> None:
         """Keep every fifth image of each class of train, from the second on, for a test split that there is not.
 
@@ -201,7 +245,10 @@ class ImageDataset(ABC):
     def _no_examples(self, split: str) -> NoReturn:
         present = ", ".join(f"{name} ({count})" for name, count in self.counts.items())
         damaged = f", {len(self.skipped)} damaged" if self.skipped else ""
-        raise BadInput(f"{self.folder}: expected a split {split!r} with examples, received {present}{damaged}; add it")
+        other = ", or evaluate with --split validation" if split == "test" and self.counts.get("validation") else ""
+        raise BadInput(
+            f"{self.folder}: expected a split {split!r} with examples, received {present}{damaged}; add it{other}"
+        )
 
     def _checked(self, split: str, labels: np.ndarray) -> np.ndarray:
         classes = len(self.class_names)
@@ -213,8 +260,8 @@ class ImageDataset(ABC):
         return labels
 
     @abstractmethod
-    def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images (places, h, w, c) uint8 and labels (places,) int64."""
+    def _read(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Images (places, h, w, c) uint8 and labels (places,) int64; `damaged` as in `sift`."""
 
     @abstractmethod
     def _labels(self, split: str) -> np.ndarray:

@@ -36,12 +36,3 @@ def name_from(source: str) -> str:
         address = urlsplit(source)
         source = unquote(address.path).strip("/") or address.netloc
     return without_suffix(PurePosixPath(source).name)
-
-
-def without_secrets(url: str) -> str:
-    """A URL for logs and records: without user, password and query, in which presigned URLs carry their signature."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url.partition("://")[0] + "://..."
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...common.progress import counted
 from ...common.report.formats import difference, duration, metric_name, number, percent, short, thousands
-from ...common.report.pictures import PICTURE, picture
+from ...common.report.pictures import SMALL, picture
 from ...common.rules import sentence
 from ..metrics import ClassMetrics, PrecisionRecall, Roc
 from ..run import Outcome
@@ -35,6 +35,8 @@ MATRIX_CLASSES = 24
 """Maximum number of classes whose confusion matrix is a table with numbers; a larger one is a heat map."""
 MANY_CLASSES = 30
 """Number of classes from which on they are sorted by F1."""
+PHOTO = 240
+"""Maximum side of a picture of a mistake in pixels."""
 COMPARED = ("accuracy", "loss", "balanced_accuracy", "macro_f1", "roc_auc", "calibration_error")
 CURVES = 23
 """Maximum number of classes whose curves are drawn."""
@@ -60,7 +62,7 @@ class LearningCurve:
 
     Attributes:
         name: Name of the metric.
-        test: Its value on the test split.
+        test: Its value on the evaluated split.
         validation: Whether it was measured on validation data.
         chart: The chart.
     """
@@ -93,7 +95,7 @@ class Mistake:
     """A wrong answer.
 
     Attributes:
-        place: Position of the image in the test split.
+        place: Position of the image in the split.
         truth: Its class.
         answer: The model's answer.
         confidence: Its probability, 0 to 1.
@@ -143,6 +145,11 @@ class Page:
         self._history = self._card.history
 
     @property
+    def split(self) -> str:
+        """Name of the split that the model was evaluated on."""
+        return self.scored.examples.split
+
+    @property
     def title(self) -> str:
         """Network and data set."""
         return f"{self._card.architecture} on {self.scored.dataset.name}"
@@ -165,7 +172,7 @@ class Page:
             ("Accuracy", percent(metrics.accuracy), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"),
             ("Loss", number(metrics.loss, 4), "cross-entropy, lower is better"),
             ("Macro F1", number(metrics.macro.f1, 4), f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
-            ("Test examples", thousands(metrics.examples), f"{wrong:,} answered wrongly"),
+            (f"{self.split.capitalize()} examples", thousands(metrics.examples), f"{wrong:,} answered wrongly"),
             ("Parameters", short(self._card.parameters), self._card.architecture),
         ]
         if self._history:
@@ -218,8 +225,8 @@ class Page:
             return None
         right, examples = self.metrics.confusion.trace(), self.metrics.examples
         label = (
-            f"Confusion matrix of {len(self.classes)} classes: {right:,} of {examples:,} test examples lie on the "
-            "diagonal"
+            f"Confusion matrix of {len(self.classes)} classes: {right:,} of {examples:,} {self.split} examples lie on "
+            "the diagonal"
         )
         return heat_map(self.metrics.confusion, self._shades, self.classes, label)
 
@@ -364,21 +371,21 @@ class Page:
                 truth=self.classes[scored.labels[index]],
                 answer=self.classes[scored.answers[index]],
                 confidence=float(self._confidence[index]),
-                picture=picture(image),
+                picture=picture(image, PHOTO),
             )
-            for index, image in zip(shown.tolist(), scored.examples.images(shown), strict=True)
+            for index, image in zip(shown.tolist(), scored.examples.pictures(shown, PHOTO), strict=True)
         ]
 
     @property
     def pixels(self) -> bool:
         """Whether the images are so small that their pixels show."""
-        return max(self.scored.dataset.image_shape[:2]) <= PICTURE // 2
+        return max(self.scored.dataset.image_shape[:2]) <= SMALL
 
     @cached_property
     def balance(self) -> dict[str, list[Bar]]:
-        """Training images, if known, and test images of each class."""
+        """Training images, if known, and those of the split, of each class."""
         training = self._card.dataset.train_counts if self._card.dataset else []
-        test = {"Test images": _bars([one.support for one in self.metrics.per_class])}
+        test = {f"{self.split.capitalize()} images": _bars([one.support for one in self.metrics.per_class])}
         return {"Training images": _bars(training)} | test if len(training) == len(self.classes) else test
 
     @property
@@ -410,14 +417,14 @@ class Page:
         tested_on = {
             "name": data.name,
             "layout": data.layout,
-            "test examples": self.metrics.examples,
+            f"{self.split} examples": self.metrics.examples,
             "damaged, left out": len(data.skipped) or None,
         }
         return [
             [("Model", _known(model)), ("Libraries it was trained with", _known(card.libraries))],
             [
                 ("Data set it was trained on", _known(trained_on or {})),
-                ("Data set it was tested on", _known(tested_on)),
+                ("Data set it was evaluated on", _known(tested_on)),
             ],
         ]
 

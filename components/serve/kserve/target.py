@@ -24,6 +24,7 @@ from . import routes, smoke, specification, status
 from .cluster import AUTOSCALER, SERVICE, Conflict, Namespace, Object, pauses
 from .deployment_mode import DeploymentMode, Stage
 from .modes import mode_of
+from .prometheus import PrometheusTraffic
 from .rollout import Before, Goal
 from .specification import InferenceServiceOptions
 from .watch import Watch
@@ -117,6 +118,14 @@ class KServeTarget:
             )
         return self._outcome(service)
 
+    def traffic(self) -> PrometheusTraffic:
+        """See `Target`."""
+        canary, stable = (one.revision.partition("/")[0] for one in self.status().serving[:2])
+        options = self._options
+        return PrometheusTraffic(
+            options.prometheus, options.prometheus_metrics, self._cluster.name, stable=stable, canary=canary
+        )
+
     def _get(self) -> Object | None:
         return self._cluster.get(SERVICE, self._name)
 
@@ -192,6 +201,11 @@ class KServeTarget:
         known = smoke.examples(uri)
         if known is None:
             self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
+        elif known.onnx and specification.format_of(wanted["spec"]["predictor"]) == specification.FORMAT:
+            raise BadInput(
+                f"--model-uri: expected a SavedModel for KServe's TensorFlow Serving, received ONNX in {uri}; pass "
+                "--image with trainyard-predictor whose tag ends in -onnx"
+            )
         return known
 
     def _stages(self, there: Object | None, wanted: Object, known: KnownExamples | None) -> Iterator[Stage]:
