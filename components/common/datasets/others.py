@@ -34,7 +34,7 @@ LOOKED_AT = 10_000
 def other_kind(folder: Path) -> str:
     """What the files below a folder are, and what to do; empty where their names do not tell."""
     if has_images(folder):
-        return "images without a class each; sort them into a folder for each class, or add labels.csv of file_name and label"
+        return UNSORTED
     names = (name for _, _, files in os.walk(folder) for name in files if name != DOWNLOAD and not is_clutter(name))
     endings = Counter(PurePath(name).suffix.lower() for name in islice(names, LOOKED_AT))
     for told, ending in KINDS.items():
