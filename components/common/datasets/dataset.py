@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..cli import BadInput
 from ..progress import counted, some_of
+from .source import readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,9 +75,9 @@ class ImageDataset(ABC):
     ) -> None:
         """See the attributes; `image_shape` is that of the images on disk."""
         self.folder = folder
-        self.name = name
+        self.name = readable(name)
         self.layout = layout
-        self.class_names = class_names
+        self.class_names = list(map(readable, class_names))
         self.counts = dict(counts)
         self.image_shape = (*options.image_size, image_shape[2]) if options.image_size else image_shape
         self.options = options

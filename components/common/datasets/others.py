@@ -5,14 +5,11 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path, PurePath
 
-from .image_folders import ENDINGS as IMAGES
+from .image_folders import has_images
 from .naming import is_clutter
 from .source import DOWNLOAD
 
 KINDS: dict[str, tuple[str, ...]] = {
-    "images without a class each; sort them into a folder for each class, or add labels.csv of file_name and label": (
-        IMAGES
-    ),
     "PyTorch or pickle files, which can run code of their own; save the arrays with numpy.savez": (
         ".pt",
         ".pth",
@@ -29,12 +26,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     "text; this library is for the classification of images": (".txt", ".json", ".jsonl", ".xml", ".md"),
 }
 """What data is and what to do about it, by how the names of at least half of its files end."""
+UNSORTED = "images without a class each; sort them into a folder for each class, or add a table labels.csv"
 LOOKED_AT = 10_000
 """Files."""
 
 
 def other_kind(folder: Path) -> str:
     """What the files below a folder are, and what to do; empty where their names do not tell."""
+    if has_images(folder):
+        return UNSORTED
     names = (name for _, _, files in os.walk(folder) for name in files if name != DOWNLOAD and not is_clutter(name))
     endings = Counter(PurePath(name).suffix.lower() for name in islice(names, LOOKED_AT))
     for told, ending in KINDS.items():
