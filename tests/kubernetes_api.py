@@ -23,6 +23,7 @@ SERVICES = "inferenceservices"
 DEPLOYMENTS = "deployments"
 REVISIONS = "revisions"
 ROUTES = "httproutes"
+GATEWAYS = "gateways"
 AUTOSCALERS = "horizontalpodautoscalers"
 LISTED = ("pods", "replicasets", "events")
 PATH = re.compile(
@@ -34,6 +35,7 @@ GROUPS = {
     DEPLOYMENTS: "apps/v1",
     REVISIONS: "serving.knative.dev/v1",
     ROUTES: "gateway.networking.k8s.io/v1",
+    GATEWAYS: "gateway.networking.k8s.io/v1",
     AUTOSCALERS: "autoscaling/v2",
 }
 

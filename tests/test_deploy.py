@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -69,3 +70,26 @@ def test_the_store_of_the_trial_is_the_one_that_kserve_is_told():
     assert f"-s3.port={port}" in container["command"]
     keys = {one["valueFrom"]["secretKeyRef"]["name"] for one in container["env"] if "valueFrom" in one}
     assert keys == {"model-store"}
+
+
+TRAINER = "kubeflow-trainer-api==2.3.0"
+ROUND_TRIP = """
+import sys, yaml
+from kubeflow_trainer_api import models
+for given in yaml.safe_load_all(open(sys.argv[1])):
+    known = getattr(models, "TrainerV1alpha1" + given["kind"]).from_dict(given).to_dict()
+    assert known == given, f"of {given} the schema knows {known}"
+"""
+
+
+def test_the_train_job_is_what_kubeflow_trainer_publishes_as_its_schema(pytestconfig):
+    """What its models do not know they drop. No cluster has run it."""
+    folder = pytestconfig.cache.mkdir("trainer") / TRAINER
+    if not folder.is_dir():
+        command = [sys.executable, "-m", "pip", "install", "-q", "--target", folder, TRAINER]
+        if (done := subprocess.run(command, capture_output=True, text=True)).returncode:
+            pytest.skip(f"{TRAINER} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
+    manifest = PROJECT / "deploy" / "train-job.yaml"
+    check = ["-c", f"import sys; sys.path.append({str(folder)!r}){ROUND_TRIP}", str(manifest)]
+    done = subprocess.run([sys.executable, *check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ import pytest
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.files import sha256_of_folder
 from trainyard.components.download.archives import extract
+from trainyard.components.download.limits import Room
 
 PROJECT = Path(__file__).parent.parent
 LONG = "deep/" * 30 + "name.bin"
@@ -195,6 +196,60 @@ def test_credentials_in_a_url_are_used_and_never_shown(step, web, output):
     assert "the server answers 401" in done.stderr
 
 
+def test_a_redirect_takes_credentials_to_the_same_host_alone(step, web, tmp_path, output):
+    pack(web.folder / "data.tar")
+    source = web.url.replace("http://", "http://user:s3cret@") + "/moved"
+    (tmp_path / "there").mkdir()
+    with WebServer(tmp_path / "there") as other:
+        pack(other.folder / "data.tar")
+        web.elsewhere = f"{other.url}/data.tar"
+        assert step("download", "--source", source, "--dataset", output).returncode == 0
+        assert other.users == [None]
+        web.elsewhere = "/data.tar"
+        assert step("download", "--source", source, "--dataset", tmp_path / "same").returncode == 0
+        assert web.users[-1] == "Basic dXNlcjpzM2NyZXQ="
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["ftp://localhost/x", "file:///etc/passwd", "/moved", "http://u:s3cret@", "gopher:x"]
+)
+def test_a_redirect_that_leads_nowhere_is_refused(step, web, output, elsewhere):
+    web.elsewhere = elsewhere
+    done = step("download", "--source", f"{web.url}/moved", "--dataset", output)
+    assert_refused(done, 2, "--source: ", output=output)
+    assert "s3cret" not in done.stderr
+    assert len(web.requests) <= 6
+
+
+def test_hosts_that_are_not_allowed_are_not_asked(step, web, tmp_path, output):
+    pack(web.folder / "data.tar")
+    (tmp_path / "there").mkdir()
+    with WebServer(tmp_path / "there") as other:
+        host = web.url.removeprefix("http://")
+        web.elsewhere = f"{other.url}/data.tar"
+        done = step(
+            "download", "--source", f"{web.url}/moved", "--allow-host", f"example.com,{host}", "--dataset", output
+        )
+        assert_refused(done, 2, "--allow-host: ", other.url.removeprefix("http://"), output=output)
+        done = step("download", "--source", f"{web.url}/data.tar", "--allow-host", "127.0.0.1", "--dataset", output)
+        assert_refused(done, 2, "--allow-host: ", output=output)
+        assert not other.requests
+    done = step("download", "--source", f"{web.url}/data.tar", "--allow-host", host, "--dataset", output)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_password_in_what_is_no_url_is_not_shown(step, output):
+    for source in (
+        "ftp://u:s3cret@h/x",
+        "http://u:s3cret@h\u2100/x",
+        "http://u:s3cret@h:port/x",
+        "http://u:s3cret@[x/y",
+    ):
+        done = step("download", "--source", source, "--dataset", output)
+        assert_refused(done, 2, "--source: ", output=output)
+        assert "s3cret" not in done.stderr
+
+
 def test_the_artifact_is_described_to_kfp(step, tmp_path, output):
     archive = pack(tmp_path / "data.tar")
     artifact = {"name": "dataset", "uri": str(output), "type": {"schemaTitle": "system.Dataset"}, "metadata": {}}
@@ -267,7 +322,35 @@ def tar_with(name="x", kind=tarfile.REGTYPE, link="", extra=b""):
     return buffer.getvalue() + extra
 
 
+def sparse_tar(size):
+    """A file of holes alone, as GNU tar writes it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("holes")
+        told = {"major": 1, "minor": 0, "name": "holes", "realsize": size}
+        member.pax_headers = {f"GNU.sparse.{name}": str(value) for name, value in told.items()}
+        member.size = 512
+        archive.addfile(member, io.BytesIO(b"0\n".ljust(512, b"\0")))
+    return buffer.getvalue()
+
+
+def large_header_tar():
+    """A long name of 100 MB, which is read into memory."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 100 << 20
+    return header.tobuf() + b"n" * (1 << 20)
+
+
 HOSTILE_TARS = {
+    "a sparse file of 1 TB": sparse_tar(1 << 40),
+    "a long header": large_header_tar(),
+    "a name that is no UTF-8": tar_with("\udcff.png"),
+    "an escape sequence in a name": tar_with("\x1b[31mred.png"),
+    "a line break in a name": tar_with("a\nb.png"),
+    "a long name": tar_with("n" * 20_000),
+    "a long path": tar_with("folder/" * 60 + "n" * 250 + "/" + "n" * 250 + "/" + "n" * 200),
+    "many folders in each other": tar_with("d/" * 65 + "x"),
+    "a record that is not ours": tar_with("download.json"),
     "a path upwards": tar_with("../escaped"),
     "a path upwards in the middle": tar_with("a/../../escaped"),
     "an absolute path": tar_with("/tmp/escaped"),
@@ -289,7 +372,9 @@ HOSTILE_TARS = {
 def test_a_hostile_tar_is_refused(step, tmp_path, output, case):
     (tmp_path / "data.tar").write_bytes(HOSTILE_TARS[case])
     done = step("download", "--source", tmp_path / "data.tar", "--dataset", output)
-    assert_refused(done, 2, "data.tar: ", output=output)
+    assert_refused(done, 2, "download.json" if "record" in case else "data.tar: ", output=output)
+    assert len(done.stderr.split("\n")[-2]) < 300
+    assert done.stderr.replace("\n", "").isprintable()
     assert not (tmp_path / "escaped").exists()
     assert not (tmp_path / "out" / "escaped").exists()
 
@@ -331,6 +416,35 @@ def test_a_hostile_zip_is_refused(step, tmp_path, output, case):
     assert not (tmp_path / "out" / "escaped").exists()
 
 
+@pytest.mark.parametrize("name", ["data.tar.gz", "data.zip", "folder", "a file", "of unknown size"])
+@pytest.mark.parametrize(("option", "limit"), [("--max-bytes", 300_000), ("--max-files", 1)])
+def test_more_than_the_limit_is_refused(step, tmp_path, web, folder, output, name, option, limit):
+    sources = {
+        "folder": folder,
+        "a file": folder / "train" / "a.bin",
+        "of unknown size": f"{web.url}/data.bin",
+    }
+    source = sources.get(name, tmp_path / name)
+    if name.startswith("data."):
+        pack(source)
+    if name in ("a file", "of unknown size"):
+        if option == "--max-files":
+            return
+        limit -= 1
+    shutil.copy(folder / "train" / "a.bin", web.folder / "data.bin")
+    web.told = False
+    done = step("download", "--source", source, option, limit, "--dataset", output)
+    assert_refused(done, 2, f"expected at most {limit:,} ", f"raise {option}", output=output)
+
+
+def test_what_an_earlier_download_wrote_can_be_fetched(step, folder, tmp_path, output):
+    assert step("download", "--source", folder, "--dataset", tmp_path / "first").returncode == 0
+    done = step("download", "--source", tmp_path / "first", "--dataset", output)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((output / "download.json").read_text())
+    assert (record["source"], record["files"]) == (str(tmp_path / "first"), len(FILES))
+
+
 @pytest.mark.parametrize("name", ["data.tar", "data.tar.gz", "data.tar.bz2", "data.tar.xz", "data.zip"])
 def test_an_archive_cut_anywhere_is_refused(step, tmp_path, output, name):
     files = {"a": random.Random(2).randbytes(3000), "b/c": b"text" * 700}
@@ -340,7 +454,7 @@ def test_an_archive_cut_anywhere_is_refused(step, tmp_path, output, name):
         folder = tmp_path / f"cut-{length}"
         folder.mkdir()
         with pytest.raises(BadInput, match=f"^{name}: the archive is damaged or cut off"):
-            extract(name, io.BytesIO(whole[:length]), folder)
+            extract(name, io.BytesIO(whole[:length]), folder, Room(folder))
     (tmp_path / name).write_bytes(whole[: len(end) * 2 // 3])
     done = step("download", "--source", tmp_path / name, "--dataset", output)
     assert_refused(done, 2, "damaged or cut off", output=output)
@@ -351,10 +465,10 @@ def test_a_compressed_stream_of_several_members_is_one_archive(tmp_path, ending,
     whole = pack(tmp_path / "data.tar").read_bytes()
     packed = b"".join(compression.compress(whole[start : start + 50_000]) for start in range(0, len(whole), 50_000))
     (tmp_path / "out").mkdir()
-    extract(f"data.tar.{ending}", io.BytesIO(packed + b"\0" * 512), tmp_path / "out")
+    extract(f"data.tar.{ending}", io.BytesIO(packed + b"\0" * 512), tmp_path / "out", Room(tmp_path / "out"))
     assert contents(tmp_path / "out") == FILES
     with pytest.raises(BadInput):
-        extract(f"data.tar.{ending}", io.BytesIO(packed + b"garbage"), tmp_path / "out")
+        extract(f"data.tar.{ending}", io.BytesIO(packed + b"garbage"), tmp_path / "out", Room(tmp_path / "out"))
 
 
 def test_a_hostile_xz_cannot_ask_for_much_memory(tmp_path):
@@ -362,7 +476,7 @@ def test_a_hostile_xz_cannot_ask_for_much_memory(tmp_path):
     packed = lzma.LZMACompressor(filters=filters)
     content = packed.compress(pack(tmp_path / "data.tar").read_bytes()) + packed.flush()
     with pytest.raises(BadInput, match="Memory usage limit"):
-        extract("data.tar.xz", io.BytesIO(content), tmp_path)
+        extract("data.tar.xz", io.BytesIO(content), tmp_path, Room(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["photos.7z", "photos.RAR", "photos.tar.zst"])
@@ -372,8 +486,17 @@ def test_archives_that_are_not_read_are_refused_at_once(step, tmp_path, output, 
     assert_refused(done, 2, f".tar.xz, .txz, .zip, received '{name}'", output=output)
 
 
-@pytest.mark.parametrize(("target", "words"), [("nothing", "a link to nothing"), ("train", "a link to a folder")])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("nothing", "a link to nothing"),
+        ("train", "a link to a folder"),
+        ("/etc/hostname", "a link to what is not below the source"),
+        ("../secret", "a link to what is not below the source"),
+    ],
+)
 def test_a_link_that_would_be_lost_is_refused(step, folder, output, target, words):
+    (folder.parent / "secret").write_text("s3cret")
     (folder / "link").symlink_to(target)
     done = step("download", "--source", folder, "--dataset", output)
     assert_refused(done, 2, f"{folder}/link", words, output=output)
@@ -391,12 +514,15 @@ class WebServer:
         tag: The ETag of what it serves; changing it means the file was replaced.
         password: The Authorization header it wants.
         status: Answers of the next requests, before it serves.
+        elsewhere: Where the path `/moved` redirects to.
+        told: Whether it tells the size of what it serves.
+        users: The Authorization headers of its requests.
     """
 
     def __init__(self, folder):
         self.folder = folder
         self.cut, self.ranges, self.tag, self.password, self.status = None, True, '"one"', None, []
-        self.requests = []
+        self.requests, self.users, self.elsewhere, self.told = [], [], "", True
         handler = functools.partial(WebHandler, self)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -418,6 +544,11 @@ class WebHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.web.requests.append(self.headers.get("Range"))
         path = self.web.folder / urllib.parse.unquote(self.path.partition("?")[0]).lstrip("/")
+        self.web.users.append(self.headers.get("Authorization"))
+        if path.name == "moved":
+            self.send_response(302)
+            self.send_header("Location", self.web.elsewhere)
+            return self.end_headers()
         if self.web.status:
             return self.send_error(self.web.status.pop(0))
         if self.web.password and self.headers.get("Authorization") != self.web.password:
@@ -433,7 +564,8 @@ class WebHandler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.web.told:
+            self.send_header("Content-Length", str(len(content) - start))
         if self.web.tag:
             self.send_header("ETag", self.web.tag)
         self.end_headers()

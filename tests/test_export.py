@@ -166,6 +166,16 @@ def test_of_two_publishers_of_the_next_version_each_gets_one(store, bucket, star
     assert published(store, bucket) == [1, 2, 3, 4, 5, 6]
 
 
+def test_of_many_publishers_of_the_next_version_each_content_gets_one(store, bucket, start, fake_model, other_model):
+    for attempt in range(3):
+        for model in (fake_model, other_model):
+            made_up_card(of=model.name, attempt=attempt).write(model)
+        codes, said = finish(*(start(model, "next") for model in (fake_model, other_model) * 2))
+        assert codes == [0] * 4, said
+        assert len({line.split()[1] for line in said}) == 2, said
+    assert published(store, bucket) == [1, 2, 3, 4, 5, 6]
+
+
 def test_publishers_of_the_same_content_all_succeed(store, bucket, start, fake_model):
     codes, said = finish(*(start(fake_model, 3) for _ in range(3)))
     assert codes == [0, 0, 0], said

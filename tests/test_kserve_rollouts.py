@@ -27,7 +27,7 @@ from tests.kserve_status import (
     last_line,
     standard,
 )
-from tests.kubernetes_api import DEPLOYMENTS, SERVICES, Fault, Frame
+from tests.kubernetes_api import DEPLOYMENTS, GATEWAYS, ROUTES, SERVICES, Fault, Frame
 
 RIGHT, WRONG, ANOTHER = PROBABILITIES, [0.9, 0.1], [0.2, 0.8]
 PROGRESSED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
@@ -270,7 +270,46 @@ def test_the_smoke_test_asks_an_ingress_for_the_service_until_it_answers(serve_o
     done = serve_on_cluster("--route", endpoint.url, uri=uri)
     assert done.returncode == 0, done.stderr
     assert f"answers 1 known examples as at evaluation, asked by {endpoint.url}" in done.stderr
-    assert endpoint.asked == [("mnist.vision.example.com", "/v1/models/mnist:predict")] * 3
+    assert set(endpoint.asked) == {("mnist.vision.example.com", "/v1/models/mnist:predict")}
+
+
+@pytest.fixture
+def gateway(api, endpoint, published):
+    """A Gateway before a service whose own pods answer rightly; `endpoint` answers for it."""
+    name = "kserve-ingress-gateway"
+    listener = {"name": "http", "protocol": "HTTP", "port": int(endpoint.url.rpartition(":")[2])}
+    api.objects[ROUTES, "vision", "mnist"] = {"spec": {"parentRefs": [{"namespace": "kserve", "name": name}]}}
+    api.objects[GATEWAYS, "kserve", name] = {
+        "spec": {"listeners": [listener]},
+        "status": {"addresses": [{"type": "IPAddress", "value": "127.0.0.1"}]},
+    }
+    api.rights, api.behind = ["create services/proxy"], behind_the_api([], [RIGHT])
+    api.script = [Frame(standard(), deployment(published(4)))]
+    return endpoint
+
+
+def test_a_service_is_ready_when_its_gateway_answers_steadily(serve_on_cluster, published, gateway):
+    """Its routes follow with a delay, in each of its servers for itself."""
+    gateway.answers = [404, RIGHT, RIGHT, 503, RIGHT]
+    done = serve_on_cluster(uri=published(4))
+    assert done.returncode == 0, done.stderr
+    assert f"asked by {gateway.url}" in done.stderr
+    assert gateway.asked == [("mnist.vision.example.com", "/v1/models/mnist:predict")] * (4 + 5)
+
+
+def test_a_gateway_that_never_answers_is_told_in_words(serve_on_cluster, api, published, gateway):
+    gateway.answers = [404]
+    done = serve_on_cluster("--timeout", "3", uri=published(4))
+    assert done.returncode == 1
+    assert f"ready, but not yet for clients of {gateway.url} after 3 s" in last_line(done)
+    assert last_line(done).endswith("; deleted again, since nothing was served before")
+
+
+def test_a_gateway_that_lets_in_nobody_unknown_is_no_failure(serve_on_cluster, published, gateway):
+    gateway.answers = [401]
+    done = serve_on_cluster(uri=published(4))
+    assert done.returncode == 0, done.stderr
+    assert "from outside the cluster not tested" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -562,7 +601,7 @@ def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_c
     assert serve_on_cluster("--action", "delete", uri="").returncode == 0
     verbs = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
     by_name = {"services/proxy": "/proxy/", "pods": "/pods", SERVICES: SERVICES, DEPLOYMENTS: DEPLOYMENTS}
-    by_name |= {name: f"/{name}" for name in ("replicasets", "events", "httproutes")}
+    by_name |= {name: f"/{name}" for name in ("replicasets", "events", "httproutes", "gateways")}
     for verb, path in api.requests:
         if path.endswith("/selfsubjectaccessreviews"):  # anyone may ask what it may do
             continue

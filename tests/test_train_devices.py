@@ -12,6 +12,7 @@ import pytest
 
 from tests.training import train_here, weights
 from trainyard.components.common.artifacts.model import read_card
+from trainyard.components.train.devices import Workers
 
 OPTIONS = ("--epochs", "2", "--batch-size", "100")  # 1,437 images: the last batch is not full
 TWO_DEVICES = """
@@ -152,3 +153,34 @@ def test_a_wrong_tf_config_is_told_in_one_sentence(step, dataset, tmp_path, monk
     done = step("train", "--dataset", dataset, "--model", tmp_path / "model")
     assert done.returncode == 2
     assert words in done.stderr.splitlines()[-1]
+
+
+def test_a_pod_of_an_indexed_job_finds_the_others_through_the_headless_service(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "my-train-1")
+    job = {"TRAIN_WORKERS": "2", "TRAIN_SERVICE": "workers", "JOB_COMPLETION_INDEX": "1", "TF_CONFIG": ""}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    assert Workers.from_environment() == Workers(2, chief=False)
+    assert json.loads(os.environ["TF_CONFIG"]) == {
+        "cluster": {"worker": ["my-train-0.workers:2222", "my-train-1.workers:2222"]},
+        "task": {"type": "worker", "index": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"TRAIN_WORKERS": "2"},
+        {"TRAIN_WORKERS": "two", "TRAIN_SERVICE": "workers", "JOB_COMPLETION_INDEX": "0"},
+        {"TRAIN_WORKERS": "2", "TRAIN_SERVICE": "workers", "JOB_COMPLETION_INDEX": "2"},
+    ],
+)
+def test_workers_that_are_no_indexed_job_are_told_in_one_sentence(step, dataset, tmp_path, job):
+    done = step("train", "--dataset", dataset, "--model", tmp_path / "model", env=job)
+    assert done.returncode == 2
+    assert "TRAIN_WORKERS: expected an Indexed Job" in done.stderr.splitlines()[-1]
+
+
+def test_an_indexed_job_for_another_reason_trains_alone(monkeypatch):
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
+    assert Workers.from_environment() == Workers(1, chief=True)

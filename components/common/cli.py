@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
+
+LONGEST_LINE = 600
+"""Characters of the last line of a failure."""
 
 
 class BadInput(Exception):
@@ -69,7 +73,7 @@ class _PlainFailures:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
                 traceback.print_exc()
             code, line = explain(error)
-            click.echo(line, err=True)
+            click.echo(_readable(line), err=True)
             sys.exit(code)
         sys.exit(0)
 
@@ -95,6 +99,12 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, OSError | RuntimeError) and text:
         return 1, text
     return 1, f"unexpected {type(error).__name__}: {text or 'no message'}; run again with --debug for the traceback"
+
+
+def _readable(line: str) -> str:
+    """A line without what a terminal would act on, its middle left out where it is too long to read."""
+    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
 
 
 @dataclass(frozen=True)
@@ -190,6 +200,7 @@ def _with_traits(make: Callable[[Function], Command], traits: Traits) -> Callabl
             ctx = click.get_current_context()
             if not ctx.invoked_subcommand:
                 made.check(ctx.params)
+                _check_outputs(ctx)
             function(*args, **kwargs)
 
         made = make(checked)
@@ -197,6 +208,24 @@ def _with_traits(make: Callable[[Function], Command], traits: Traits) -> Callabl
         return made
 
     return decorate
+
+
+def _check_outputs(ctx: click.Context) -> None:
+    """Refuse places where outputs cannot appear, before any work is done."""
+    from .files import check_place
+    from .options import Output
+
+    taken: dict[Path, str] = {}
+    for param in ctx.command.params:
+        path = ctx.params.get(param.name or "")
+        if isinstance(param.type, Output) and path:
+            option = param.opts[0]
+            try:
+                check_place(path, param.type.folder)
+            except BadInput as error:
+                raise BadInput(f"{option}: {error}") from error
+            if (other := taken.setdefault(path.absolute(), option)) != option:
+                raise BadInput(f"{option}: expected a place of its own, received that of {other}; name another")
 
 
 def leave_at_once(command: click.Command) -> NoReturn:
@@ -220,6 +249,12 @@ def last_line(text: str) -> str:
     """The line that a process said last, for a message about it."""
     lines = text.strip().splitlines()
     return lines[-1].strip() if lines else "no message"
+
+
+def shown(value: object, width: int = 160) -> str:
+    """A name or value for a message: quoted, what does not print escaped, and no longer than `width`."""
+    text = repr(str(value))
+    return text if len(text) <= width else f"{text[: width - 23]}...{text[-20:]}"
 
 
 def say(step_name: str, text: str) -> None:

@@ -1,16 +1,17 @@
 """Files and folders that appear whole or not at all, and their digests."""
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .cli import BadInput
+from .cli import BadInput, shown
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 """What the names of archives that are unpacked end in."""
@@ -21,33 +22,56 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
     """A folder to write into, which takes the name `path` only when the block ends well.
 
     Parents are made (kfp.local does not make them). An earlier output at `path` is replaced; a failure leaves it
-    as it was.
+    as it was. What killed processes left of the same output is removed.
 
     Args:
         path: Where the folder is to appear.
         marker: A file that every such output holds. A folder without it is somebody else's and is never replaced.
 
     Raises:
-        BadInput: `path` is a file, or a folder with other things in it.
+        BadInput: `path` is a link, a file, or a folder with other things in it, or nothing can be written there.
     """
     check_output(path, marker)
-    partial = _beside(path)
-    partial.mkdir(parents=True)
-    try:
+    with _partial(path, Path.mkdir) as partial:
         yield partial
         if path.exists():
             old = _beside(path)
             path.rename(old)
             partial.rename(path)
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+            _remove(old)
         else:
             partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_place(path: Path, folder: bool) -> None:
+    """Refuse a place where no output can appear, or where it would replace what no step wrote.
+
+    Args:
+        path: Where a file or folder is to appear.
+        folder: Whether it is a folder.
+
+    Raises:
+        BadInput: it is a symbolic link, or of the other kind; or what is above it is no folder or cannot be written.
+    """
+    try:
+        if path.is_symlink():
+            raise BadInput(f"{path}: expected a new output or an earlier one, received a symbolic link; name another")
+        if path.exists() and not (path.is_dir() if folder else path.is_file()):
+            raise BadInput(
+                f"{path}: expected a {'folder' if folder else 'file'}, received something else; name another"
+            )
+        above = next(place for place in path.absolute().parents if os.path.lexists(place))
+        if not above.is_dir():
+            raise BadInput(f"{path}: expected a place in a folder, {above} is no folder; name another")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise BadInput(f"{path}: expected a place that can be written, {above} cannot; name another")
+    except OSError as error:  # such as a name that is too long
+        raise BadInput(f"{shown(path)}: expected a place for an output, received none ({error.strerror})") from error
 
 
 def check_output(path: Path, marker: str) -> None:
     """Refuse what `atomic_folder` would refuse, before long work begins."""
+    check_place(path, folder=True)
     if path.exists() and not (path / marker).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise BadInput(
             f"{path}: expected a new folder or an earlier output of this step, received something else; name another"
@@ -57,13 +81,10 @@ def check_output(path: Path, marker: str) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A file name to write to, which takes the name `path` only when the block ends well."""
-    partial = _beside(path)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    check_place(path, folder=False)
+    with _partial(path, Path.touch) as partial:
         yield partial
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path | None, text: str) -> None:
@@ -78,14 +99,78 @@ def write_json(path: Path | None, content: Any, indent: int | None = None, allow
     write_text(path, json.dumps(content, indent=indent, allow_nan=allow_nan) + "\n")
 
 
+@contextmanager
+def _partial(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """A file or folder beside `path`, removed in the end if it is still there.
+
+    It is locked, by which others tell it from what a killed process left; that is removed first.
+    """
+    partial = _beside(path)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    new = partial.with_name(f".new-{uuid.uuid4().hex}")  # no leftover for others before it is locked
+    make(new)
+    with _lock(new):
+        try:
+            new.rename(partial)
+            yield partial
+        finally:
+            _remove(new)
+            _remove(partial)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what runs for the same output left that were killed."""
+    for beside in path.resolve().parent.iterdir():
+        if beside.name.startswith(_prefix(path)):
+            with _lock(beside) as held_by_nobody:
+                if held_by_nobody:
+                    _remove(beside)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Lock a file or folder; whether that worked: others may hold it, or its file system has no locks."""
+    handle = None
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+    except OSError:
+        locked = False
+    try:
+        yield locked
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _beside(path: Path) -> Path:
-    path = path.resolve()  # `..` and `.` have no name of their own
-    return path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
+    return path.resolve().with_name(f"{_prefix(path)}{uuid.uuid4().hex[:8]}")
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.resolve().name}.partial-"  # `..` and `.` have no name of their own
 
 
 def without_suffix(name: str) -> str:
     """The name of an archive without what tells its kind; any other name as it is."""
     return next((name[: -len(suffix)] for suffix in ARCHIVES if name.lower().endswith(suffix)), name)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder into another; links as what they point to."""
+    for path in files_below(source):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, target / path)
 
 
 def files_below(folder: Path) -> list[Path]:

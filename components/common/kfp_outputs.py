@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import write_json, write_text
+from .cli import BadInput, shown
+from .files import check_place, write_json, write_text
 
 
 def write_parameter(path: Path | None, value: str | int | float | bool) -> None:
@@ -14,11 +15,32 @@ def write_parameter(path: Path | None, value: str | int | float | bool) -> None:
     write_text(path, str(value).lower() if isinstance(value, bool) else str(value))
 
 
+def check_executor_input(executor_input: str) -> None:
+    """Raise BadInput for what KFP never fills in, before any work is done; see `record_artifacts`."""
+    if not executor_input or executor_input.startswith("{{"):
+        return
+    try:
+        outputs = json.loads(executor_input)["outputs"]
+        known = isinstance(outputs["outputFile"], str) and all(
+            isinstance(listed["artifacts"][0], dict) for listed in outputs.get("artifacts", {}).values()
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        known = False
+    if known:
+        check_place(Path(outputs["outputFile"]), folder=False)
+    else:
+        raise BadInput(
+            f"--executor-input: expected the JSON object that KFP fills in, received {shown(executor_input, 60)}; "
+            "leave it out by hand"
+        )
+
+
 def artifact_uri(executor_input: str, name: str) -> str:
     """Where KFP 2 keeps an output artifact, as others reach it; empty outside KFP 2."""
     if not executor_input or executor_input.startswith("{{"):
         return ""
-    return json.loads(executor_input)["outputs"]["artifacts"][name]["artifacts"][0]["uri"]
+    known = json.loads(executor_input)["outputs"].get("artifacts", {})
+    return known[name]["artifacts"][0].get("uri", "") if name in known else ""
 
 
 def record_artifacts(executor_input: str, metadata: Mapping[str, Mapping[str, Any]] | None = None) -> None:

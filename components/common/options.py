@@ -101,7 +101,20 @@ on_corrupt = section("Data")(
     metavar="fail|skip",
     help="How to handle damaged images: fail names the first one, skip leaves them out and counts them.",
 )
+
+
+def _checked_executor_input(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    from .kfp_outputs import check_executor_input
+
+    check_executor_input(value)
+    return value
+
+
 executor_input = other(
-    "--executor-input", default="", by_hand=True, help="KFP's description of the outputs; filled in by KFP."
+    "--executor-input",
+    default="",
+    by_hand=True,
+    callback=_checked_executor_input,
+    help="KFP's description of the outputs; filled in by KFP.",
 )
 """The option by which KFP 2 tells a step where its artifacts go; see `kfp_outputs.record_artifacts`."""

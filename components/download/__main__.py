@@ -4,7 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..common.cli import say, step
-from ..common.options import Output, executor_input, inputs, outputs
+from ..common.options import Output, executor_input, inputs, outputs, section
+from .limits import MAX_BYTES, MAX_FILES
+
+limits = section("Limits", setting="any")
 
 
 @step("fetch.check", cached="fetch.is_fixed")
@@ -15,14 +18,26 @@ from ..common.options import Output, executor_input, inputs, outputs
     "Archives are unpacked.",
 )
 @inputs("--sha256", default="", help="Expected SHA-256 of the source; empty: not checked.")
+@limits("--max-bytes", default=MAX_BYTES, help="Maximum size of the data set, unpacked, in bytes.")
+@limits("--max-files", default=MAX_FILES, help="Maximum number of files and folders in it.")
+@limits(
+    "--allow-host",
+    default="",
+    metavar="HOST,...",
+    help="The only hosts that http(s) sources and their redirects may name, with ports other than 80 and 443; "
+    "empty: any.",
+)
 @outputs("--dataset", required=True, type=Output("Dataset"), help="Folder to write the data set to.")
 @executor_input
-def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
+def main(
+    source: str, sha256: str, max_bytes: int, max_files: int, allow_host: str, dataset: Path, executor_input: str
+) -> None:
     """Fetch a data set, check it and unpack it.
 
     .zip, .tar, .tar.gz, .tar.bz2 and .tar.xz are unpacked while they arrive; any other file is kept under its name.
     Archives with links, or with names that lead out of the folder, are refused. A folder, and an s3:// prefix that
-    ends in '/', is fetched file by file. A connection that breaks off is resumed.
+    ends in '/', is fetched file by file. A connection that breaks off is resumed. A redirect is followed to http(s)
+    alone, and takes no credentials to another host.
 
     The folder also gets download.json: source, bytes, sha256 and number of files. The sha256 is that of the file or
     archive as it was fetched; that of a folder is the one of `sha256sum`'s lines for its files, sorted by path.
@@ -36,11 +51,12 @@ def main(source: str, sha256: str, dataset: Path, executor_input: str) -> None:
     from ..common.files import atomic_folder, write_json
     from ..common.kfp_outputs import record_artifacts
     from ..common.progress import counted, readable_size
-    from .fetch import fetch
+    from .fetch import RECORD, Limits, fetch
 
-    with atomic_folder(dataset, marker="download.json") as folder:
-        fetched = fetch(source, folder, sha256.lower())
-        write_json(folder / "download.json", asdict(fetched), indent=2)
+    hosts = tuple(host.strip().lower() for host in allow_host.split(",") if host.strip())
+    with atomic_folder(dataset, marker=RECORD) as folder:
+        fetched = fetch(source, folder, sha256.lower(), Limits(max_bytes, max_files, hosts))
+        write_json(folder / RECORD, asdict(fetched), indent=2)
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
     say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")
 

@@ -1,9 +1,8 @@
 """Unpacking of tar and zip archives that nobody vouches for."""
 
 import bz2
-import errno
 import lzma
-import shutil
+import os
 import stat
 import tarfile
 import tempfile
@@ -11,11 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Protocol, Self, cast
 
-from ..common.cli import BadInput
+from ..common.cli import BadInput, shown
 from ..common.files import ARCHIVES
+from .limits import Room
 
 OTHERS = (".7z", ".rar", ".tar.zst", ".tar.lz4", ".tar.z")
 """Endings of archives that are not read."""
@@ -23,8 +23,18 @@ CHUNK = 1 << 17  # larger ones cost more in page faults than they save in calls
 _GZIP = 16 + zlib.MAX_WBITS
 _MOST_FOR_XZ = 256 * 2**20  # bytes of memory; `xz -9` asks for 65 MiB, a hostile file may for 4 GiB
 _MOST_FROM_A_BYTE = 1100  # deflate makes at most 1,032 bytes of one; a "zip bomb" claims more
+_MOST_OF_A_HEADER = 1 << 20  # bytes of a long name and the like, which tarfile reads into memory
 _REPACK = "pack the archive anew, links as the files they point to (tar --dereference --hard-dereference)"
 _UNUSABLE = (IsADirectoryError, NotADirectoryError, FileExistsError, ValueError)  # names that collide, or hold a NUL
+
+
+_METADATA = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 class Readable(Protocol):
@@ -77,13 +87,7 @@ def copy(stream: Readable, file: Writable) -> None:
         file.write(chunk)
 
 
-def stays_inside(name: str) -> bool:
-    """Whether a relative name, with `/` between its parts, cannot lead out of the folder it is put in."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
-
-
-def extract(name: str, stream: Readable, folder: Path) -> None:
+def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
     """Unpack an archive into an existing folder, and read the stream to its end.
 
     Memory stays flat, and a tar needs no space but that of its files; a zip is kept in a temporary file meanwhile.
@@ -94,23 +98,22 @@ def extract(name: str, stream: Readable, folder: Path) -> None:
         name: The archive's name, which tells its format.
         stream: Its bytes.
         folder: Where to put the files. After an error it holds some of them.
+        room: What they may take.
 
     Raises:
-        BadInput: the archive is damaged, cut off or encrypted, or it reaches outside the folder.
+        BadInput: the archive is damaged, cut off or encrypted, exceeds a limit, or reaches outside the folder.
         OSError: reading or writing failed.
     """
     try:
         if name.lower().endswith(".zip"):
-            _extract_zip(stream, folder)
+            _extract_zip(stream, folder, room)
         elif name.lower().endswith(".tar"):
-            _extract_tar(stream, folder)
+            _extract_tar(stream, folder, room)
         else:
-            _extract_tar(_Decompressed(stream, _decompressor_for(name)), folder)
+            _extract_tar(_Decompressed(stream, _decompressor_for(name)), folder, room)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
-    except tarfile.FilterError as error:
-        raise BadInput(f"{name}: a hostile archive, {error}; nothing of it was kept") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError) as error:
         raise BadInput(f"{name}: the archive is damaged or cut off ({error}); fetch or pack it anew") from error
     except NotImplementedError as error:
         raise BadInput(f"{name}: expected a common compression, received another ({error}); {_REPACK}") from error
@@ -122,6 +125,15 @@ class _StrictHeader(tarfile.TarInfo):
     """A tar header that is what it should be, or an error: tarfile takes a broken one for the end of the archive."""
 
     @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _METADATA and header.size > _MOST_OF_A_HEADER:
+            raise BadInput(
+                f"expected at most {_MOST_OF_A_HEADER:,} bytes on a file, received {header.size:,}; {_REPACK}"
+            )
+        return header
+
+    @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
@@ -131,25 +143,46 @@ class _StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from error
 
 
-def _extract_tar(stream: Readable, folder: Path) -> None:
+def _extract_tar(stream: Readable, folder: Path, room: Room) -> None:
     file_like = cast(IO[bytes], stream)  # of which a tar that is read as a stream calls `read` alone
+    files = _Files(folder)
     with tarfile.open(mode="r|", fileobj=file_like, bufsize=CHUNK, tarinfo=_StrictHeader) as archive:
         while member := archive.next():
             archive.members = []  # type: ignore[attr-defined] # tarfile would remember every member
             if not (member.isfile() or member.isdir()):
-                raise BadInput(f"expected files and folders, received the link or device {member.name!r}; {_REPACK}")
-            if member.name.startswith("/"):
-                raise BadInput(f"expected relative names, received {member.name!r}; {_REPACK}")
-            target = folder / tarfile.data_filter(member, str(folder)).name
-            if content := archive.extractfile(member):
-                if not target.parent.exists():
-                    target.parent.mkdir(parents=True)
-                with target.open("wb", buffering=0) as file:
-                    copy(content, file)
-            else:
-                target.mkdir(parents=True, exist_ok=True)
+                raise BadInput(
+                    f"expected files and folders, received the link or device {shown(member.name)}; {_REPACK}"
+                )
+            extents: list[tuple[int, int]] = member.sparse or []  # type: ignore[assignment] # typeshed has it as a number
+            if extents and member.size > _MOST_FROM_A_BYTE * (CHUNK + sum(size for _, size in extents)):
+                raise BadInput(
+                    f"expected data, received {shown(member.name)}, {member.size:,} bytes of holes; {_REPACK}"
+                )
+            if member.size < 0:
+                raise tarfile.ReadError("a negative size")
+            content = archive.extractfile(member)
+            files.write(room.admit(member.name, member.size if content else 0), content)
     while stream.read(CHUNK):  # to the end: the digest and the checksum of gzip cover it
         pass
+
+
+class _Files:
+    """Files and folders below a folder that holds nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self._root = str(folder)
+        self._made = {self._root}
+
+    def write(self, path: str, content: Readable | None) -> None:
+        """Write a file, or make a folder."""
+        target = f"{self._root}/{path}"
+        folder = os.path.dirname(target) if content else target  # noqa: PTH120 # a Path costs as much as a small file
+        if folder not in self._made:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+            self._made.add(folder)
+        if content:
+            with open(target, "wb", buffering=0) as file:  # noqa: PTH123
+                copy(content, file)
 
 
 class _Decompressed:
@@ -217,30 +250,27 @@ def _decompressor_for(name: str) -> Callable[[], Decompressor]:
     return _Gunzip
 
 
-def _extract_zip(stream: Readable, folder: Path) -> None:
+def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
     with tempfile.TemporaryFile(dir=folder.parent) as file:  # the directory of a zip is at its end
         copy(stream, file)
         size = file.tell()
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 _check_entry(entry)
-            _check_size(sum(entry.file_size for entry in archive.infolist()), size, folder)
-            for entry in archive.infolist():
-                archive.extract(entry, folder)
+            if (content := sum(entry.file_size for entry in archive.infolist())) > _MOST_FROM_A_BYTE * size:
+                raise BadInput(f"expected data, received a zip bomb: {size:,} bytes claim to hold {content:,}")
+            paths = [room.admit(entry.filename, entry.file_size) for entry in archive.infolist()]
+            files = _Files(folder)
+            for entry, path in zip(archive.infolist(), paths, strict=True):
+                if entry.is_dir():
+                    files.write(path, None)
+                else:
+                    with archive.open(entry) as unpacked:
+                        files.write(path, unpacked)
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise BadInput(f"expected files and folders, received the link or device {entry.filename!r}; {_REPACK}")
-    if not stays_inside(entry.filename):
-        raise BadInput(f"expected names below the archive's root, received {entry.filename!r}; {_REPACK}")
+        raise BadInput(f"expected files and folders, received the link or device {shown(entry.filename)}; {_REPACK}")
     if entry.flag_bits & 1:
-        raise BadInput(f"expected no password, received the encrypted {entry.filename!r}; {_REPACK}")
-
-
-def _check_size(content: int, packed: int, folder: Path) -> None:
-    if content > _MOST_FROM_A_BYTE * packed:
-        raise BadInput(f"expected data, received a zip bomb: {packed:,} bytes claim to hold {content:,}")
-    free = shutil.disk_usage(folder).free
-    if content > free:
-        raise OSError(errno.ENOSPC, f"{content:,} bytes to unpack, {free:,} bytes free on the disk", str(folder))
+        raise BadInput(f"expected no password, received the encrypted {shown(entry.filename)}; {_REPACK}")

@@ -1,10 +1,10 @@
 """Files and folders of this machine as sources."""
 
+import os
 from functools import partial
 from pathlib import Path
 
-from ..common.cli import BadInput
-from ..common.files import files_below
+from ..common.cli import BadInput, shown
 from .streams import ListedFile, OpenFile
 
 
@@ -17,12 +17,23 @@ def list_folder(folder: Path) -> list[ListedFile]:
     """The files below a folder of this machine.
 
     Raises:
-        BadInput: there are links to nothing, or to folders, in it.
+        BadInput: there are links in it to nothing, to folders, or out of it.
     """
-    if link := min((path for path in folder.rglob("*") if path.is_symlink() and not path.is_file()), default=None):
-        received = "a folder" if link.is_dir() else "nothing"
-        raise BadInput(f"--source: expected files, received {str(link)!r}, a link to {received}; replace or remove it")
-    paths = files_below(folder)
-    return [
-        ListedFile(path.as_posix(), (folder / path).stat().st_size, partial(open_path, folder / path)) for path in paths
-    ]
+    inside = os.path.realpath(folder)
+    listed = []
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if os.path.islink(path := os.path.join(place, name)):  # noqa: PTH114, PTH118 # Paths would take twice the time
+                _check_link(path, inside)
+        for name in files:
+            if os.path.isfile(path := os.path.join(place, name)):  # noqa: PTH113, PTH118
+                listed.append((os.path.relpath(path, folder), os.stat(path).st_size))  # noqa: PTH116
+    return [ListedFile(path, size, partial(open_path, folder / path)) for path, size in sorted(listed)]
+
+
+def _check_link(link: str, inside: str) -> None:
+    target = Path(link).resolve()
+    if target.is_file() and target.is_relative_to(inside):
+        return
+    received = "a folder" if target.is_dir() else "nothing" if not target.exists() else "what is not below the source"
+    raise BadInput(f"--source: expected files, received {shown(link)}, a link to {received}; replace or remove it")

@@ -25,7 +25,7 @@ def prepare(source: str, folder: Path) -> int:
 
     Args:
         source: What TFDS calls the data set, after the scheme: `mnist`, `mnist:3.0.1`, `emnist/letters`.
-        folder: Becomes TFDS's data directory. What TFDS downloads is kept beside it meanwhile.
+        folder: Becomes TFDS's data directory. What TFDS downloads is kept in it meanwhile.
 
     Returns:
         The number of bytes downloaded.
@@ -50,7 +50,7 @@ def prepare(source: str, folder: Path) -> int:
     _reach(builder.url_infos, source)
     say("download", f"{source} {builder.info.version}, {readable_size(size)} to fetch and prepare")
     with (
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tfds-") as downloads,
+        tempfile.TemporaryDirectory(dir=folder, prefix=".tfds-") as downloads,
         muted_native_logs() if in_a_log else nullcontext(),
     ):
         try:

@@ -3,36 +3,47 @@
 import base64
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from http import HTTPStatus
-from http.client import HTTPResponse, InvalidURL
+from http.client import HTTPMessage, HTTPResponse, InvalidURL
 from pathlib import PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from typing import IO
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from ..common.cli import BadInput
+from ..common.cli import BadInput, shown
 from .archives import CHUNK, Readable
 from .streams import OpenFile, Resuming, persist
 
 _SECONDS = 15.0  # to connect, and between two bytes
+_PORTS = {"http": 80, "https": 443}
 _MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 
 
-def open_url(url: str) -> OpenFile:
+def open_url(url: str, hosts: Sequence[str] = ()) -> OpenFile:
     """Open a file on the web; its stream resumes after a broken connection.
 
-    It is called what the server calls it (Content-Disposition), or else as the end of its URL.
+    It is called what the server calls it (Content-Disposition), or else as the end of its URL. Redirects are followed
+    to http(s) alone, a few times; credentials go to no other host than that of the URL.
+
+    Args:
+        url: May hold user and password.
+        hosts: The only hosts that it and redirects may name, `*` for any part; none: any.
 
     Raises:
-        BadInput: this is no URL, or there is no such file.
+        BadInput: this is no URL, there is no such file, or a host is not among those.
         PermissionError: the server wants credentials, or others.
         ConnectionError: the server does not answer.
     """
     where = without_secrets(url)
-    first = persist(where, lambda: _get(url))
+    opener = urllib.request.build_opener(_Redirects(hosts))
+    _check_host(_parts(url), hosts)
+    first = persist(where, lambda: _get(opener, url))
     version = _version(first)
 
     def open_at(offset: int) -> Readable:
-        response = _get(url, offset, version)
+        response = _get(opener, url, offset, version)
         if _version(response, offset) != version:
             raise RuntimeError(f"{where}: was replaced while it was fetched; run again")
         if response.status != HTTPStatus.PARTIAL_CONTENT:
@@ -44,17 +55,64 @@ def open_url(url: str) -> OpenFile:
 
 def without_secrets(url: str) -> str:
     """A URL for logs and records: without user, password and query, in which presigned URLs carry their signature."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.partition("://")[0] + "://..."
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _get(url: str, offset: int = 0, version: str | int | None = None) -> HTTPResponse:
-    where = without_secrets(url)
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects to http(s) and allowed hosts alone."""
+
+    max_redirections = 5
+
+    def __init__(self, hosts: Sequence[str]) -> None:
+        self._hosts = hosts
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        parts = _parts(newurl)
+        if parts.scheme not in _PORTS:
+            raise BadInput(
+                f"--source: expected a redirect to http(s), {without_secrets(req.full_url)} redirects to "
+                f"{shown(parts.scheme)}; correct the URL"
+            )
+        _check_host(parts, self._hosts)
+        anonymous = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+        request = super().redirect_request(req, fp, code, msg, headers, anonymous.geturl())
+        if request and anonymous[:2] == urlsplit(req.full_url)[:2] and (user := req.get_header("Authorization")):
+            request.add_unredirected_header("Authorization", user)
+        return request
+
+
+def _parts(url: str) -> SplitResult:
     try:
         parts = urlsplit(quote(url, safe=":/?#[]@!$&'()*+,;=%~"))
+        known = bool(parts.hostname) and parts.port != 0  # a port that is no number raises ValueError
+    except ValueError:
+        known = False
+    if known:
+        return parts
+    raise BadInput(f"--source: expected a URL, received {shown(without_secrets(url))}; correct it")
+
+
+def _check_host(parts: SplitResult, hosts: Sequence[str]) -> None:
+    name = str(parts.hostname)
+    if parts.port and parts.port != _PORTS.get(parts.scheme):
+        name = f"{name}:{parts.port}"
+    if hosts and not any(fnmatchcase(name, host) for host in hosts):
+        raise BadInput(f"--allow-host: expected a URL or redirect to {', '.join(hosts)}, received one to {shown(name)}")
+
+
+def _get(
+    opener: urllib.request.OpenerDirector, url: str, offset: int = 0, version: str | int | None = None
+) -> HTTPResponse:
+    where = without_secrets(url)
+    try:
+        parts = _parts(url)
         user, _, host = parts.netloc.rpartition("@")
-        if not host:
-            raise InvalidURL("it names no server")
         request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "trainyard"})
         if user:  # unredirected: meant for this host alone
             credentials = base64.b64encode(unquote(user).encode()).decode()
@@ -63,8 +121,13 @@ def _get(url: str, offset: int = 0, version: str | int | None = None) -> HTTPRes
             request.add_header("Range", f"bytes={offset}-")
             if isinstance(version, str):
                 request.add_header("If-Range", version)
-        return urllib.request.urlopen(request, timeout=_SECONDS)
+        response: HTTPResponse = opener.open(request, timeout=_SECONDS)
     except urllib.error.HTTPError as error:
+        if error.code < HTTPStatus.BAD_REQUEST:  # its reason tells a URL
+            raise BadInput(
+                f"--source: expected a file at {where}, the server redirects too often or to what is not http(s); "
+                "correct the URL"
+            ) from error
         answer = f"the server answers {error.code} {error.reason}"
         if error.code in _MAY_PASS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ConnectionError(answer) from error
@@ -73,8 +136,9 @@ def _get(url: str, offset: int = 0, version: str | int | None = None) -> HTTPRes
         raise BadInput(f"--source: expected a file at {where}, {answer}; correct the URL") from error
     except urllib.error.URLError as error:
         raise ConnectionError(f"the server does not answer ({error.reason})") from error
-    except (InvalidURL, ValueError) as error:
-        raise BadInput(f"--source: expected a URL, received {where!r} ({error}); correct it") from error
+    except (InvalidURL, ValueError) as error:  # which tell the URL
+        raise BadInput(f"--source: expected a URL, received {shown(where)}; correct it") from error
+    return response
 
 
 def _version(response: HTTPResponse, offset: int = 0) -> str | int | None:

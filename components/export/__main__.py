@@ -1,5 +1,6 @@
 """Command line of the export step."""
 
+import time
 from pathlib import Path
 
 from ..common.cli import say, step
@@ -58,6 +59,7 @@ def main(
     Example:
       trainyard export --model my-model --evaluation my-evaluation --bucket models --model-name digits
     """
+    started = time.monotonic()
     from ..common.artifacts.model import read_card
     from ..common.artifacts.names import name_for
     from ..common.kfp_outputs import write_parameter
@@ -74,7 +76,8 @@ def main(
         accuracy = f", accuracy {check_evaluation(evaluation, model).accuracy:.4f}"
     else:
         say("export", "no --evaluation: the model is published unevaluated")
-    published = publish(model, evaluation, validated, bucket, model_name, None if version == "next" else int(version))
+    number = None if version == "next" else int(version)
+    published = publish(model, evaluation, validated, bucket, model_name, number, started)
     write_parameter(model_uri, published.uri)
     there = ", published already with this very content" if published.already else ""
     say("export", f"{published.uri}  {counted(published.files)}, {readable_size(published.bytes)}{accuracy}{there}")

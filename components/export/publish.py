@@ -11,7 +11,9 @@ import base64
 import hashlib
 import json
 import tempfile
+import time
 from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _CONTENT = "trainyard-content"  # metadata of every object: digest of the content that it is a part of
 _RACES = 100
+_SECOND = 1.0  # to which the store tells times
 
 
 class Taken(BadInput):
@@ -55,7 +58,13 @@ class ExportResult:
 
 
 def publish(
-    model: Path, evaluation: Path | None, validation: Validation | None, bucket: str, name: str, version: int | None
+    model: Path,
+    evaluation: Path | None,
+    validation: Validation | None,
+    bucket: str,
+    name: str,
+    version: int | None,
+    started: float | None = None,
 ) -> ExportResult:
     """Publish a model folder as `s3://bucket/name/version/`, with its evaluation and the validation of its data.
 
@@ -66,31 +75,33 @@ def publish(
         bucket: Made, private, when it is missing.
         name: The folder in the bucket.
         version: A positive integer. None: the newest one when it is of this very content, else the one after it.
+        started: Monotonic time when the caller began; without a version, what others began to publish since then
+            counts as published at the same time, and the same content gets one version. None: now.
 
     Raises:
         BadInput: this is no model folder, or (Taken) the version is there with other content.
         PermissionError: the store refuses the credentials.
         ConnectionError: the store does not answer.
     """
+    started = time.monotonic() if started is None else started
     with tempfile.TemporaryDirectory() as scratch:
         if validation:
             validation.write(Path(scratch))
         entries = collect(model, evaluation, Path(scratch) / VALIDATION if validation else None)
-        return _publish(entries, bucket, name, version)
+        return _publish(entries, bucket, name, version, started)
 
 
-def _publish(entries: list[Entry], bucket: str, name: str, version: int | None) -> ExportResult:
+def _publish(entries: list[Entry], bucket: str, name: str, version: int | None, started: float) -> ExportResult:
     client = s3.client()
     s3.ensure_bucket(client, bucket)
     if version is not None:
         return _Publication(client, bucket, name, version, entries).publish()
-    for _ in range(_RACES):
-        newest = _newest(client, bucket, name)
-        for number in (newest, newest + 1) if newest else (1,):
-            try:
-                return _Publication(client, bucket, name, number, entries).publish()
-            except Taken:
-                continue  # the newest is of other content, or another publisher was faster
+    first = max(1, _newest_before(client, bucket, name, started))
+    for number in range(first, first + _RACES):  # each, so that of those of one content none passes another
+        try:
+            return _Publication(client, bucket, name, number, entries).publish()
+        except Taken:
+            continue  # the newest is of other content, or another publisher was faster
     raise RuntimeError(f"s3://{bucket}/{name}/: other publishers were faster {_RACES} times; run again")
 
 
@@ -120,6 +131,21 @@ def collect(model: Path, evaluation: Path | None, validation: Path | None = None
 def _newest(client: "BaseClient", bucket: str, name: str) -> int:
     """The highest version below a name, published or begun; 0: none."""
     return next(iter(version_numbers(client, bucket, name)), 0)
+
+
+def _newest_before(client: "BaseClient", bucket: str, name: str, started: float) -> int:
+    """The highest version below a name that was begun before this publisher was, by the store's own clock; 0: none."""
+    for number in version_numbers(client, bucket, name):
+        key = f"{name}/{number}/{CARD}"
+        try:
+            with s3.s3_errors(f"s3://{bucket}/{key}"):
+                card = client.head_object(Bucket=bucket, Key=key)
+        except FileNotFoundError:  # begun by others, or with another tool
+            return number
+        now = parsedate_to_datetime(card["ResponseMetadata"]["HTTPHeaders"]["date"])
+        if (now - card["LastModified"]).total_seconds() > time.monotonic() - started + _SECOND:
+            return number
+    return 0
 
 
 class _Publication:

@@ -1,12 +1,11 @@
 """Of two evaluated models, pass on the better one."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.artifacts.evaluation import EVALUATION
 from ..common.artifacts.model import CARD
-from ..common.files import atomic_folder
+from ..common.files import atomic_folder, copy_folder
 from .comparison import Candidate, Comparison
 
 
@@ -38,7 +37,7 @@ def select(first: Evaluated, second: Evaluated, metric: str, better: Evaluated) 
     compared = Comparison.of([*candidates, *(one for past in earlier if past for one in past.candidates)], metric)
     winner = first if candidates[0].rank(metric) >= candidates[1].rank(metric) else second
     with atomic_folder(better.model, CARD) as model, atomic_folder(better.evaluation, EVALUATION) as evaluation:
-        shutil.copytree(winner.model, model, dirs_exist_ok=True)
-        shutil.copytree(winner.evaluation, evaluation, dirs_exist_ok=True)
+        copy_folder(winner.model, model)
+        copy_folder(winner.evaluation, evaluation)
         compared.write(evaluation)
     return compared

@@ -13,7 +13,7 @@ _VERB = ":predict"
 
 
 class EndpointError(RuntimeError):
-    """The endpoint did not answer, or answered that it could not. `status` is the HTTP status, 0 for no answer."""
+    """The endpoint did not answer, or not with predictions. `status` is the HTTP status, 0 for no answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class Endpoint:
         try:
             return answer["predictions"]
         except (KeyError, TypeError):
-            raise EndpointError(f"{self.url}: expected predictions, received {str(answer)[:200]}") from None
+            raise EndpointError(f"{self.url}: expected predictions, received {str(answer)[:200]}", 200) from None
 
     def available(self) -> bool:
         """Whether the version that the URL names is loaded, by TensorFlow Serving's word.
@@ -106,7 +106,7 @@ class Endpoint:
             advice = "check that the model is served" + (", or trainyard serve start" if self._local else "")
             raise EndpointError(f"{url}: does not answer ({reason}); {advice}") from None
         except ValueError:
-            raise EndpointError(f"{url}: expected JSON, received something else; pass a predict URL") from None
+            raise EndpointError(f"{url}: expected JSON, received something else; pass a predict URL", 200) from None
 
 
 def _text(error: HTTPError) -> str:

@@ -121,8 +121,8 @@ def main(
     A training that was killed goes on after its last whole epoch when the same command is given again. The same seed on
     the same machine gives the same weights.
 
-    All GPUs of the machine are used. Where TF_CONFIG names several workers, as Kubeflow's Trainer sets it, each takes
-    its share of every batch, and the chief writes the model.
+    All GPUs of the machine are used. Where TF_CONFIG names several workers, or TRAIN_WORKERS and TRAIN_SERVICE those of
+    a Kubernetes Indexed Job, each takes its share of every batch, and the chief writes the model.
 
     \b
     Examples:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..common.cli import BadInput
+from . import indexed_job
 from .architectures import every_layer
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of a training, as `TF_CONFIG` tells them.
+    """The workers of a training, as `TF_CONFIG` tells them, or else the Indexed Job that this pod belongs to.
 
     https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
 
@@ -37,14 +38,15 @@ class Workers:
 
     @classmethod
     def from_environment(cls) -> Workers:
-        """One worker alone, if there is no `TF_CONFIG`.
+        """One worker alone, if neither is there. TensorFlow reads `TF_CONFIG` itself: it is set for an Indexed Job.
 
         Raises:
             BadInput: it is not as TensorFlow describes it, or this process is neither chief nor worker.
         """
-        config = os.environ.get("TF_CONFIG", "")
+        config = os.environ.get("TF_CONFIG", "") or indexed_job.tf_config()
         if not config:
             return cls(1, chief=True)
+        os.environ["TF_CONFIG"] = config
         try:
             told = json.loads(config)
             cluster, task = told.get("cluster", {}), told.get("task", {})

@@ -18,7 +18,7 @@ from .node import API, SANDBOX_IMAGE, Node
 from .programs import GATEWAY_API, HERE, KSERVE, module_folder
 
 WEBHOOK = "https://127.0.0.1:9443"
-PREDICTOR = "trainyard-predictor:cluster"
+PREDICTOR, TRAIN = "trainyard-predictor:cluster", "trainyard-train:cluster"
 STORE_SERVERS = ("master", "volume", "filer", "s3", "admin")
 INGRESS = {"enableGatewayApi": True, "disableIstioVirtualHost": True}
 """How KServe makes its routes, where that is not its default."""
@@ -32,12 +32,13 @@ OTHERS = {
 
 def build_images(base: str) -> tuple[str, ...]:
     """Build the images of the cluster's pods with the container engine; their names."""
-    images.build_image(images.IMAGES["predictor"], PREDICTOR, base, "cluster")
+    for name, reference in (("predictor", PREDICTOR), ("train", TRAIN)):
+        images.build_image(images.IMAGES[name], reference, base, "cluster")
     with images.pip_secrets() as options:
         for target, name in OTHERS.items():
             arguments = ["--build-arg", f"BASE={base}"] if base else []
             engine("build", *arguments, *options, "--target", target, "-t", name, str(HERE / "images"))
-    return PREDICTOR, *OTHERS.values()
+    return PREDICTOR, TRAIN, *OTHERS.values()
 
 
 class Serving:
@@ -71,7 +72,15 @@ class Serving:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
         restart = f"cd {HERE.parents[1]} && {sys.executable} -m tests.cluster restart-api"
-        others = {"KUBECONFIG": str(self._node.kubeconfig), "E2E_IMAGE": PREDICTOR, "E2E_RESTART_API": restart}
+        shared = self._state / "shared"
+        shared.mkdir(mode=0o755)
+        others = {
+            "KUBECONFIG": str(self._node.kubeconfig),
+            "E2E_IMAGE": PREDICTOR,
+            "E2E_TRAIN_IMAGE": TRAIN,
+            "E2E_NODE_FOLDER": str(shared),
+            "E2E_RESTART_API": restart,
+        }
         self._environment.touch(mode=0o600)
         self._environment.write_text("".join(f"{name}={value}\n" for name, value in {**key, **others}.items()))
         home = self._state / "store"

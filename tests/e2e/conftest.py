@@ -149,6 +149,8 @@ def namespace(cluster, store):
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("apply", "-n", name, "-f", "-", manifest=model_store(store.environment))
     cluster.kubectl("apply", "-n", name, "-f", str(PROJECT / "deploy" / "base" / "serve-role.yaml"))
+    if cluster.gateway:
+        cluster.kubectl("apply", "-n", "kserve", "-f", str(PROJECT / "deploy" / "gateway-role.yaml"))
     yield name
     cluster.kubectl("delete", "inferenceservice", "--all", "-n", name, "--wait=false")
     cluster.kubectl("delete", "namespace", name, "--wait=false")

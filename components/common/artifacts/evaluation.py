@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,15 +137,20 @@ class Evaluation:
             raise BadInput(
                 f"{folder}: expected an evaluation folder with {EVALUATION}, received none; {ANEW}"
             ) from None
-        return schema.parse(
-            cls,
-            content,
-            folder / EVALUATION,
-            lambda wrong: BadInput(
+
+        def refused(wrong: str) -> BadInput:
+            return BadInput(
                 f"{folder}: expected {EVALUATION} as evaluate of this release writes it, received another ({wrong}); "
                 "train and evaluate the model again"
-            ),
-        )
+            )
+
+        evaluation = schema.parse(cls, content, folder / EVALUATION, refused)
+        for name, value in vars(evaluation).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise refused(f"{name} is {value}")
+        if evaluation.passed != all(rule.passed for rule in evaluation.rules):
+            raise refused("its verdict is not that of its rules")
+        return evaluation
 
     @classmethod
     def of(cls, model: Path, folder: Path) -> Evaluation:

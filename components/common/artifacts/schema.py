@@ -11,6 +11,7 @@ What holds for each JSON file that a step leaves for another:
 from __future__ import annotations
 
 import json
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -21,6 +22,7 @@ from ..cli import BadInput
 FORMAT = 1
 """The newest format that this release reads, and the one that it writes."""
 
+MAX = sys.float_info.max
 T = TypeVar("T")
 
 
@@ -63,7 +65,7 @@ def parse(kind: type[T], content: str | bytes, where: object, refused: Callable[
         read: T = from_json(kind, told)
     except Misfit as error:
         raise refused(str(error)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise refused("it is no JSON") from None
     return read
 
@@ -89,7 +91,7 @@ def from_json(kind: Any, value: Any, name: str = "") -> Any:
     if get_origin(kind) is tuple and isinstance(value, list) and len(value) == len(get_args(kind)):
         pairs = zip(get_args(kind), value, strict=True)
         return tuple(from_json(one, part, f"{name}[{index}]") for index, (one, part) in enumerate(pairs))
-    if kind is Any or type(value) in _types(kind):
+    if kind is Any or (type(value) in _types(kind) and not (kind is float and abs(value) > MAX and type(value) is int)):
         return value
     raise Misfit(f"{name or 'it'} is {json.dumps(value)[:40]}")
 

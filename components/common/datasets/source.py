@@ -14,10 +14,10 @@ DOWNLOAD = "download.json"
 def download_of(folder: Path) -> dict[str, Any]:
     """What download wrote about the data set in a folder; nothing where it comes from elsewhere."""
     try:
-        told: dict[str, Any] = json.loads((folder / DOWNLOAD).read_text())
-    except FileNotFoundError:
+        told = json.loads((folder / DOWNLOAD).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return told
+    return told if isinstance(told, dict) else {}
 
 
 def source_of(folder: Path) -> str:

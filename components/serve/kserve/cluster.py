@@ -21,6 +21,7 @@ REPLICA_SET = ("apps", "v1", "replicasets")
 POD = ("", "v1", "pods")
 EVENT = ("", "v1", "events")
 HTTP_ROUTE = ("gateway.networking.k8s.io", "v1", "httproutes")
+GATEWAY = ("gateway.networking.k8s.io", "v1", "gateways")
 REVISION = ("serving.knative.dev", "v1", "revisions")
 AUTOSCALER = ("autoscaling", "v2", "horizontalpodautoscalers")
 SECONDS_PER_CALL = (5, 30)
@@ -129,6 +130,10 @@ class Namespace:
     def inside(self) -> bool:
         """Whether this process runs in the cluster."""
         return self._connection.inside
+
+    def beside(self, name: str) -> Namespace:
+        """Another namespace of the same cluster."""
+        return Namespace(name, self._context)
 
     def get(self, kind: tuple[str, str, str], name: str) -> Object | None:
         """An object as it is, or None.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ...common.cli import BadInput
 from ..client import Endpoint, EndpointError, PredictionClient
-from . import status
+from . import gateway, status
 from .cluster import Namespace, Object
 from .deployment_mode import DeploymentMode
 from .rollout import Goal
@@ -17,6 +18,8 @@ from .rollout import Goal
 SECONDS_TO_CONNECT = 5
 PROXY = ("create", "services/proxy")
 """The right that the route `api` needs."""
+WORDS = ("url", "cluster", "api")
+"""The routes that are no address of an ingress."""
 
 
 def endpoint(service: Object) -> str:
@@ -66,7 +69,7 @@ class Route:
                     f"not allowed to create services/proxy in namespace {self._cluster.name}, which --route api needs; "
                     "bind a role with this verb, or pass another --route"
                 )
-        elif self._chosen not in ("url", "cluster"):
+        elif self._chosen not in WORDS:
             _check_address(self._chosen, self._others())
         elif service is not None and status.url(service):
             outside, inside = self._mode.addresses(service, Goal(""))
@@ -113,6 +116,26 @@ class Route:
             return Endpoint(f"{outside}{path}"), outside
         return Endpoint(f"{self._chosen.rstrip('/')}{path}", host=urlsplit(outside).netloc), self._chosen
 
+    def from_outside(self, service: Object) -> tuple[PredictionClient, str]:
+        """The way of clients outside the cluster to the service, whatever the route is, and its name in words.
+
+        Raises:
+            BadInput: this process cannot take it.
+        """
+        if self._chosen not in WORDS:
+            return self.answers(service, Goal(""))
+        path, (outside, _) = _path(service["metadata"]["name"]), self._mode.addresses(service, Goal(""))
+        parts = urlsplit(outside)
+        with suppress(BadInput):
+            at = gateway.address(self._cluster, service) if parts.scheme == "http" else ""
+            if at and not _is_proxied(at):
+                _check_address(at, "")
+                return Endpoint(f"{at}{path}", host=parts.netloc), at
+        if _is_proxied(outside):
+            raise BadInput(f"{outside}: expected a way without a proxy; pass {self._others()}")
+        _check_address(outside, self._others())
+        return Endpoint(f"{outside}{path}"), outside
+
     def command(self, service: Object) -> str:
         """A command that asks the service by this route, with the request in request.json; empty: no address yet."""
         path, goal = path_of(service), Goal("")
@@ -130,18 +153,23 @@ class Route:
 
 def _check_address(url: str, others: str) -> None:
     """Raises BadInput when an address resolves nowhere or does not answer. Behind a proxy nothing is known."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme in getproxies() and not proxy_bypass(host):
+    if _is_proxied(url):
         return
+    parts = urlsplit(url)
     try:
-        socket.create_connection((host, _port(parts)), SECONDS_TO_CONNECT).close()
+        socket.create_connection((parts.hostname or "", _port(parts)), SECONDS_TO_CONNECT).close()
     except socket.gaierror:
         raise BadInput(f"--route: expected an address that resolves, received {url}; pass {others}") from None
     except OSError as error:
         raise BadInput(
             f"--route: expected an address that answers, received {url} ({error.strerror or error}); pass {others}"
         ) from None
+
+
+def _is_proxied(url: str) -> bool:
+    """Whether an address is asked for through a proxy."""
+    parts = urlsplit(url)
+    return parts.scheme in getproxies() and not proxy_bypass(parts.hostname or "")
 
 
 def _port(parts: SplitResult) -> int:
@@ -163,7 +191,7 @@ class _Proxied:
         except RuntimeError as error:
             raise EndpointError(f"{self._service}: {error}") from error
         if not isinstance(answer, dict) or "predictions" not in answer:
-            raise EndpointError(f"{self._service}: expected predictions, received {str(answer)[:200]}")
+            raise EndpointError(f"{self._service}: expected predictions, received {str(answer)[:200]}", 200)
         return answer["predictions"]
 
 

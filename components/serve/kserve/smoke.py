@@ -13,6 +13,8 @@ from .cluster import pauses
 
 SECONDS_TO_SETTLE = 10.0
 """How long pods that are going may still answer for the old model."""
+STEADY, SECONDS_BETWEEN_ANSWERS = 5, 0.2
+"""Right answers in a row that show a way to be open: the servers of a gateway learn of it one after another."""
 
 
 def examples(uri: str) -> KnownExamples | None:
@@ -55,14 +57,28 @@ def prove(answers: PredictionClient, known: KnownExamples, patience: float, dead
             if time.monotonic() - wrong_since > patience:
                 raise
         except (EndpointError, ConnectionError) as error:
-            if _is_final(error) or time.monotonic() > deadline:
+            if is_final(error) or time.monotonic() > deadline:
                 raise
         return ""
 
     return wait_for(seen, math.inf, pauses())
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether the model refuses the request, rather than the way to it being closed as yet."""
-    status = getattr(error, "status", 0)
-    return 400 <= status < 500 and status not in (404, 408, 429)
+def prove_steadily(answers: PredictionClient, known: KnownExamples, patience: float, deadline: float) -> str:
+    """`prove`, until so many right answers have come in a row that the way to the version is open for good."""
+    while True:
+        seen = prove(answers, known, patience, deadline)
+        try:
+            for _ in range(STEADY - 1):
+                time.sleep(SECONDS_BETWEEN_ANSWERS)
+                known_examples.compare(answers, known)
+            return seen
+        except (WrongAnswer, EndpointError, ConnectionError):
+            if time.monotonic() > deadline:
+                raise
+
+
+def is_final(error: Exception) -> bool:
+    """Whether somebody refuses the request or answers something else, rather than the way being closed as yet."""
+    status = getattr(error, "status", 0)  # 0: no answer
+    return 0 < status < 500 and status not in (404, 408, 429)

@@ -264,6 +264,8 @@ class KServeTarget:
             outcome = self._outcome(service)
             if not outcome.endpoint:
                 raise RuntimeError(f"{self._name}: KServe calls it ready but gives no URL; check its ingress settings")
+            if known and goal.percent == 100:
+                self._prove_from_outside(service, known)
         self._clean_up(filter(None, seen), service)
         return outcome
 
@@ -319,6 +321,28 @@ class KServeTarget:
         except (EndpointError, ConnectionError) as error:
             raise RuntimeError(
                 f"{self._name}: ready, but the smoke test got no answer ({error}); see --route"
+            ) from error
+        self._tell(f"{self._name}: {seen}, asked by {by}")
+
+    def _prove_from_outside(self, service: Object, known: KnownExamples) -> None:
+        """Send the known examples the way that clients take, whose routes may follow a ready service with a delay."""
+        try:
+            answers, by = self._route(service).from_outside(service)
+        except BadInput as error:
+            self._tell(f"{self._name}: from outside the cluster not tested ({error})")
+            return
+        patience = min(smoke.SECONDS_TO_SETTLE, self._order.timeout / 10)
+        try:
+            seen = smoke.prove_steadily(answers, known, patience, self._deadline)
+        except WrongAnswer as error:
+            raise WrongAnswer(f"{self._name}: another model answers at {by} ({error})") from error
+        except EndpointError as error:
+            if smoke.is_final(error):  # as of an ingress that asks for a login
+                self._tell(f"{self._name}: from outside the cluster not tested ({error})")
+                return
+            raise TimeoutError(
+                f"{self._name}: ready, but not yet for clients of {by} after {self._order.timeout} s ({error}); check "
+                "the ingress, or label the service networking.kserve.io/visibility=cluster-local"
             ) from error
         self._tell(f"{self._name}: {seen}, asked by {by}")
 
