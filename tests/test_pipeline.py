@@ -277,7 +277,7 @@ def test_an_interrupted_run_leaves_its_summary_and_is_the_latest(home, digits):
     assert process.returncode == 143
     summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
     assert summary == {"status": "interrupted", "steps": summary["steps"]}
-    assert list(summary["steps"]) == ["download"]
+    assert list(summary["steps"]) == ["download", "validate"]
 
 
 @pytest.mark.parametrize(

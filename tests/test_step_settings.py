@@ -191,9 +191,9 @@ def test_a_source_that_can_change_is_fetched_by_every_run(parameters, expected):
     ("steps", "no_cache", "expected"),
     [
         ("{download: {cache: true}}", (), ["export", "serve"]),
-        ("{all: {cache: false}}", (), ["download", "evaluate", "export", "serve", "train"]),
-        ("{all: {cache: false}, train: {cache: true}}", (), ["download", "evaluate", "export", "serve"]),
-        ("{train: {cache: true}}", ("all",), ["download", "evaluate", "export", "serve", "train"]),
+        ("{all: {cache: false}}", (), ["download", "evaluate", "export", "serve", "train", "validate"]),
+        ("{all: {cache: false}, train: {cache: true}}", (), ["download", "evaluate", "export", "serve", "validate"]),
+        ("{train: {cache: true}}", ("all",), ["download", "evaluate", "export", "serve", "train", "validate"]),
     ],
 )
 def test_the_settings_say_which_steps_take_earlier_results_and_no_cache_goes_before_them(
