@@ -12,11 +12,12 @@ VERSION ?= dev          # tag of the images
 BASE ?=                 # base image, by default python:3.11-slim
 BUNDLE ?=               # the archive for `make load-bundle`
 NAME ?=                 # the new component of `make component`
+BRIEF ?=                # 1: two minutes of `make chaos`
 GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict start stop test cluster cluster-check cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts lock clean
+.PHONY: help run predict start stop test cluster cluster-check cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts licences audit chaos lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -112,6 +113,15 @@ component: .venv/run  ## Make a new component NAME that already runs, with image
 
 contracts: .venv/run  ## Write component.yaml and the reference page of every component from its options
 	@$(RUN) -m trainyard.launch.contracts
+
+licences: .venv/test  ## Print the licences of what the images install
+	@$(RUN) -m trainyard.launch.dependencies licences
+
+audit: .venv/test  ## Look what the images install up in the database of known vulnerabilities
+	@$(RUN) -m trainyard.launch.dependencies audit
+
+chaos: .venv/test  ## Test with faults, kills, races and hostile input at random, e.g. ARGS="--seed 7"
+	@$(RUN) -m pytest tests/chaos $(if $(strip $(BRIEF)),--brief) $(ARGS)
 
 lock: .venv/test  ## Pin what the images install, with hashes, in components/*/requirements*.lock
 	@$(RUN) -m trainyard.launch.lock $(ARGS)

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.load import first_answer, images_body
 from benchmarks.measure import ROOT, memory, process
+from benchmarks.photos import write_photos
 from trainyard.components.common.datasets import Split, open_dataset
 from trainyard.launch.store import start_store, stop_store
 
@@ -89,6 +90,11 @@ class Bench:
         """The dense network, trained by our step."""
         self.ours("train", "--dataset", self.dataset, "--model", self.scratch / "model")
         return self.scratch / "model"
+
+    @functools.cached_property
+    def photos(self) -> Path:
+        """Made-up JPEGs of 380 x 480 pixels (height x width): 2,000 to learn from and 2,000 for the test."""
+        return write_photos(self.scratch / "photos", {"train": 2000, "test": 2000}, (380, 480))
 
     @functools.cached_property
     def images(self) -> Split:

@@ -64,6 +64,57 @@ def evaluate(bench: Bench) -> dict[str, Any]:
     )
 
 
+def _train_photos(bench: Bench, architecture: str, side: int) -> dict[str, Any]:
+    """Both ways with one network, size, batch and number of epochs, and without random changes of the images."""
+    network = ("--architecture", architecture)
+    recipe = ("--epochs", "3", "--batch-size", "128", "--schedule", "constant", "--augmentation", "none")
+
+    def ours() -> dict[str, float]:
+        size = ("--image-size", str(side))
+        model = bench.fresh("ours-photos")
+        return bench.ours("train", "--dataset", bench.photos, *network, *size, *recipe, "--model", model)
+
+    def plain() -> dict[str, float]:
+        model = bench.fresh("plain-photos")
+        return bench.plain("train-photos", "--dataset", bench.photos, *network, "--side", str(side), "--model", model)
+
+    return in_turns({"ours": ours, "plain": plain}, min(bench.repeats, 3))
+
+
+def photos_dense(bench: Bench) -> dict[str, Any]:
+    """Train dense on 2,000 JPEGs of 380 x 480 brought to 96 x 96, 3 epochs, against image_dataset_from_directory."""
+    return _train_photos(bench, "dense", 96)
+
+
+def photos_small(bench: Bench) -> dict[str, Any]:
+    """Train cnn on the same photos brought to 64 x 64."""
+    return _train_photos(bench, "cnn", 64)
+
+
+def photos_large(bench: Bench) -> dict[str, Any]:
+    """Train cnn on the same photos brought to 224 x 224."""
+    return _train_photos(bench, "cnn", 224)
+
+
+def photos_evaluate(bench: Bench) -> dict[str, Any]:
+    """Evaluate dense on 2,000 such photos brought to 96 x 96, ours with report and all outputs: whole process."""
+    model, plain_model = bench.fresh("photos-model"), bench.fresh("plain-photos")
+    chosen = ("--architecture", "dense", "--image-size", "96", "--epochs", "1")
+    bench.ours("train", "--dataset", bench.photos, *chosen, "--model", model)
+    options = ("--architecture", "dense", "--side", "96", "--epochs", "1")
+    bench.plain("train-photos", "--dataset", bench.photos, *options, "--model", plain_model)
+
+    def ours() -> dict[str, float]:
+        evaluation = bench.fresh("photos-evaluation")
+        return bench.ours("evaluate", "--dataset", bench.photos, "--model", model, "--evaluation", evaluation)
+
+    def plain() -> dict[str, float]:
+        data = ("--dataset", bench.photos, "--side", "96")
+        return bench.plain("evaluate-photos", *data, "--model", plain_model)
+
+    return in_turns({"ours": ours, "plain": plain}, bench.repeats)
+
+
 def steps(bench: Bench) -> dict[str, Any]:
     """The steps of a run, sum of wall times: our five by `pipeline.py run`, the plain four one by one."""
 
@@ -276,6 +327,10 @@ def gpu(bench: Bench) -> dict[str, Any]:
 ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "train": train,
     "evaluate": evaluate,
+    "photos-dense": photos_dense,
+    "photos-small": photos_small,
+    "photos-large": photos_large,
+    "photos-evaluate": photos_evaluate,
     "steps": steps,
     "server": server,
     "download": download,

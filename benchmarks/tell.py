@@ -18,6 +18,10 @@ UNITS = {
 TITLES = {
     "train": "train, MNIST, dense, 5 epochs",
     "evaluate": "evaluate, with report",
+    "photos-dense": "train, 2,000 photos at 96 x 96, dense, 3 epochs",
+    "photos-small": "train, 2,000 photos at 64 x 64, cnn, 3 epochs",
+    "photos-large": "train, 2,000 photos at 224 x 224, cnn, 3 epochs",
+    "photos-evaluate": "evaluate, 2,000 photos at 96 x 96, with report",
     "steps": "all steps of a run, summed",
     "server": "model server",
     "download": "download of 1 GB, .tar.gz",
@@ -82,7 +86,7 @@ def _side_by_side(rows: dict[str, Any]) -> list[str]:
         where = f", {'to' if row.startswith('export') else 'from'} {measured['store']}" if "store" in measured else ""
         for number, ours in measured["ours"].items():
             plain = measured.get("plain", {}).get(number)
-            if number not in UNITS or (number == "cpu" and row != "train"):
+            if number not in UNITS or (number == "cpu" and row != "train" and not row.startswith("photos")):
                 continue
             ratio = f"{ours['median'] / plain['median']:.2f}" if plain else ""
             told = _told(plain) if plain else ""

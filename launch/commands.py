@@ -73,6 +73,7 @@ runs_option = click.option(
 @click.option(
     "--data",
     default="",
+    envvar="TRAINYARD_SOURCE",
     help="Data set, a path or a URI.  [default: MNIST through TFDS; without a network the digits in examples/data]",
 )
 @runner_option

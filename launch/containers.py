@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..components.common.cli import BadInput
 from .orchestrator import PipelineRun, Task, orchestrated
-from .processes import pass_on
+from .processes import pass_on, without_secrets
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -50,11 +50,12 @@ def steps_as_containers(runs: Path, images: Mapping[str, str], home: Path | None
     def run_task(task: Task) -> tuple[int, str]:
         serves = task.image == images.get("serve") and task.command[: len(SERVE)] == SERVE
         more = _engine_and(home) if home and serves else {}
+        command, secrets = without_secrets(task.command)
         return run_container(
             engine,
             task.image,
-            task.command,
-            environment={**environment, **more.get("environment", {}), **task.environment},
+            command,
+            environment={**environment, **more.get("environment", {}), **task.environment, **secrets},
             volumes=[*(f"{path}:{path}:ro" for path in certificates), f"{root}:{root}", *more.get("volumes", [])],
             group_add=more.get("group_add", []),
             user=f"{os.getuid()}:{os.getgid()}",

@@ -150,6 +150,7 @@ def _summarise(run: PipelineRun, seconds: float) -> dict[str, Any]:
         "accuracy": evaluation.accuracy,
         "loss": evaluation.loss,
         "passed": evaluation.passed,
+        "guessing": evaluation.guessing,
         "architecture": card.architecture,
         "dataset": {**card.as_json()["dataset"], "test_examples": evaluation.examples},  # without damaged ones
         "model_uri": (folder / "export/model_uri").read_text(),
@@ -220,6 +221,7 @@ def tell(summary: dict[str, Any]) -> str:
     rows = {
         "accuracy": f"{accuracy} on {dataset['test_examples']:,} test images "
         f"({dataset['name']}, {dataset['train_examples']:,} to learn from; {summary['architecture']} network)",
+        "caution": summary["guessing"] and f"no better than guessing: {summary['guessing']}",
         "prediction": f"{label} with {prediction['probability']:.1%}, {verdict}  {picture}",
         "report": str(report),
         "model": summary["model_uri"],

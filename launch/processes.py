@@ -25,10 +25,25 @@ def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
     """
 
     def run_task(task: Task) -> tuple[int, str]:
-        return run_process(command_here(task.command), {**step_environment(), **task.environment})
+        command, more = without_secrets(task.command)
+        return run_process(command_here(command), {**step_environment(), **task.environment, **more})
 
     with orchestrated(runs, run_task) as run:
         yield run
+
+
+def without_secrets(command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """A step's command without a source that may hold a secret, and the variables that the step takes it from.
+
+    The process list shows a command to every user of the machine, its variables to its owner alone.
+    """
+    if "--source" not in command[:-1]:
+        return command, {}
+    place = command.index("--source")
+    source = command[place + 1]
+    if "://" not in source or not {"@", "?"} & set(source):
+        return command, {}
+    return [*command[:place], *command[place + 2 :]], {"TRAINYARD_SOURCE": source}
 
 
 def command_here(command: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from trainyard.components.common.artifacts.classifier import load_classifier
 from trainyard.components.common.artifacts.model import read_card
 
 
-@pytest.mark.parametrize("architecture", ["dense", "cnn", "squeezenet", "resnet18", "resnet34"])
+@pytest.mark.parametrize("architecture", ["dense", "compact", "cnn", "squeezenet", "resnet18", "resnet34"])
 def test_every_architecture_takes_small_colour_images_that_are_not_square(tmp_path, architecture):
     labels = np.arange(12) % 3
     images = np.random.default_rng(0).integers(0, 256, (12, 16, 12, 3), dtype=np.uint8)

@@ -179,6 +179,23 @@ def test_no_image_holds_credentials_a_pip_cache_tests_or_a_certificate(names):
         assert "PIP_" not in found
 
 
+def test_an_image_adds_no_file_that_gives_rights(names):
+    """Debian's own, which its base image brings, do nothing under `no-new-privileges`."""
+    debians = {"chage", "chfn", "chsh", "expiry", "gpasswd", "mount", "newgrp", "passwd", "su", "umount", "unix_chkpwd"}
+    for step, name in names.items():
+        found = docker("run", "--rm", "--user", "0", name, "find", "/", "-xdev", "-type", "f", "-perm", "/6000").stdout
+        assert {path for path in found.split() if not path.startswith("/usr/")} == set(), step
+        assert {path.rpartition("/")[2] for path in found.split()} <= debians, step
+
+
+def test_no_image_holds_a_secret(names):
+    keys = "BEGIN [A-Z ]*PRIVATE KEY|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|https?://[^/ @]+:[^/ @]+@"
+    look = f"grep -rIlE '{keys}' /app /etc /root /home /tmp; true"
+    for step, name in names.items():
+        assert docker("run", "--rm", "--user", "0", name, "sh", "-c", look).stdout == "", step
+        assert not re.search(keys, docker("history", "--no-trunc", name).stdout), step
+
+
 def test_the_templates_of_the_report_are_compiled_in_the_image(names):
     common, report = (f"/app/trainyard/components/{step}/report" for step in ("common", "evaluate"))
     look = f"ls {common}/*.jinja {report}/*.jinja | wc -l; find {report} -name '*.code' -readable | wc -l"

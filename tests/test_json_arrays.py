@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from trainyard.components.serve.server.protocols.json_arrays import parse
+from trainyard.components.serve.server.protocols.json_arrays import OutOfRange, parse
 
 RANDOM = np.random.default_rng(0)
 IMAGES = [
@@ -23,8 +23,8 @@ IMAGES = [
 @pytest.mark.parametrize("style", [{}, {"separators": (",", ":")}, {"indent": "\t"}], ids=["plain", "dense", "tabs"])
 def test_images_are_read_as_from_nested_lists(images, style):
     read = parse(json.dumps(images.tolist(), **style).encode(), images.shape[1:])
-    assert read.dtype == images.dtype
-    assert np.array_equal(read, images)
+    assert read.dtype == np.float32
+    assert np.array_equal(read, images.astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,14 @@ def test_a_damaged_text_is_never_read_as_anything_else(shape):
             start = damage.randrange(len(text))
             instead = "".join(damage.choices('[],0123456789.eE+- "{}tn', k=damage.randrange(3)))
             text = text[:start] + instead + text[start + damage.randrange(3) :]
-        images = parse(text.encode(), shape)
+        try:
+            images = parse(text.encode(), shape)
+        except OutOfRange:
+            assert np.abs(np.asarray(orjson.loads(text), np.float64)).max() > np.finfo(np.float32).max
+            continue
         if images is not None:
             read += 1
             nested = np.asarray(orjson.loads(text))
             assert nested.shape[1:] == shape
-            assert images.dtype == nested.dtype
-            assert np.array_equal(images, nested)
+            assert np.array_equal(images, nested.astype(np.float32))
     assert read > 1_000  # harmless damage: other digits, more space

@@ -4,12 +4,14 @@ import ctypes
 import importlib.util
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import PROJECT
+from trainyard.launch import dependencies
 from trainyard.launch.layer import drop_symbols
 
 SOURCES = sorted(PROJECT.glob("*/*/requirements*.in"))
@@ -54,6 +56,26 @@ def test_what_a_step_needs_is_there_on_this_machine_too():
     whole = set(wanted(PROJECT / "requirements.txt"))
     for source in PROJECT.glob("components/*/requirements.in"):
         assert set(wanted(source)) <= whole, f"a line for {source.relative_to(PROJECT)} in requirements.txt"
+
+
+def test_the_licence_of_everything_that_the_images_install_is_known_and_no_copyleft_of_whole_works():
+    licences = {name: dependencies.licence(name) for name in dependencies.pinned()}
+    assert {name: text for name, text in licences.items() if not text or re.search(r"\bA?GPL", text)} == {}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)
+def test_a_dockerfile_has_no_warning_and_ends_as_a_user_without_rights(path):
+    stages = path.read_text().split("\nFROM ")
+    assert "\nADD " not in path.read_text()
+    user = re.findall(r"^USER (\S+)", stages[-1], re.M)
+    assert user, path
+    assert user[-1].split(":")[0].isdecimal()
+    assert user[-1].split(":")[0] != "0"
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.is_file():
+        pytest.skip("no hadolint for this platform")
+    said = subprocess.run([hadolint, "--no-color", path], capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, "")
 
 
 def test_every_component_has_a_dockerfile():

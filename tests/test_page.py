@@ -306,6 +306,23 @@ def test_an_image_is_taken_however_it_comes(page, digit, tmp_path):
     assert np.array_equal(sent(page)[:, :, 0], 255 - image)
 
 
+def test_a_phone_is_asked_for_its_camera_and_a_desk_is_not(page, server, digit, tmp_path):
+    image, label = digit
+    shown = "getComputedStyle(document.querySelector('#photograph')).display !== 'none'"
+    assert not page.run(shown)
+    page.look(*PHONE, touch=True)
+    opened(page, server)
+    assert page.run(shown)
+    assert page.run("document.querySelector('#camera').capture") == "environment"
+    page.run("document.querySelector('#camera').onclick = event => { event.preventDefault(); window.asked = true }")
+    page.click("#photograph")
+    page.wait("window.asked")
+    (tmp_path / "photo.png").write_bytes(png(Image.fromarray(image)))
+    page.give_file("#camera", tmp_path / "photo.png")
+    assert answer(page)[0] == label
+    assert page.run(MEASURE)["width"] == PHONE[0]
+
+
 XMP = '<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
 
 

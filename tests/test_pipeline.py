@@ -125,7 +125,7 @@ def test_a_settings_file_binds_what_belongs_to_a_place_and_options_override_it(t
         ("gpus: all", "gpus: expected a whole number, received 'all'"),
         ("- namespace", "expected a mapping of names to values"),
         ("a: b: c", "expected YAML in "),
-        ("architecture: transformer", "--architecture: expected one of dense, cnn"),
+        ("architecture: transformer", "--architecture: expected one of auto, dense, compact"),
         ("run_parameters: [names]", "expected a parameter of the steps, received 'names'; did you mean namespace?"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_wrong_settings_file_is_refused_in_one_line(tmp_path, content, said):
 
 
 def test_mistakes_of_several_steps_are_told_at_once(tmp_path):
-    done = pipeline("run", "--epochs", "0", "--version", "x", "--min-accuracy", "9", cwd=tmp_path)
+    done = pipeline("run", "--epochs", "-1", "--version", "x", "--min-accuracy", "9", cwd=tmp_path)
     assert done.returncode == 2
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["--epochs", "--min-accuracy", "--version"]
     assert not list(tmp_path.iterdir())
@@ -289,7 +289,7 @@ def test_an_interrupted_run_leaves_its_summary_and_is_the_latest(home, digits):
         ("--min-accuracy", "97"),
         ("--thresholds", '{"accuracy": "high"}'),
         ("--change-thresholds", '{"accuracy": 0}'),
-        ("--epochs", "0"),
+        ("--epochs", "-1"),
         ("--seed", "-5"),
         ("--architecture", "transformer"),
         ("--canary-percent", "200"),

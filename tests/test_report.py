@@ -1,5 +1,7 @@
 """The evaluation report: what stands in it, and how a real browser shows it with the network off."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks.photos import write_photos
 from trainyard.components.common.artifacts.model import Card, Epoch, Input, TrainedOn
 from trainyard.components.common.datasets import ImageDataset, Options
 from trainyard.components.common.report.templates import environment
@@ -187,6 +191,22 @@ def test_the_worst_mistakes_are_shown_as_pictures(pages):
     assert "all 600 answers are right" in pages["perfect"]
 
 
+def test_mistakes_on_photos_are_shown_as_the_photos_look_and_not_as_the_model_sees_them(step, tmp_path):
+    data = write_photos(tmp_path / "photos", {"train": 15, "test": 15}, (150, 600))
+    model, evaluation = tmp_path / "model", tmp_path / "evaluation"
+    chosen = ("--image-size", 16, "--architecture", "dense", "--epochs", 1)
+    assert step("train", "--dataset", data, "--model", model, *chosen).returncode == 0
+    assert step("evaluate", "--dataset", data, "--model", model, "--evaluation", evaluation).returncode == 0
+    shown = Page((evaluation / "report.html").read_text()).all("img")
+    pictures = [Image.open(io.BytesIO(base64.b64decode(one["src"].partition(",")[2]))) for one in shown]
+    assert pictures
+    assert {one.size for one in pictures} == {(240, 60)}
+    originals = [np.asarray(Image.open(path).resize((240, 60)), int) for path in data.glob("test/*/*.jpg")]
+    for one in pictures:
+        distances = [np.abs(np.asarray(one, int) - original).mean() for original in originals]
+        assert min(distances) < 10 < sorted(distances)[1]
+
+
 def test_both_models_are_told_with_every_rule(pages):
     page = pages["two"]
     assert "compared with s3://models/things/3/ on the same test images: 60 images gained and 5 lost" in page
@@ -344,7 +364,7 @@ def test_a_confusion_matrix_without_numbers_names_its_axes_and_some_of_its_class
 
 def test_every_picture_is_drawn(browsed):
     _, frames, _ = browsed
-    assert all(0 < width <= 80 for page in frames.values() for width in page["pictures"])
+    assert all(0 < width <= 240 for page in frames.values() for width in page["pictures"])
     assert len(frames["hundred", str(PHONE)]["pictures"]) == 24
 
 

@@ -49,7 +49,7 @@ def test_health_and_metadata_are_told_as_the_protocol_has_them(base):
     assert ask(f"{base}/v2/health/ready") == (200, {"ready": True})
     status, server = ask(f"{base}/v2")
     assert status == 200
-    assert server == {"name": "trainyard", "version": "2", "extensions": []}
+    assert server == {"name": "trainyard", "version": "2", "extensions": ["binary_tensor_data", "classification"]}
     for path in ("", "/versions/1"):
         assert ask(f"{base}/v2/models/mnist{path}/ready") == (200, {"name": "mnist", "ready": True})
         assert ask(f"{base}/v2/models/mnist{path}") == (
@@ -113,8 +113,8 @@ BLANK = np.zeros((1, 28, 28, 1), int)
         ({"inputs": [tensor(BLANK, data=[0] * 783)]}, "or flat, received [783]"),
         ({"inputs": [tensor(BLANK, data=[[0], [0, 1]])]}, "lists of different lengths"),
         ({"inputs": [tensor(BLANK, data=["0"] * 784)]}, "expected data of datatype UINT8"),
-        ({"inputs": [tensor(BLANK, data=[0.5] * 784)]}, "expected data of datatype UINT8"),
-        ({"inputs": [tensor(BLANK, data=[256] * 784)]}, "beyond 0 to 255"),
+        ({"inputs": [tensor(BLANK, data=[0.5] * 784)]}, "expected integers from 0 to 255"),
+        ({"inputs": [tensor(BLANK, data=[256] * 784)]}, "expected integers from 0 to 255"),
         ({"inputs": [tensor(BLANK)], "outputs": [{"name": "other"}]}, "outputs: expected output_0"),
         ({"inputs": [tensor(BLANK)], "outputs": "all"}, "outputs: expected a list"),
         ({"inputs": [tensor(BLANK)], "id": 42}, "id: expected a string"),
@@ -165,12 +165,12 @@ def test_prometheus_learns_what_was_asked_and_how_it_went(base, images):
     ask(f"{base}/no/such/path")
     after = metrics(base)
     grown = {name: after[name] - before.get(name, 0) for name in after}
-    assert grown['trainyard_requests_total{code="200",endpoint="predict"}'] == 3
-    assert grown['trainyard_requests_total{code="400",endpoint="predict"}'] == 1
-    assert grown['trainyard_requests_total{code="200",endpoint="infer"}'] == 1
-    assert grown['trainyard_requests_total{code="404",endpoint="none"}'] == 1
-    assert grown['trainyard_request_seconds_count{endpoint="predict"}'] == 4
-    assert grown['trainyard_request_seconds_bucket{endpoint="predict",le="+Inf"}'] == 4
+    assert grown['trainyard_requests_total{code="200",endpoint="predict",version="1"}'] == 3
+    assert grown['trainyard_requests_total{code="400",endpoint="predict",version="1"}'] == 1
+    assert grown['trainyard_requests_total{code="200",endpoint="infer",version="1"}'] == 1
+    assert grown['trainyard_requests_total{code="404",endpoint="none",version=""}'] == 1
+    assert grown['trainyard_request_seconds_count{endpoint="predict",version="1"}'] == 4
+    assert grown['trainyard_request_seconds_bucket{endpoint="predict",le="+Inf",version="1"}'] == 4
     assert grown["trainyard_batch_images_count"] == 4
     assert grown["trainyard_batch_images_sum"] == 80
     assert after["trainyard_requests_in_flight"] == 1  # the one that asks
@@ -233,7 +233,7 @@ def impatient(model, tmp_path):
 
 def post(length):
     """The head of a prediction."""
-    return f"POST /v1/models/mnist:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+    return f"POST /v1/models/mnist:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def answer_on(connection):
@@ -248,7 +248,7 @@ def test_a_client_too_slow_with_its_request_is_let_go(impatient):
     silent, half, body, second = (impatient.connect() for _ in range(4))
     half.sendall(b"POST /v1/models/mnist:predict HTTP/1.1\r\nHos")
     body.sendall(post(1000) + b"{")
-    second.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    second.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer_on(second)[0] == 200
     second.sendall(b"GET /v2/hea")
     assert silent.recv(1) == half.recv(1) == second.recv(1) == b""

@@ -137,16 +137,19 @@ def test_the_log_is_one_tidy_line_per_epoch(step, dataset, tmp_path):
     [
         (
             ["--architecture", "perceptron"],
-            "expected one of dense, cnn, squeezenet, resnet18, resnet34, received 'perceptron'",
+            "expected one of auto, dense, compact, cnn, squeezenet, resnet18, resnet34, received 'perceptron'",
         ),
-        (["--epochs", "0"], "--epochs: expected at least 1, received 0"),
-        (["--batch-size", "-4"], "--batch-size: expected at least 1"),
+        (["--epochs", "-1"], "--epochs: expected at least 0, received -1"),
+        (["--batch-size", "-4"], "--batch-size: expected at least 0"),
         (["--learning-rate", "0"], "--learning-rate: expected a number above 0"),
         (["--learning-rate", "nan"], "--learning-rate: expected a number above 0"),
         (["--seed", "-1"], "--seed: expected 0 to"),
         (["--optimizer", "magic"], "--optimizer: expected one of adam, adamw, rmsprop, sgd, received 'magic'"),
-        (["--schedule", "zigzag"], "--schedule: expected one of constant, cosine"),
-        (["--augmentation", "shift,blur"], "--augmentation: expected one of shift, rotation, flip, received 'blur'"),
+        (["--schedule", "zigzag"], "--schedule: expected one of auto, constant, cosine"),
+        (
+            ["--augmentation", "shift,blur"],
+            "--augmentation: expected one of auto, none, shift, rotation, flip, light, received 'blur'",
+        ),
         (
             ["--class-weights", "heavy"],
             "--class-weights: expected balanced, or JSON of weights by class, received 'heavy'",
@@ -281,8 +284,8 @@ def test_class_weights_find_the_rare_one(tmp_path):
 
 
 def test_a_cosine_schedule_with_warmup_rises_and_falls(dataset):
-    from trainyard.components.train.fitting import optimizer
     from trainyard.components.train.hyperparameters import Hyperparameters
+    from trainyard.components.train.tuning import optimizer
 
     chosen = Hyperparameters(epochs=10, learning_rate=0.01, schedule="cosine", warmup=0.2)
     rates = [float(optimizer(chosen, 10)._learning_rate(step)) for step in range(101)]

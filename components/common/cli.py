@@ -3,6 +3,7 @@
 import atexit
 import errno
 import inspect
+import io
 import os
 import signal
 import sys
@@ -11,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -67,7 +67,10 @@ class _PlainFailures:
         try:
             super().main(*args, **{**kwargs, "standalone_mode": False})  # type: ignore[misc]
         except click.ClickException as error:
-            error.show()
+            said = io.StringIO()
+            error.show(said)
+            for line in said.getvalue().splitlines():
+                click.echo(_readable(line), err=True)
             sys.exit(error.exit_code)
         except (Exception, KeyboardInterrupt, Terminated) as error:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
@@ -200,7 +203,6 @@ def _with_traits(make: Callable[[Function], Command], traits: Traits) -> Callabl
             ctx = click.get_current_context()
             if not ctx.invoked_subcommand:
                 made.check(ctx.params)
-                _check_outputs(ctx)
             function(*args, **kwargs)
 
         made = make(checked)
@@ -208,24 +210,6 @@ def _with_traits(make: Callable[[Function], Command], traits: Traits) -> Callabl
         return made
 
     return decorate
-
-
-def _check_outputs(ctx: click.Context) -> None:
-    """Refuse places where outputs cannot appear, before any work is done."""
-    from .files import check_place
-    from .options import Output
-
-    taken: dict[Path, str] = {}
-    for param in ctx.command.params:
-        path = ctx.params.get(param.name or "")
-        if isinstance(param.type, Output) and path:
-            option = param.opts[0]
-            try:
-                check_place(path, param.type.folder)
-            except BadInput as error:
-                raise BadInput(f"{option}: {error}") from error
-            if (other := taken.setdefault(path.absolute(), option)) != option:
-                raise BadInput(f"{option}: expected a place of its own, received that of {other}; name another")
 
 
 def leave_at_once(command: click.Command) -> NoReturn:

@@ -60,6 +60,10 @@ def check_place(path: Path, folder: bool) -> None:
             raise BadInput(
                 f"{path}: expected a {'folder' if folder else 'file'}, received something else; name another"
             )
+        if not path.resolve().name:
+            raise BadInput(
+                f"{path}: expected a new {'folder' if folder else 'file'} or an earlier output; name another"
+            )
         above = next(place for place in path.absolute().parents if os.path.lexists(place))
         if not above.is_dir():
             raise BadInput(f"{path}: expected a place in a folder, {above} is no folder; name another")

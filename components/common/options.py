@@ -10,12 +10,15 @@ An option is an input or an output of the component. Its type tells which:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from .cli import BadInput
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 ARTIFACTS = ("Artifact", "Dataset", "Model", "Metrics", "ClassificationMetrics", "HTML", "Markdown")
@@ -64,7 +67,25 @@ class Input(Location):
 
 
 class Output(Location):
-    """The path to write an output to; its folder is created."""
+    """The path to write an output to; its folder is created.
+
+    A place where it cannot appear, or that of another output, is refused before any work is done.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        from .files import check_place
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        option = param.opts[0] if param else "output"
+        try:
+            check_place(path, self.folder)
+        except BadInput as error:
+            raise BadInput(f"{option}: {error}") from error
+        taken = ctx.meta.setdefault("outputs", {}) if ctx else {}
+        if (other := taken.setdefault(path.absolute(), option)) != option:
+            raise BadInput(f"{option}: expected a place of its own, received that of {other}; name another")
+        return path
 
 
 class Option(click.Option):

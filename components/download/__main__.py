@@ -14,6 +14,7 @@ limits = section("Limits", setting="any")
 @inputs(
     "--source",
     required=True,
+    envvar="TRAINYARD_SOURCE",
     help="What to fetch: s3://bucket/key, http(s)://..., file://..., a path, or tfds://name[:version]. "
     "Archives are unpacked.",
 )
@@ -41,6 +42,8 @@ def main(
 
     The folder also gets download.json: source, bytes, sha256 and number of files. The sha256 is that of the file or
     archive as it was fetched; that of a folder is the one of `sha256sum`'s lines for its files, sorted by path.
+
+    TRAINYARD_SOURCE stands for --source, so that a password in a URL does not show in the process list.
 
     Store and credentials come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), proxies too.
 

@@ -1,6 +1,7 @@
 """Unpacking of tar and zip archives that nobody vouches for."""
 
 import bz2
+import errno
 import lzma
 import os
 import stat
@@ -8,7 +9,8 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Protocol, Self, cast
@@ -254,7 +256,7 @@ def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
     with tempfile.TemporaryFile(dir=folder.parent) as file:  # the directory of a zip is at its end
         copy(stream, file)
         size = file.tell()
-        with zipfile.ZipFile(file) as archive:
+        with _places_checked(), zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 _check_entry(entry)
             if (content := sum(entry.file_size for entry in archive.infolist())) > _MOST_FROM_A_BYTE * size:
@@ -267,6 +269,17 @@ def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
                 else:
                     with archive.open(entry) as unpacked:
                         files.write(path, unpacked)
+
+
+@contextmanager
+def _places_checked() -> Iterator[None]:
+    """zipfile goes to the places that a zip names without a look at them."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise zipfile.BadZipFile("it names places before its start") from error
+        raise
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:

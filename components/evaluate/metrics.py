@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.artifacts.evaluation import guessing
+
 EPSILON = 1e-7
 """Keras clips probabilities to EPSILON..1-EPSILON before it takes the logarithm."""
 Z95 = 1.959963984540054
@@ -158,6 +160,16 @@ class ClassifierMetrics:
     confusion: np.ndarray
     per_class: list[ClassMetrics]
     micro_roc: Roc
+
+    @property
+    def guessing(self) -> str:
+        """Why the accuracy is no better than guessing; empty if it is better."""
+        return guessing(self.interval, self.largest_class)
+
+    @property
+    def largest_class(self) -> float:
+        """Share of the images of the largest class, 0 to 1."""
+        return max(one.support for one in self.per_class) / self.examples
 
     def overall(self) -> dict[str, float]:
         """The metrics of the whole split by name, without those that are not defined on it."""

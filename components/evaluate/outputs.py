@@ -44,6 +44,7 @@ def summary(result: Outcome) -> Evaluation:
     return Evaluation(
         **metrics.overall(),
         accuracy_interval=metrics.interval,
+        largest_class=metrics.largest_class,
         examples=metrics.examples,
         labels_sha256=hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
         skipped=scored.dataset.skipped or None,

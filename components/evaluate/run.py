@@ -27,7 +27,8 @@ class Outcome:
     baseline: Baseline | None = None
 
     def summary(self) -> list[str]:
-        """The result in a few lines, for a log: the worst slice of each column, the baseline, the metrics and rules."""
+        """The result in a few lines, for a log: the worst slice of each column, the baseline, whether the model
+        is better than guessing, the metrics and rules."""
         lines, metrics = [], self.scored.metrics
         for column in self.scored.examples.columns:
             worst = next(one for one in self.scored.slices if one.column == column)
@@ -35,6 +36,8 @@ class Outcome:
             lines.append(f"least accurate by {column}: {worst.value or '(empty)'} {worst.accuracy:.4f} ({images})")
         if self.baseline and self.baseline.test:
             lines.append(f"after {self.baseline.name}: {self.baseline.test.words}")
+        if metrics.guessing:
+            lines.append(f"no better than guessing: {metrics.guessing}")
         low, high = metrics.interval
         rules = ", ".join(f"gate {rule.requirement}: {word(rule)}" for rule in self.verdict.rules)
         lines.append(

@@ -111,6 +111,10 @@ class EvaluationSet:
         """Some of the images: uint8, shape (indices, height, width, channels), 0 to 255."""
         return self._whole.images[indices] if self._whole else self.dataset.images(SPLIT, indices)
 
+    def pictures(self, indices: np.ndarray, side: int) -> list[np.ndarray]:
+        """See `ImageDataset.pictures`."""
+        return self.dataset.pictures(SPLIT, indices, side)
+
 
 def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
     """Open a data set, and bring its images to the model's size where it was trained on images brought to it."""

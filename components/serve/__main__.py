@@ -8,7 +8,7 @@ import click
 
 from ..common.cli import BadInput, StepCommand, say, step_group
 from ..common.options import Output, executor_input, inputs, outputs, section
-from .options import service_options
+from .options import host_names, origins, service_options
 
 rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), section("This machine", "machine")
 
@@ -46,6 +46,21 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     help="Promote the canary in the same step, once it has passed the smoke test.",
 )
 @policy(
+    "--analyze",
+    default="",
+    metavar="DURATION",
+    help="Compare a canary with the stable version for this time, e.g. 10m, and promote it or roll it back; empty: no.",
+)
+@policy(
+    "--max-error-rate", default=0.01, help="Largest share of its requests that an analyzed canary may fail, 0 to 1."
+)
+@policy(
+    "--max-latency-ratio",
+    default=1.5,
+    help="Largest 95th percentile of its latency, in multiples of the stable version's.",
+)
+@policy("--min-requests", default=100, help="Requests that an analyzed canary must have answered for a decision.")
+@policy(
     "--smoke-test",
     type=click.BOOL,
     default=True,
@@ -80,8 +95,25 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     help="Show a page at the root of a model server on this machine, to try the model in a browser.",
 )
 @here("--no-ui", is_flag=True, by_hand=True, help="Same as --ui false.")
+@here(
+    "--cors-origin",
+    default="",
+    help="Origins of web pages that may send requests to a model server on this machine and read the answers, "
+    "separated by commas, e.g. https://lab.example.com; *: all; empty: only its own page.",
+)
+@here(
+    "--allow-host",
+    default="",
+    help="Host names that a model server on this machine answers to besides localhost and its address, separated by "
+    "commas; empty: none.",
+)
 @outputs("--endpoint", type=Output("String"), help="File to write the URL for predictions to.")
 @outputs("--revision", type=Output("String"), help="File to write the name of the newest revision to.")
+@outputs(
+    "--verdict",
+    type=Output("String"),
+    help="File to write the result of --analyze to: promoted, rolled back or too few requests; empty without it.",
+)
 @outputs(
     "--status",
     type=Output("JsonObject"),
@@ -99,6 +131,10 @@ def main(
     target: str,
     canary_percent: int,
     auto_promote: bool,
+    analyze: str,
+    max_error_rate: float,
+    max_latency_ratio: float,
+    min_requests: int,
     smoke_test: bool,
     direct: bool,
     replace_different: bool,
@@ -108,8 +144,11 @@ def main(
     server_image: str,
     ui: bool,
     no_ui: bool,
+    cors_origin: str,
+    allow_host: str,
     endpoint: Path | None,
     revision: Path | None,
+    verdict: Path | None,
     status: Path | None,
     summary: Path | None,
     executor_input: str,
@@ -131,6 +170,7 @@ def main(
       trainyard serve --target docker --server-image tensorflow/serving:2.19.1 --model-uri s3://models/mnist/3/
       trainyard serve --model-uri s3://models/mnist/3/ --namespace vision --service-account models
       trainyard serve --model-uri s3://models/mnist/4/ --namespace vision --canary-percent 10
+      trainyard serve --model-uri s3://models/mnist/4/ --target process --canary-percent 10 --analyze 10m
       trainyard serve --action promote --model-name mnist --namespace vision
       trainyard serve predict --endpoint http://127.0.0.1:8501/v1/models/mnist:predict --image digit.png
       trainyard serve status
@@ -138,6 +178,7 @@ def main(
     if ctx.invoked_subcommand:
         return
     from ..common.kfp_outputs import record_artifacts, write_parameter
+    from .analysis import PROMOTED, criteria
     from .orders import Order
     from .target import carry_out
 
@@ -152,28 +193,34 @@ def main(
         timeout,
         direct,
         replace_different,
+        criteria(analyze, max_error_rate, max_latency_ratio, min_requests),
     )
     if target == "kserve":
         from .kserve.specification import InferenceServiceOptions
         from .kserve.target import KServeTarget
 
-        outcome = carry_out(order, KServeTarget(order, InferenceServiceOptions(**service), _tell))
+        outcome = carry_out(order, KServeTarget(order, InferenceServiceOptions(**service), _tell), _tell)
     else:
         from .here.containers import PREDICTOR
+        from .here.service import Front
         from .here.target import MachineTarget, ServerOptions
 
         image = (service["image"] or PREDICTOR) if target == "docker" else ""
-        server = ServerOptions(port, ui and not no_ui, image, server_image)
-        outcome = carry_out(order, MachineTarget(order, server, _tell))
+        front = Front(ui and not no_ui, origins(cors_origin), host_names(allow_host))
+        server = ServerOptions(port, front, image, server_image)
+        outcome = carry_out(order, MachineTarget(order, server, _tell), _tell)
 
     write_parameter(endpoint, outcome.endpoint)
     write_parameter(revision, outcome.revision)
+    write_parameter(verdict, outcome.verdict.decision if outcome.verdict else "")
     write_parameter(status, json.dumps(outcome.status()))
     write_parameter(summary, outcome.summary())
     record_artifacts(executor_input)
     text = outcome.text or (outcome.table() if action == "status" else outcome.endpoint)
     if text:
         click.echo(text)
+    if outcome.verdict and outcome.verdict.decision != PROMOTED:
+        raise RuntimeError(f"{outcome.name}: canary {outcome.verdict}")
 
 
 @main.command(cls=StepCommand)

@@ -1,6 +1,8 @@
 """What the options of the step rule out by themselves, whatever is served."""
 
 from ..common.cli import BadInput
+from .analysis import criteria
+from .options import host_names, origins
 from .orders import Order
 
 TARGETS = ("kserve", "process", "docker")
@@ -16,6 +18,13 @@ def check(
     target: str,
     server_image: str,
     port: int,
+    analyze: str,
+    max_error_rate: float,
+    max_latency_ratio: float,
+    min_requests: int,
+    prometheus: str,
+    cors_origin: str,
+    allow_host: str,
 ) -> None:
     """Raise BadInput for options that contradict each other or that no target takes."""
     if target not in TARGETS:
@@ -24,8 +33,15 @@ def check(
         raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
     if not 0 <= port <= 65535:
         raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
+    origins(cors_origin)
+    host_names(allow_host)
+    analysis = criteria(analyze, max_error_rate, max_latency_ratio, min_requests)
+    if analysis and target == "kserve" and not prometheus:
+        raise BadInput(
+            "--prometheus: expected the URL of a Prometheus for --analyze on a cluster, received none; pass it"
+        )
     if target == "kserve" and model_name:
         from .kserve.specification import check_name
 
         check_name(model_name)
-    Order(action, model_name, "", canary_percent, auto_promote, dry_run=dry_run, timeout=timeout)
+    Order(action, model_name, "", canary_percent, auto_promote, dry_run=dry_run, timeout=timeout, analysis=analysis)

@@ -1,7 +1,9 @@
 """The options of the serve step that only a cluster knows, in the sections of its help."""
 
+import re
 from collections.abc import Callable
 
+from ..common.cli import BadInput
 from ..common.options import JsonObject, section
 
 cluster = section("Cluster", setting="cluster")
@@ -29,6 +31,17 @@ _OPTIONS = (
         default="",
         help="How the smoke test reaches the service: url (its own), cluster (its address inside), api (the "
         "Kubernetes API's proxy) or the URL of an ingress; empty: cluster in a pod, else url.",
+    ),
+    cluster(
+        "--prometheus",
+        default="",
+        help="URL of the Prometheus that --analyze asks, e.g. http://prometheus.monitoring:9090.",
+    ),
+    cluster(
+        "--prometheus-metrics",
+        default="trainyard",
+        help="Whose metrics it asks for: trainyard (our predictor image, scraped with the labels namespace and pod) or "
+        "istio (any model server behind Istio's proxies).",
     ),
     model_server(
         "--inference-service",
@@ -128,6 +141,41 @@ _OPTIONS = (
         "default.",
     ),
 )
+
+
+def origins(value: str) -> tuple[str, ...]:
+    """The origins in --cors-origin.
+
+    Raises:
+        BadInput: one of them is none.
+    """
+    listed = _listed(value)
+    for one in listed:
+        if one != "*" and not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", one):
+            raise BadInput(
+                f"--cors-origin: expected origins such as https://lab.example.com, received {one!r}; "
+                "leave out paths, write names in lower case"
+            )
+    return listed
+
+
+def host_names(value: str) -> tuple[str, ...]:
+    """The names in --allow-host.
+
+    Raises:
+        BadInput: one of them is none.
+    """
+    listed = _listed(value)
+    for one in listed:
+        if not re.fullmatch(r"[a-z0-9.-]+|[0-9a-f:]+", one):
+            raise BadInput(
+                f"--allow-host: expected host names, received {one!r}; leave out scheme and port, write in lower case"
+            )
+    return listed
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(part for part in (part.strip() for part in value.split(",")) if part)
 
 
 def service_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,6 +9,7 @@ from typing import Any
 from ..common.artifacts.names import model_name_in
 from ..common.cli import BadInput
 from ..common.progress import columns
+from .analysis import Criteria, Verdict
 
 ACTIONS = ("apply", "promote", "rollback", "delete", "status")
 
@@ -26,6 +27,7 @@ class Order:
         auto_promote: Promote a canary at once when it has proved itself.
         smoke_test: Send the examples that travelled with the model, and compare the answers.
         direct: Give an update its requests without letting it prove itself first.
+        analysis: When a canary is promoted or rolled back by what it answers; None: not by that.
         replace_different: Let a version with another input or other classes take the place of the one served.
         dry_run: Change nothing, say what would be done.
         timeout: Seconds until the endpoint has to answer.
@@ -41,6 +43,7 @@ class Order:
     timeout: int = 600
     direct: bool = False
     replace_different: bool = False
+    analysis: Criteria | None = None
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
@@ -51,6 +54,11 @@ class Order:
             raise BadInput(
                 "--auto-promote: expected a canary to promote, received --canary-percent 100; "
                 "give the canary a smaller share, or leave --auto-promote out"
+            )
+        if self.analysis and not (self.action == "apply" and 0 < self.canary_percent < 100 and not self.auto_promote):
+            raise BadInput(
+                "--analyze: expected --action apply with --canary-percent 1 to 99 and without --auto-promote, received "
+                f"{self.action} with {self.canary_percent}; the analysis promotes or rolls back"
             )
         if self.timeout < 1:
             raise BadInput(
@@ -115,6 +123,7 @@ class Outcome:
         serving: Its versions, the newest first.
         command: Shell command that sends request.json to it from here; empty: curl with the endpoint.
         text: What a dry run prints.
+        verdict: What the analysis of a canary came to; None: there was none.
     """
 
     name: str
@@ -123,6 +132,7 @@ class Outcome:
     serving: tuple[ServedVersion, ...] = ()
     command: str = ""
     text: str = ""
+    verdict: Verdict | None = None
 
     @property
     def revision(self) -> str:
@@ -132,7 +142,8 @@ class Outcome:
     def status(self) -> dict[str, Any]:
         """All of it as a JSON object."""
         listed = [asdict(one) for one in self.serving]
-        return {"name": self.name, "where": self.where, "endpoint": self.endpoint, "serving": listed}
+        status = {"name": self.name, "where": self.where, "endpoint": self.endpoint, "serving": listed}
+        return status | ({"analysis": self.verdict.as_json()} if self.verdict else {})
 
     @property
     def _place(self) -> str:
@@ -161,6 +172,8 @@ class Outcome:
             *rows,
             "",
         ]
+        if self.verdict:
+            lines += [f"Canary {self.verdict}.", ""]
         if self.endpoint:
             lines += [
                 f"With `{request}` in `request.json`:",

@@ -13,7 +13,8 @@ import click
 from ..common.artifacts.model import read_card
 from ..common.artifacts.published import MANIFEST, Manifest
 from ..common.cli import command
-from .here.service import ServiceFolder, WantedVersion
+from .here.service import Front, ServiceFolder, WantedVersion
+from .options import host_names, origins
 from .server.main import bind, run
 
 
@@ -39,7 +40,26 @@ from .server.main import bind, run
     default=8.0,
     help="Seconds to accept requests after SIGTERM: a cluster sends some until its routes have followed.",
 )
-def main(model: Path, model_name: str, host: str, port: int, patience: float, drain: float) -> None:
+@click.option(
+    "--cors-origin",
+    default="",
+    help="Origins of web pages that may read the answers, separated by commas, e.g. https://lab.example.com; *: all.",
+)
+@click.option(
+    "--allow-host",
+    default="",
+    help="Host names to answer to, separated by commas; empty: any, since the routes of a cluster decide.",
+)
+def main(
+    model: Path,
+    model_name: str,
+    host: str,
+    port: int,
+    patience: float,
+    drain: float,
+    cors_origin: str,
+    allow_host: str,
+) -> None:
     """Serve one model until SIGTERM, and answer what has been asked by then.
 
     It listens when the model is loaded, so that an open port means an answer, and ends if it cannot be loaded.
@@ -53,12 +73,13 @@ def main(model: Path, model_name: str, host: str, port: int, patience: float, dr
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as home, bind(host, port, listening=False) as listener:
+        front = Front(origins=origins(cors_origin), hosts=host_names(allow_host))
         service = ServiceFolder(Path(home) / ServiceFolder.named(model_name).name)
         service.versions.mkdir(parents=True)
         (service.versions / "model").symlink_to(model.resolve())
-        service.want([WantedVersion(_version(model), f"{model.resolve()}/", "model", percent=100)])
+        service.want([WantedVersion(_version(model), f"{model.resolve()}/", "model", percent=100)], front)
         logging.getLogger("serve").info("%s: process %d listens on %s:%d", model_name, os.getpid(), host, port)
-        run(service, listener, patience, drain, loaded_first=True)
+        run(service, listener, patience, drain, loaded_first=True, any_host=not front.hosts)
 
 
 def _version(model: Path) -> int:

@@ -1,8 +1,10 @@
 """What every target of the serve step can do: `kserve/` does it on a cluster, `here/` on this machine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
+from .analysis import PROMOTED, ROLLED_BACK, TrafficSource, analyze
 from .orders import Order, Outcome
 
 Tell = Callable[[str], None]
@@ -35,8 +37,21 @@ class Target(Protocol):
     def status(self) -> Outcome:
         """Change nothing."""
 
+    def traffic(self) -> TrafficSource:
+        """What the stable version and its canary answer from now on."""
 
-def carry_out(order: Order, target: Target) -> Outcome:
-    """Do the order's action on the target that was made for it."""
+
+def carry_out(order: Order, target: Target, tell: Tell) -> Outcome:
+    """Do the order's action on the target that was made for it, and analyze its canary if it says so."""
     outcome: Outcome = getattr(target, order.action)()
-    return outcome
+    if order.analysis is None or order.dry_run:
+        return outcome
+    source = target.traffic()
+    tell(f"{outcome.name}: canary compared with the stable version for {order.analysis.seconds:g} s")
+    verdict = analyze(order.analysis, source)
+    tell(f"{outcome.name}: canary {verdict}")
+    if verdict.decision == PROMOTED:
+        outcome = target.promote()
+    elif verdict.decision == ROLLED_BACK:
+        outcome = target.rollback()
+    return replace(outcome, verdict=verdict)

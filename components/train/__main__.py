@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import click
+
 from ..common.cli import leave_at_once, step
 from ..common.options import Input, Output, executor_input, inputs, on_corrupt, outputs, section
 
@@ -11,6 +13,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 data = section("Data")
 network = section("Network")
+fine_tuning = section("Fine-tuning")
 training = section("Training")
 about = section("Model card", setting="any")
 
@@ -21,8 +24,8 @@ about = section("Model card", setting="any")
     "--image-size",
     default="",
     metavar="HxW",
-    help="Height and width in pixels to resize all images to, as 64x96, or 64 for both; empty: no resizing, all images "
-    "have one size.",
+    help="Height and width in pixels to resize all images to, as 64x96, or 64 for both; empty: no resizing if all "
+    "images have one size of at most 256 x 256, else 128 x 128.",
 )
 @on_corrupt
 @data(
@@ -39,8 +42,10 @@ about = section("Model card", setting="any")
 )
 @network(
     "--architecture",
-    default="dense",
-    help="Network: dense (one hidden layer of 128 units), cnn (two convolutions), squeezenet, resnet18 or resnet34.",
+    default="auto",
+    help="Network: auto (dense for grey images of at most 32 x 32, else compact), dense (one hidden layer of 128 "
+    "units), compact (four convolutions, learns from few images), cnn (two convolutions), squeezenet, resnet18 or "
+    "resnet34.",
 )
 @network(
     "--model-config",
@@ -53,17 +58,48 @@ about = section("Model card", setting="any")
     "--base-model",
     default="",
     help="A trained model to fine-tune, instead of --architecture: s3://bucket/name/ for its newest published version, "
-    "s3://bucket/name/version/, a model folder or a .keras file. For other classes it gets a new last layer.",
+    "s3://bucket/name/version/, a model folder or a .keras file; or keras:// and a network of Keras Applications, as "
+    "keras://MobileNetV3Small, which was trained on ImageNet. For other classes it gets a new last layer.",
 )
-@training("--epochs", default=5, help="Passes over the training split, at least 1.")
-@training("--batch-size", default=128, help="Images per optimizer step, at least 1.")
+@network(
+    "--base-weights",
+    default="",
+    help="Weights of a keras:// base model without its top layer: a file or an s3:// URI; empty: Keras downloads those "
+    "of ImageNet.",
+)
+@fine_tuning("--freeze", type=click.BOOL, default=False, help="Train the last layer of the base model only.")
+@fine_tuning(
+    "--unfreeze-after",
+    default=0,
+    help="Epochs for which the last layer is trained alone, before all others are too; 0: as --freeze says.",
+)
+@fine_tuning(
+    "--base-learning-rate",
+    default=0.0,
+    help="Step size of the optimizer for all layers but the last; 0: --learning-rate, for keras:// a tenth of it.",
+)
+@training(
+    "--epochs",
+    default=0,
+    help="Passes over the training split; 0: 5, for compact 10 to 120, for keras:// 5 to 30, the fewer images the "
+    "more.",
+)
+@training("--batch-size", default=0, help="Images per optimizer step; 0: 128, for compact and keras:// 32.")
 @training("--learning-rate", default=0.001, help="Step size of the optimizer, above 0.")
 @training("--seed", default=0, help="Seed of the initial weights and of the order of the images.")
 @training("--optimizer", default="adam", help="Optimizer: adam, adamw, rmsprop or sgd (with momentum 0.9).")
 @training(
-    "--schedule", default="constant", help="Learning rate over the training: constant, or cosine (falling to zero)."
+    "--schedule",
+    default="auto",
+    help="Learning rate over the training: constant, cosine (falling to zero), or auto (cosine for compact and "
+    "keras://, else constant).",
 )
-@training("--warmup", default=0.0, help="Share of the training in which the learning rate rises from zero, 0 to 1.")
+@training(
+    "--warmup",
+    default=0.0,
+    help="Share of the training in which the learning rate rises from zero, 0 to 1; 0: none, for compact and keras:// "
+    "0.1.",
+)
 @training(
     "--early-stopping",
     default=0,
@@ -77,8 +113,9 @@ about = section("Model card", setting="any")
 )
 @training(
     "--augmentation",
-    default="",
-    help="Random changes of the training images, comma-separated: shift, rotation, flip; empty: none.",
+    default="auto",
+    help="Random changes of the training images, comma-separated: shift, rotation, flip, light (contrast, brightness, "
+    "tint); none; auto: shift,flip,light for compact and keras://, else none.",
 )
 @about("--intended-use", default="", help="What the model is for, and what it is not for.")
 @about("--limitations", default="", help="Where it is known or likely to fail.")
@@ -131,6 +168,7 @@ def main(
         --epochs 50 --architecture resnet18 --augmentation shift,flip --tensorboard logs --model my-model
       trainyard train --dataset new-images --base-model s3://models/mnist/ --learning-rate 0.0002 \\
         --model better-model
+      trainyard train --dataset my-photos --base-model keras://MobileNetV3Small --unfreeze-after 3 --model my-model
       trainyard train --dataset my-images --model-config my-network.json --model my-model
     """
     from ..common.artifacts.model import README, About

@@ -60,6 +60,27 @@ def cnn(images: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Dropout(0.5)(x)
 
 
+def compact(images: keras.KerasTensor) -> keras.KerasTensor:
+    """Four convolutions with batch normalisation, averaged over the image: learns from a few hundred photos.
+
+    Averaging makes it indifferent to where in an image something is. Images are first reduced to at most 32 x 32, so
+    that a step takes about as long whatever their size.
+    """
+    from keras import layers
+
+    def convolved(x: keras.KerasTensor, filters: int, size: int = 3, strides: int = 1) -> keras.KerasTensor:
+        x = layers.Conv2D(filters, size, strides, padding="same", use_bias=False)(x)
+        return layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
+
+    side = max(images.shape[1:3])
+    x = convolved(images, 32, 5 if side > 64 else 3, 2 if side > 32 else 1)
+    while max(x.shape[1:3]) > 32:
+        x = layers.MaxPooling2D(padding="same")(x)
+    for filters in (64, 128, 192):
+        x = convolved(layers.MaxPooling2D(padding="same")(x), filters)
+    return layers.Dropout(0.3)(layers.GlobalAveragePooling2D()(x))
+
+
 def squeezenet(images: keras.KerasTensor) -> keras.KerasTensor:
     """SqueezeNet 1.1 (https://arxiv.org/abs/1602.07360) with batch normalisation, for small images.
 
@@ -113,6 +134,7 @@ def _resnet(images: keras.KerasTensor, blocks: tuple[int, ...]) -> keras.KerasTe
 
 ARCHITECTURES: dict[str, Callable[[keras.KerasTensor], keras.KerasTensor]] = {
     "dense": dense,
+    "compact": compact,
     "cnn": cnn,
     "squeezenet": squeezenet,
     "resnet18": resnet18,

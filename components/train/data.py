@@ -112,8 +112,12 @@ class OpenedData:
         self.dataset = open_dataset(folder, chosen.size, chosen.on_corrupt)
         self._folder = folder
         self._chosen = chosen
-        self._needed = bytes_in_memory(self.dataset.counts.get("train", 0), self.dataset.image_shape)
         self._reading: Callable[[], tuple[ImageDataset, Split]] | None = None
+
+    @property
+    def _needed(self) -> int:
+        """Bytes that the images to learn from take in memory."""
+        return bytes_in_memory(self.dataset.counts.get("train", 0), self.dataset.image_shape)
 
     def read_ahead(self, budget: int) -> None:
         """Begin to read the images, if they fit into so many bytes, while this process goes on."""

@@ -85,9 +85,13 @@ def _balance(card: Card) -> str:
     return _table(("Class", "Training images", "Share"), rows, right=2) + note
 
 
+def _choices(card: Card) -> str:
+    return "".join(f"- {plain(line)}\n" for line in card.choices) + "\n" if card.choices else ""
+
+
 def _hyperparameters(card: Card) -> str:
     rows = ((name.replace("_", " ").capitalize(), value) for name, value in card.hyperparameters.items())
-    return _table(("Hyper-parameter", "Value"), rows)
+    return _choices(card) + _table(("Hyper-parameter", "Value"), rows)
 
 
 def _history(card: Card) -> str:

@@ -19,6 +19,7 @@ from ..common.cli import BadInput
 from ..common.files import sha256_of_file
 from ..common.progress import readable_shape
 from . import architectures
+from .pretrained import application
 
 if TYPE_CHECKING:
     import keras
@@ -61,6 +62,8 @@ def origin_of(chosen: Hyperparameters) -> Origin:
     """
     if chosen.model_config:
         return _own_network(chosen.model_config)
+    if chosen.pretrained:
+        return application(chosen.base_model, chosen.base_weights)
     if chosen.base_model:
         return _base_model(chosen.base_model)
     return OurNetwork(chosen.architecture)

@@ -16,13 +16,14 @@ from ..common.progress import Progress, counted, readable_shape
 from ..common.tensorflow import import_tensorflow
 from . import devices
 from .checkpoint import Checkpoint
+from .choice import choose
 from .data import OpenedData, TrainingData
 from .event_files import EventFiles
 from .fitting import Fit
 from .hyperparameters import Hyperparameters
 from .memory import budget_in_bytes
 from .model_card import markdown
-from .origin import origin_of
+from .origin import OurNetwork, origin_of
 from .saving import write_model
 
 if TYPE_CHECKING:
@@ -105,13 +106,16 @@ class Training:
         """Open the data set, and begin to read it."""
         opened = OpenedData(self._folder, self._chosen)
         dataset = opened.dataset
+        self._chosen, self._choices = choose(self._chosen, dataset)
+        if self._chosen.ours:
+            self._origin = OurNetwork(self._chosen.architecture)
         height, width, channels = dataset.image_shape
         self._progress.say(
             f"{dataset.name}: {dataset.counts.get('train', 0):,} images of {height} x {width} x {channels}, "
             f"{len(dataset.class_names)} classes; {self._origin.name}, {counted(self._chosen.epochs, 'epoch')}"
         )
-        for note in dataset.notes:
-            self._progress.say(note)
+        for line in (*dataset.notes, *self._choices):
+            self._progress.say(line)
         if not dataset.counts.get("test"):
             self._progress.say("there is no split test, which evaluate will need")
         if self._workers.count == 1:
@@ -210,6 +214,7 @@ class Training:
                 architecture=model.name,
                 about=self._about,
                 hyperparameters=self._hyperparameters(),
+                choices=self._choices,
                 dataset=data.trained_on,
                 input=Input(shape=data.image_shape, resized=bool(self._chosen.size)),
                 classes=data.classes,
@@ -227,7 +232,9 @@ class Training:
 
     def _hyperparameters(self) -> dict[str, Any]:
         """Those that were given, and what the network comes from, as the card tells them."""
-        replaced = ("architecture", "model_config", "base_model")
+        replaced = ["architecture", "model_config", "base_model", "base_weights"]
+        if not self._chosen.base_model:
+            replaced += ["freeze", "unfreeze_after", "base_learning_rate"]
         given = {name: value for name, value in asdict(self._chosen).items() if value != "" and name not in replaced}
         return self._origin.described | given
 

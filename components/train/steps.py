@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from .tuning import Group
+
     Tensors = tuple[tf.Tensor, ...]
 
 VALIDATION_BATCH = 1000
@@ -34,7 +36,6 @@ class TrainingPass:
     def __init__(
         self,
         model: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
         images: LabelledImages,
         class_weights: np.ndarray | None,
         changes: list[keras.layers.Layer],
@@ -43,7 +44,6 @@ class TrainingPass:
 
         Args:
             model: Its weights change.
-            optimizer: Built for the model.
             images: What to learn from.
             class_weights: What an image of each class counts in the loss, shape (classes,); None: all the same.
             changes: Made to each batch at random.
@@ -53,7 +53,7 @@ class TrainingPass:
 
         self._model = model
         self._logits_of = keras.Model(model.input, model.layers[-1].input)
-        self._optimizer = optimizer
+        self._groups: list[Group] = []
         self._changes = changes
         weights = np.ones(model.output_shape[-1]) if class_weights is None else class_weights
         self._class_weights = tf.constant(weights, tf.float32)
@@ -61,17 +61,14 @@ class TrainingPass:
         self._replicas = self._spread.num_replicas_in_sync
         self._feed = Feed(images, self._spread)
         self._portion = PORTION
-        self._take_steps = tf.function(
-            self._steps,
-            autograph=False,  # rewriting this code takes it longer than tracing it
-            jit_compile=_compiles_well(model) and not changes and self._replicas == 1,  # XLA cannot turn images
-        )
+        self._compile = _compiles_well(model) and not changes and self._replicas == 1  # XLA cannot turn images
 
-    def run(self, order: np.ndarray, show: Callable[[float, float], None]) -> tuple[float, int]:
+    def run(self, order: np.ndarray, groups: list[Group], show: Callable[[float, float], None]) -> tuple[float, int]:
         """Take the steps of an epoch.
 
         Args:
             order: From `order_of_steps`.
+            groups: The variables that learn.
             show: Told now and then the share of the steps that are taken, and the mean loss so far.
 
         Returns:
@@ -79,6 +76,13 @@ class TrainingPass:
         """
         import tensorflow as tf
 
+        if groups != self._groups:
+            self._groups = groups
+            self._take_steps = tf.function(
+                self._steps,
+                autograph=False,  # rewriting this code takes it longer than tracing it
+                jit_compile=self._compile,
+            )
         losses, right = tf.constant(0.0), tf.constant(0)
         done = 0
         for part in self._feed.epoch(order):
@@ -128,8 +132,9 @@ class TrainingPass:
             logits = self._logits_of(batch, training=True)
             each = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits) * tf.cast(counts, tf.float32)
             loss = tf.reduce_sum(each * tf.gather(self._class_weights, truth)) / in_batch
-        gradients = tape.gradient(loss, self._model.trainable_variables)
-        self._optimizer.apply(gradients, self._model.trainable_variables)  # which adds those of all replicas up
+        gradients = tape.gradient(loss, [group.variables for group in self._groups])
+        for group, of_group in zip(self._groups, gradients, strict=True):
+            group.optimizer.apply(of_group, group.variables)  # which adds those of all replicas up
         hit = tf.logical_and(tf.argmax(logits, 1) == truth, counts)
         return tf.reduce_sum(each), tf.reduce_sum(tf.cast(hit, tf.int32))
 

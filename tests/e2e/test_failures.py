@@ -1,5 +1,7 @@
 """Rollouts that cannot succeed: told early, in KServe's words or the pods', while the earlier version is served on."""
 
+import time
+
 import pytest
 import yaml
 
@@ -9,14 +11,21 @@ FIRST_OR_UPDATE = pytest.mark.parametrize("update", [False, True], ids=["first",
 
 
 def fails(service, update, *options, uri):
-    """Roll out what cannot succeed, onto nothing or over version 1; the step's last line."""
-    if not update:
+    """Roll out what cannot succeed, onto nothing or over version 1; the step's last line, printed with its seconds."""
+
+    def tried():
+        began = time.monotonic()
         done = service.serve("--timeout", 300, *options, uri=uri)
+        print(f"told after {time.monotonic() - began:.0f} s: {last_line(done)}")  # noqa: T201
+        return done
+
+    if not update:
+        done = tried()
         assert service.object() is None, "what never answered is still there"
     else:
         service.apply(1)
         with service.asked() as clients:
-            done = service.serve("--timeout", 300, *options, uri=uri)
+            done = tried()
         assert service.uri() == service.published.uris[0]
         assert [seen.failures for seen in clients] == [[]] * len(clients)
         assert all(set(seen.answers) == {"v1"} for seen in clients), clients

@@ -5,10 +5,13 @@ import time
 
 from tests.e2e.conftest import PROJECT, succeeded
 
+LITTLE = ("--cpu-request", "100m", "--memory-request", "256Mi")
+"""In place of KServe's default of a whole CPU, of which a small node has not three."""
+
 
 def test_our_own_server_serves_under_the_name_of_the_service(service):
     """`--image` is enough: port, probes and the model's name come by themselves."""
-    succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[0]))
+    succeeded(service.serve("--image", service.image, *LITTLE, uri=service.published.uris[0]))
     with service.asked() as clients:
         time.sleep(2)
     assert [seen.failures for seen in clients] == [[]] * len(clients)
@@ -17,9 +20,9 @@ def test_our_own_server_serves_under_the_name_of_the_service(service):
 
 def test_an_update_of_our_own_server_fails_no_request(service):
     """After SIGTERM it accepts requests until the cluster has stopped sending any."""
-    succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[0]))
+    succeeded(service.serve("--image", service.image, *LITTLE, uri=service.published.uris[0]))
     with service.asked() as clients:
-        succeeded(service.serve("--image", service.image, "--timeout", 120, uri=service.published.uris[1]))
+        succeeded(service.serve("--image", service.image, *LITTLE, uri=service.published.uris[1]))
     assert [seen.failures for seen in clients] == [[]] * len(clients)
     assert all(set(seen.answers) == {"v1", "v2"} for seen in clients), clients
 

@@ -25,6 +25,7 @@ def folder(dataset):
     made = Path(os.environ["E2E_NODE_FOLDER"]) / uuid.uuid4().hex[:8]
     shutil.copytree(dataset, made / "images")
     made.chmod(0o777)
+    (made / "images").chmod(0o755)
     yield made
     shutil.rmtree(made)
 

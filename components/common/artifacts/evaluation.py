@@ -19,6 +19,22 @@ LESS_IS_BETTER = frozenset({"loss", "calibration_error"})
 ANEW = "pass the folder that evaluate wrote for this model"
 
 
+def guessing(interval: tuple[float, float], largest_class: float) -> str:
+    """Why an accuracy is no better than guessing, and what to try; empty if it is better.
+
+    Args:
+        interval: Of the accuracy.
+        largest_class: Share of the largest class.
+    """
+    if interval[0] > largest_class:
+        return ""
+    return (
+        f"answering the largest class every time is right for {largest_class:.1%}, the accuracy is "
+        f"{interval[0]:.1%} to {interval[1]:.1%}; try --architecture auto, more images of each class, more --epochs or "
+        "a --base-model"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuleResult:
     """A rule of the gate, and what came of it.
@@ -87,6 +103,7 @@ class Evaluation:
 
     Attributes:
         accuracy_interval: Wilson's 95 % interval.
+        largest_class: Share of the largest class in the test split: the accuracy of answering it every time.
         examples: Number of images.
         labels_sha256: Digest of their labels.
         skipped: Names of the damaged images that were left out; None: there were none.
@@ -111,6 +128,7 @@ class Evaluation:
     roc_auc: float | None = None
     calibration_error: float
     accuracy_interval: tuple[float, float]
+    largest_class: float = 0.0
     examples: int
     labels_sha256: str
     skipped: list[str] | None = None
@@ -152,6 +170,11 @@ class Evaluation:
             raise refused("its verdict is not that of its rules")
         return evaluation
 
+    @property
+    def guessing(self) -> str:
+        """See `guessing`."""
+        return guessing(self.accuracy_interval, self.largest_class)
+
     @classmethod
     def of(cls, model: Path, folder: Path) -> Evaluation:
         """The evaluation in a folder, which must be that of this very model.
@@ -164,7 +187,7 @@ class Evaluation:
         if evaluation.model_sha256 != received:
             raise BadInput(
                 f"{folder}: expected the evaluation of the model with sha256 {received}, "
-                f"received that of {evaluation.model_sha256}; {ANEW}"
+                f"received that of {evaluation.model_sha256[:64]}; {ANEW}"
             )
         return evaluation
 

@@ -109,6 +109,7 @@ class Card:
     Attributes:
         architecture: Name of the network.
         about: What people say of it.
+        choices: What train chose by the data and why, a line each.
         hyperparameters: By name; a network or model that it began with is among them.
         dataset: What it was trained on; None: not known.
         input: The images that it takes.
@@ -122,6 +123,7 @@ class Card:
     architecture: str
     about: About = field(default_factory=About)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    choices: list[str] = field(default_factory=list)
     dataset: TrainedOn | None = None
     input: Input
     classes: list[str]

@@ -218,8 +218,11 @@ def fetch(version: PublishedVersion, folder: Path) -> None:
 
 def _fetch_file(source: Source, file: File, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    source.fetch(file.path, target)
-    received = sha256_of_file(target)
+    try:
+        source.fetch(file.path, target)
+        received = sha256_of_file(target)
+    except FileNotFoundError:
+        received = "no such file"
     if received != file.sha256:
         raise RuntimeError(
             f"{source.uri}{file.path}: expected sha256 {file.sha256} as in {MANIFEST}, received {received}; "

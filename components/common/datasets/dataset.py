@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -112,6 +112,19 @@ class ImageDataset(ABC):
         places = self.places(split)
         return self._read(self._stored_in[split], places if indices is None else places[indices])[0]
 
+    def pictures(self, split: str, indices: np.ndarray, side: int) -> list[np.ndarray]:
+        """Some of the images for people to look at: of at most `side` pixels a side, else as large as they are stored.
+
+        Returns:
+            uint8, shape (height, width, channels) each; images in files keep the proportions that they have there.
+
+        Raises:
+            BadInput: as `images`.
+        """
+        from .decoding import scaled_down
+
+        return [scaled_down(image, side) for image in self.images(split, indices)]
+
     def read(self, split: str) -> Split:
         """Read one split whole.
 
@@ -186,6 +199,15 @@ class ImageDataset(ABC):
     def name_of(self, split: str, place: int) -> str:
         """What to call the image at a place: its path below the folder, or split and number."""
         return self._name_of(self._stored_in[split], place)
+
+    def of_one_size(self) -> bool:
+        """Whether all images on disk have one size, from their headers; the sizes of damaged ones do not count."""
+        return True
+
+    def bring_to(self, size: tuple[int, int]) -> None:
+        """From now on bring every image to (height, width); see `Options`."""
+        self.options = replace(self.options, image_size=size)
+        self.image_shape = (*size, self.image_shape[2])
 
     def hold_out_test(self) -> None:
         """Keep every fifth image of each class of train, from the second on, for a test split that there is not.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -118,6 +119,18 @@ def image_shape(content: bytes, name: str) -> tuple[int, int, int]:
         return height, width, 1 if image.mode in GREY else 3
 
 
+def image_size(content: bytes, name: str) -> tuple[int, int]:
+    """(height, width) of an encoded image as it is given out, from its header.
+
+    Raises:
+        DamagedImage: it is no image.
+    """
+    if content.startswith(SIGNATURE) and len(content) > 24 and not any(mark in content for mark in ORIENTATION_IN_PNG):
+        width, height = struct.unpack(">II", content[16:24])  # at once, since data sets of PNGs may have very many
+        return height, width
+    return image_shape(content, name)[:2]
+
+
 def kind_of(content: bytes) -> str:
     """What a file that is no image is, for a message."""
     if not content:
@@ -150,6 +163,15 @@ def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             band = Image.fromarray(image[..., channel])
             target[..., channel] = np.asarray(band.resize(size[::-1], Image.Resampling.BILINEAR))
     return result
+
+
+def scaled_down(image: np.ndarray, side: int) -> np.ndarray:
+    """An image (height, width, channels) in its proportions, of at most so many pixels a side."""
+    height, width = image.shape[:2]
+    if max(height, width) <= side:
+        return image
+    scale = side / max(height, width)
+    return resized(image[None], (max(1, round(height * scale)), max(1, round(width * scale))))[0]
 
 
 def read_image(content: bytes, name: str, channels: int, size: tuple[int, int] | None = None) -> Image.Image:

@@ -2,11 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
 from .dataset import ImageDataset, Options
-from .decoding import DamagedImage, decode_images, image_shape
+from .decoding import DamagedImage, decode_images, image_shape, image_size, read_image, scaled_down
 
 ENCODED_AT_ONCE = 16 * 2**20
 """Bytes of encoded images that are held at once while they are decoded."""
@@ -26,6 +27,25 @@ class EncodedDataset(ImageDataset):
         """The image files at places of a split, damaged ones too: some places and their files at a time."""
         for positions, encoded, _ in _groups(self._examples(self._stored_in[split], places)):
             yield places[positions].tolist(), encoded
+
+    def of_one_size(self) -> bool:
+        """See `ImageDataset.of_one_size`."""
+        for split, count in self._on_disk.items():
+            for place, content, _ in self._examples(split, np.arange(count)):
+                with suppress(DamagedImage):
+                    if image_size(content, self._name_of(split, place)) != self.image_shape[:2]:
+                        return False
+        return True
+
+    def pictures(self, split: str, indices: np.ndarray, side: int) -> list[np.ndarray]:
+        """See `ImageDataset.pictures`."""
+        stored, places = self._stored_in[split], self.places(split)[indices]
+        found: dict[int, np.ndarray] = {}
+        for position, content, _ in self._examples(stored, places):
+            name = self._name_of(stored, int(places[position]))
+            image = np.asarray(read_image(content, name, self.image_shape[2], (side, side)))
+            found[position] = scaled_down(image.reshape(*image.shape[:2], -1), side)
+        return [found[position] for position in range(len(places))]
 
     def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images = np.empty((len(places), *self.image_shape), np.uint8)

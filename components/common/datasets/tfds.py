@@ -76,6 +76,11 @@ class Description:
         return cls(folder, info.get("name", folder.parent.name), splits, features, image, label)
 
     @property
+    def image_dimensions(self) -> list[int]:
+        """(height, width, channels) of the images, as far as TFDS says: 0 or less, or nothing, where they differ."""
+        return [int(size) for size in self.features[self.image]["image"].get("shape", {}).get("dimensions", [])]
+
+    @property
     def counts(self) -> dict[str, int]:
         """Number of examples per split."""
         return {name: sum(map(int, split.get("shardLengths", []))) for name, split in self.splits.items()}
@@ -178,6 +183,11 @@ class TfdsDataset(EncodedDataset):
         self._description = description
         self._records = records
 
+    def of_one_size(self) -> bool:
+        """See `ImageDataset.of_one_size`."""
+        told = self._description.image_dimensions
+        return (len(told) == 3 and min(told) > 0) or super().of_one_size()
+
     def _labels(self, split: str) -> np.ndarray:
         labels = np.zeros(self._on_disk[split], np.int64)
         for position, shard, features in self._records.read(split, np.arange(len(labels)), small=True):
@@ -221,8 +231,7 @@ class TfdsDataset(EncodedDataset):
 
 def _image_shape(description: Description, records: Records, options: Options) -> tuple[int, int, int]:
     """Shape of the images: as TFDS says, and where it leaves open what differs between images, that of the first."""
-    told = description.features[description.image]["image"].get("shape", {}).get("dimensions", [])
-    shape = [int(size) for size in told]
+    shape = description.image_dimensions
     if len(shape) != 3 or min(shape) < 1:
         split = next((name for name, count in description.counts.items() if count), None)
         if split is None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...common.progress import counted
 from ...common.report.formats import difference, duration, metric_name, number, percent, short, thousands
-from ...common.report.pictures import PICTURE, picture
+from ...common.report.pictures import SMALL, picture
 from ...common.rules import sentence
 from ..label_errors import label_issues, label_quality
 from ..metrics import ClassMetrics, PrecisionRecall, Roc
@@ -37,6 +37,8 @@ MATRIX_CLASSES = 24
 """Maximum number of classes whose confusion matrix is a table with numbers; a larger one is a heat map."""
 MANY_CLASSES = 30
 """Number of classes from which on they are sorted by F1."""
+PHOTO = 240
+"""Maximum side of a picture of a mistake in pixels."""
 COMPARED = ("accuracy", "loss", "balanced_accuracy", "macro_f1", "roc_auc", "calibration_error")
 CURVES = 23
 """Maximum number of classes whose curves are drawn."""
@@ -367,9 +369,9 @@ class Page:
                 truth=self.classes[scored.labels[index]],
                 answer=self.classes[scored.answers[index]],
                 confidence=float(self._confidence[index]),
-                picture=picture(image),
+                picture=picture(image, PHOTO),
             )
-            for index, image in zip(shown.tolist(), scored.examples.images(shown), strict=True)
+            for index, image in zip(shown.tolist(), scored.examples.pictures(shown, PHOTO), strict=True)
         ]
 
     @cached_property
@@ -402,7 +404,7 @@ class Page:
     @property
     def pixels(self) -> bool:
         """Whether the images are so small that their pixels show."""
-        return max(self.scored.dataset.image_shape[:2]) <= PICTURE // 2
+        return max(self.scored.dataset.image_shape[:2]) <= SMALL
 
     @cached_property
     def balance(self) -> dict[str, list[Bar]]:

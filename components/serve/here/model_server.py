@@ -16,7 +16,7 @@ from ...common.waiting import wait_for
 from ..client import Endpoint
 from ..target import Tell
 from . import containers
-from .service import AVAILABLE, END, LOADING, ServerState, ServiceFolder, WantedVersion
+from .service import AVAILABLE, END, LOADING, Front, ServerState, ServiceFolder, WantedVersion
 
 SECONDS_TO_STOP = 15
 Result = TypeVar("Result")
@@ -66,21 +66,21 @@ class ModelServer:
         what = f"{self._service.name}: {image} has not loaded version {version.version} yet"
         _until(Endpoint(version.url).available, container, deadline, what)
 
-    def serve(self, versions: list[WantedVersion], port: int, deadline: float, page: bool | None = None) -> None:
+    def serve(self, versions: list[WantedVersion], port: int, deadline: float, front: Front | None = None) -> None:
         """Let these versions answer, with these shares and no others, and wait until it is so.
 
         Args:
             port: Of a server that has to be started.
-            page: Whether the page is shown; None: as before.
+            front: What is shown to whom; None: as before.
         """
-        self._service.want(versions, page)
+        self._service.want(versions, front)
         if not self._service.runs():
             self.start(port, deadline)
-        as_wanted = {one.folder: one.percent for one in versions}, self._service.shows_page()
+        as_wanted = {one.folder: one.percent for one in versions}, self._service.front()
 
         def settled() -> bool:
             state = self.state()
-            return ({version.folder: version.percent for version in state.versions}, state.page) == as_wanted
+            return ({version.folder: version.percent for version in state.versions}, state.front) == as_wanted
 
         _wait(settled, deadline, f"{self._service.name}: earlier versions still answer requests")
 

@@ -2,8 +2,8 @@
 
 The folder of a service, `$TRAINYARD_HOME/serving/<model name>/`, holds
 
-- `service.json`: the versions that are to be loaded, each one's share of the requests, and whether the page is shown,
-  written by the step;
+- `service.json`: the versions that are to be loaded, each one's share of the requests, and what is shown to
+  whom, written by the step;
 - `state.json`: where the server answers and how far each version is, written by the server;
 - `server.lock`: locked by the server as long as it lives;
 - `versions/<version>-<digest>/`: the downloaded versions;
@@ -21,7 +21,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,6 +32,26 @@ from ...common.waiting import wait_for
 
 LOADING, AVAILABLE, UNLOADING, END = "LOADING", "AVAILABLE", "UNLOADING", "END"
 """States of a version, in TensorFlow Serving's words; END with an error is a version that could not be loaded."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """What a server shows in a browser, and to whom.
+
+    Attributes:
+        page: Whether its root is a page to try the model.
+        origins: Origins of other sites whose pages may send requests; `*`: all.
+        hosts: Host names that it answers to besides its own address and localhost.
+    """
+
+    page: bool = False
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> Front:
+        """From JSON."""
+        return cls(content.get("page", False), tuple(content.get("origins", ())), tuple(content.get("hosts", ())))
 
 
 @dataclass(frozen=True)
@@ -84,7 +104,7 @@ class ServerState:
     pid: int
     url: str
     versions: tuple[VersionState, ...]
-    page: bool = False
+    front: Front = field(default_factory=Front)
 
     @property
     def port(self) -> int:
@@ -137,15 +157,15 @@ class ServiceFolder:
         """Those that answer requests, the stable one before its canary; without what a killed step left."""
         return [version for version in self.wanted() if not version.on_trial]
 
-    def shows_page(self) -> bool:
-        """Whether the server is to show its page."""
-        return _read(self.wanted_file).get("page", False)
+    def front(self) -> Front:
+        """What the server is to show, and to whom."""
+        return Front.read(_read(self.wanted_file))
 
-    def want(self, versions: list[WantedVersion], page: bool | None = None) -> None:
-        """Change what is to be loaded and, if told, whether the page is shown; a running server follows at once."""
-        page = self.shows_page() if page is None else page
+    def want(self, versions: list[WantedVersion], front: Front | None = None) -> None:
+        """Change what is to be loaded and, if told, what is shown to whom; a running server follows at once."""
+        front = self.front() if front is None else front
         listed = [asdict(version) for version in versions]
-        write_json(self.wanted_file, {**_read(self.wanted_file), "page": page, "versions": listed}, indent=2)
+        write_json(self.wanted_file, {**_read(self.wanted_file), **asdict(front), "versions": listed}, indent=2)
 
     def image(self) -> str:
         """Image that the server is a container of; empty: it is a process."""
@@ -166,7 +186,8 @@ class ServiceFolder:
         told = _read(self._state_file)
         if not told:
             return None
-        return ServerState(**{**told, "versions": tuple(VersionState(**version) for version in told["versions"])})
+        versions = tuple(VersionState(**version) for version in told["versions"])
+        return ServerState(**{**told, "versions": versions, "front": Front.read(told.get("front", {}))})
 
     def tell(self, state: ServerState) -> None:
         """Write the state (the server's part)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from ..orders import Order, Outcome, ServedVersion
 from ..target import Tell
 from . import containers
 from .model_server import ModelServer
-from .service import LOADING, ServerState, ServiceFolder, WantedVersion
+from .service import LOADING, Front, ServerState, ServiceFolder, WantedVersion
+from .traffic import ServerTraffic
 
 HERE = "this machine"
 
@@ -33,14 +34,14 @@ class ServerOptions:
 
     Attributes:
         port: Its port; 0: any free one.
-        page: Whether it shows a page for trying the model in a browser.
+        front: What it shows in a browser, and to whom.
         image: Image that it is a container of; empty: it is a process.
         server_image: Image of the containers that hold the models, with TensorFlow Serving's interface; empty: it loads
             them itself.
     """
 
     port: int = 0
-    page: bool = True
+    front: Front = field(default_factory=lambda: Front(page=True))
     image: str = ""
     server_image: str = ""
 
@@ -129,6 +130,16 @@ class MachineTarget:
         """See `Target`."""
         return self._outcome(self._served())
 
+    def traffic(self) -> ServerTraffic:
+        """See `Target`."""
+        stable, canary = self._with_canary()
+        if stable.version == canary.version:
+            raise BadInput(
+                f"--analyze: expected two versions of {self._name} with different numbers, received {canary.version} "
+                "twice; publish the canary under a number of its own"
+            )
+        return ServerTraffic(self._server.state().url, stable.version, canary.version)
+
     def _served(self) -> list[WantedVersion]:
         """The versions that answer, the stable one before its canary."""
         served = self._service.served()
@@ -213,7 +224,7 @@ class MachineTarget:
         port, canary = self._options.port, len(rollout.after) > 1
         self._load(rollout, running)
         self._prove(rollout.new)
-        self._server.serve(rollout.after, port, self._deadline, self._options.page)
+        self._server.serve(rollout.after, port, self._deadline, self._options.front)
         if not (self._order.auto_promote and canary):
             return rollout.after
         self._tell(f"{self._name}: version {rollout.new.version} with {self._order.canary_percent} % of the requests")
@@ -234,8 +245,8 @@ class MachineTarget:
         if new.url:
             self._server.start_model(new, options.server_image, self._deadline)
         if new.folder not in {one.folder for one in rollout.before}:
-            page = None if rollout.before else options.page
-            self._service.want([*rollout.before, replace(new, on_trial=True)], page)
+            front = None if rollout.before else options.front
+            self._service.want([*rollout.before, replace(new, on_trial=True)], front)
         if self._service.state() is None:
             self._server.start(options.port, self._deadline)
         backend = self._server.wait_until_loaded(new, self._deadline)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...common.cli import BadInput
-from . import status
+from . import prometheus, status
 from .cluster import Object
 from .status import MODES
 
@@ -67,8 +67,11 @@ class InferenceServiceOptions:
     labels: Mapping[str, Any] = field(default_factory=dict)
     annotations: Mapping[str, Any] = field(default_factory=dict)
     sidecar_injection: str = ""
+    prometheus: str = ""
+    prometheus_metrics: str = "trainyard"
 
     def __post_init__(self) -> None:
+        prometheus.check(self.prometheus, self.prometheus_metrics)
         if self.deployment_mode and self.deployment_mode not in MODES:
             raise BadInput(
                 f"--deployment-mode: expected Standard or Knative, received {self.deployment_mode!r}; choose one"

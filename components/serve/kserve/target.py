@@ -24,6 +24,7 @@ from . import routes, smoke, specification, status
 from .cluster import AUTOSCALER, SERVICE, Conflict, Namespace, Object, pauses
 from .deployment_mode import DeploymentMode, Stage
 from .modes import mode_of
+from .prometheus import PrometheusTraffic
 from .rollout import Before, Goal
 from .specification import InferenceServiceOptions
 from .watch import Watch
@@ -116,6 +117,14 @@ class KServeTarget:
                 f"{self._name!r}, which is not there; check --namespace"
             )
         return self._outcome(service)
+
+    def traffic(self) -> PrometheusTraffic:
+        """See `Target`."""
+        canary, stable = (one.revision.partition("/")[0] for one in self.status().serving[:2])
+        options = self._options
+        return PrometheusTraffic(
+            options.prometheus, options.prometheus_metrics, self._cluster.name, stable=stable, canary=canary
+        )
 
     def _get(self) -> Object | None:
         return self._cluster.get(SERVICE, self._name)

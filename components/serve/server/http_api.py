@@ -15,26 +15,39 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..here.service import AVAILABLE
-from . import metrics, page
-from .limits import Limits
+from . import metrics, openapi, page
+from .access import Access, guarded
+from .limits import ENCODINGS, Limits
 from .protocols import open_inference as protocol_v2
 from .protocols import tensorflow_serving as protocol
-from .protocols.request import PredictRequest, Refused
+from .protocols.request import PredictRequest, Refused, shown
 from .served import ServedModel
 from .worker import LoadedVersion
 
 VERSION_HEADER = "Model-Version"
 """Tells which version has answered a prediction."""
+JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
+"""Tells where JSON ends and binary tensors begin."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def application(served: ServedModel, limits: Limits) -> Starlette:
-    """All routes of a service."""
+def application(served: ServedModel, limits: Limits, access: Callable[[], Access]) -> Starlette:
+    """All routes of a service.
+
+    Args:
+        served: The model.
+        limits: What clients may ask of it.
+        access: Tells who may send requests.
+    """
     routes = [*_tensorflow_serving(served, limits), *_open_inference(served, limits), *_page(served)]
 
     async def scrape(request: Request) -> Response:
         return Response(served.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def described(request: Request) -> Response:
+        main = served.main()
+        return _json(openapi.description(served.service.name, main.wanted.version, main.card))
 
     handlers: dict[Any, Any] = {  # Starlette's types want each to take any exception
         Refused: _refused,
@@ -43,8 +56,11 @@ def application(served: ServedModel, limits: Limits) -> Starlette:
         Exception: _failed,
     }
     return Starlette(
-        routes=[*routes, Route("/metrics", scrape)],
-        middleware=[Middleware(served.metrics.around)],
+        routes=[*routes, Route("/metrics", scrape), Route("/openapi.json", described)],
+        middleware=[
+            Middleware(served.metrics.around),
+            Middleware(guarded(access, _refusal, (VERSION_HEADER, JSON_LENGTH_HEADER))),
+        ],
         exception_handlers=handlers,
     )
 
@@ -91,11 +107,13 @@ def _tensorflow_serving(served: ServedModel, limits: Limits) -> list[Route]:
 def _open_inference(served: ServedModel, limits: Limits) -> list[Route]:
     name = served.service.name
 
-    def read(body: bytes, version: LoadedVersion) -> PredictRequest:
-        return protocol_v2.read(body, version.shape, name, version.wanted.version)
-
     async def infer(request: Request) -> Response:
         _answering(request)  # an unknown name or version is told before the body is read
+        json_length = _json_length(request)
+
+        def read(body: bytes, version: LoadedVersion) -> PredictRequest:
+            return protocol_v2.read(body, json_length, version.card, name, version.wanted.version)
+
         return await _predicted(served, limits, request, read)
 
     async def model_metadata(request: Request) -> Response:
@@ -106,7 +124,10 @@ def _open_inference(served: ServedModel, limits: Limits) -> list[Route]:
     async def model_ready(request: Request) -> Response:
         try:
             _answering(request)
+            ready = not served.leaving
         except Refused:
+            ready = False
+        if not ready:
             return _json({"name": request.path_params["name"], "ready": False}, 404)
         return _json({"name": name, "ready": True})
 
@@ -144,7 +165,7 @@ def _page(served: ServedModel) -> list[Route]:
     """The page, as long as the service shows it."""
 
     def shown() -> None:
-        if not served.shows_page:
+        if not served.front.page:
             raise HTTPException(404)
 
     async def root(request: Request) -> Response:
@@ -157,9 +178,8 @@ def _page(served: ServedModel) -> list[Route]:
 
     async def model(request: Request) -> Response:
         shown()
-        if not served.shares:
-            raise Refused(503, "no version is loaded")
-        described = await asyncio.to_thread(page.description, served.service.name, list(served.shares.items()))
+        shares = list(served.shares.items())
+        described = await asyncio.to_thread(page.description, served.service.name, served.main(), shares)
         return _json(described, headers=page.HEADERS)
 
     return [Route("/", root), Route("/page/model.json", model), Route("/page/{file}", static)]
@@ -179,8 +199,27 @@ async def _predicted(
     with limits.admitted() as admitted:
         body = await admitted.body(request)
         version = served.answering(_number(request))
+        request.scope[metrics.VERSION] = str(version.wanted.version)
         headers = {VERSION_HEADER: str(version.wanted.version), **({"Connection": "close"} if served.leaving else {})}
-        return Response(await version.predict(body, read), media_type="application/json", headers=headers)
+        answer = await version.predict(body, read)
+    if answer.json_length is None:
+        return Response(answer.content, media_type="application/json", headers=headers)
+    headers[JSON_LENGTH_HEADER] = str(answer.json_length)
+    return Response(answer.content, media_type="application/octet-stream", headers=headers)
+
+
+def _json_length(request: Request) -> int | None:
+    """Where the JSON of a request ends and its binary tensors begin; None: it is all JSON.
+
+    Raises:
+        Refused: 400, the header is no number.
+    """
+    told = request.headers.get(JSON_LENGTH_HEADER)
+    if told is None:
+        return None
+    if not (told.isascii() and told.isdecimal() and len(told) < 20):
+        raise Refused(400, f"{JSON_LENGTH_HEADER}: expected a number of bytes, received {shown(told)}")
+    return int(told)
 
 
 def _both(path: str, rest: str, handler: Handler, method: str = "GET") -> list[Route]:
@@ -197,7 +236,15 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
 
 
 async def _refused(request: Request, error: Refused) -> Response:
-    headers = {408: {"Connection": "close"}, 503: {"Retry-After": "1"}}.get(error.status)
+    return _refusal(error)
+
+
+def _refusal(error: Refused) -> Response:
+    headers = {
+        408: {"Connection": "close"},
+        415: {"Accept-Encoding": ", ".join(ENCODINGS)},
+        503: {"Retry-After": "1"},
+    }.get(error.status)
     return _json({"error": str(error)}, error.status, headers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .protocols.request import Refused
+from .protocols.request import Refused, shown
 
 LARGEST_BODY = 64 * 2**20
 MOST_BYTES = 4 * LARGEST_BODY
@@ -18,6 +19,10 @@ MOST_BYTES = 4 * LARGEST_BODY
 MOST_PREDICTIONS = 128
 """Under way at a time: waiting or being answered."""
 MOST_CONNECTIONS = 1000
+ENCODINGS = ("gzip", "deflate")
+"""In which a body may be compressed."""
+PIECE = 2**20
+"""Bytes that are decompressed at a time."""
 
 
 class Limits:
@@ -63,28 +68,67 @@ class Admitted:
         self._limits = limits
 
     async def body(self, request: Request) -> bytes:
-        """The body of its request.
+        """The body of its request, decompressed.
 
         Raises:
-            Refused: 413, it is larger than LARGEST_BODY; 408, it comes too slowly; 503, there is no room for it now.
+            Refused: 413, it is larger than LARGEST_BODY; 408, it comes too slowly; 503, there is no room for it now;
+                415, it is compressed in another way than ENCODINGS; 400, it is damaged.
         """
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > LARGEST_BODY:
             raise _too_large()
+        encoding = request.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("identity", *ENCODINGS):
+            raise Refused(415, f"expected Content-Encoding {' or '.join(ENCODINGS)}, received {shown(encoding)}")
         chunks = []
         try:
             async with asyncio.timeout(self._limits.patience):
                 async for chunk in request.stream():
-                    self._limits.hold(len(chunk))
-                    self.held += len(chunk)
-                    if self.held > LARGEST_BODY:
-                        raise _too_large()
+                    self._take(len(chunk), self.held)
                     chunks.append(chunk)
         except TimeoutError:
             raise Refused(
                 408, f"expected the whole body within {self._limits.patience:g} seconds, received {self.held} bytes"
             ) from None
-        return b"".join(chunks)
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return body if encoding == "identity" else await self._decompressed(body)
+
+    async def _decompressed(self, body: bytes) -> bytes:
+        pieces, size = [], 0
+        inflating = _inflated(body)
+        while piece := await asyncio.to_thread(next, inflating, b""):
+            self._take(len(piece), size)
+            size += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _take(self, count: int, before: int) -> None:
+        """Make room for more of a body of which some is there."""
+        if before + count > LARGEST_BODY:
+            raise _too_large()
+        self._limits.hold(count)
+        self.held += count
+
+
+def _inflated(body: bytes) -> Iterator[bytes]:
+    """What a gzip or zlib stream holds, in pieces of at most PIECE bytes.
+
+    Raises:
+        Refused: 400, it is damaged.
+    """
+    stream = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # either kind
+    try:
+        while not stream.eof:
+            piece = stream.decompress(body, PIECE)
+            body = stream.unconsumed_tail
+            if piece:
+                yield piece
+            elif not body and not stream.eof:
+                raise Refused(400, "expected a whole gzip or zlib stream, received one that is cut off")
+    except zlib.error as error:
+        raise Refused(400, f"expected a gzip or zlib stream, received something else: {error}") from None
+    if stream.unused_data:
+        raise Refused(400, f"expected one gzip or zlib stream, received {len(stream.unused_data)} bytes behind it")
 
 
 def _too_large() -> Refused:

@@ -21,6 +21,7 @@ import uvicorn
 
 from ...common.cli import BadInput, Terminated, command
 from ..here.service import ServiceFolder
+from .access import LOOPBACK, Access
 from .http_api import application
 from .limits import MOST_CONNECTIONS, Limits, impatient
 from .served import ServedModel
@@ -73,7 +74,12 @@ class _Server(uvicorn.Server):
 
 
 def run(
-    service: ServiceFolder, listener: socket.socket, patience: float, drain: float = 0, loaded_first: bool = False
+    service: ServiceFolder,
+    listener: socket.socket,
+    patience: float,
+    drain: float = 0,
+    loaded_first: bool = False,
+    any_host: bool = False,
 ) -> None:
     """Serve until `service.json` is gone, or SIGTERM or SIGINT; what has been asked by then is answered.
 
@@ -81,13 +87,19 @@ def run(
         patience: Seconds within which a client has to send its request.
         drain: Seconds to go on after SIGTERM.
         loaded_first: Whether to listen only when a version answers.
+        any_host: Whether requests to all host names are answered, see `Access`.
 
     Raises:
         RuntimeError: no version can be loaded, where that is waited for.
     """
     served = ServedModel(service, "http://{}:{}".format(*listener.getsockname()))
+    own = (listener.getsockname()[0], *LOOPBACK)
+
+    def access() -> Access:
+        return Access(None if any_host else (*own, *served.front.hosts), served.front.origins)
+
     config = uvicorn.Config(
-        application(served, Limits(patience)),
+        application(served, Limits(patience), access),
         http=impatient(patience),
         ws="none",
         lifespan="off",

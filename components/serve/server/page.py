@@ -32,15 +32,14 @@ def file(name: str) -> tuple[bytes, str]:
     return path.read_bytes(), TYPES[path.suffix]
 
 
-def description(name: str, shares: list[tuple[LoadedVersion, int]]) -> dict[str, Any]:
+def description(name: str, main: LoadedVersion, shares: list[tuple[LoadedVersion, int]]) -> dict[str, Any]:
     """What the page is to know.
 
     Args:
         name: Of the model.
-        shares: The versions that answer and their shares in percent, at least one; the card and the examples are those
-            of the version with the largest share.
+        main: The version whose card and examples are shown.
+        shares: The versions that answer and their shares in percent.
     """
-    main, _ = max(shares, key=lambda share: share[1])
     folder = main.folder / EVALUATION_FOLDER
     evaluation = Evaluation.read(folder) if (folder / EVALUATION).is_file() else None
     answered = AnsweredExamples.read(folder)

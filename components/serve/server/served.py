@@ -8,7 +8,7 @@ import os
 import random
 from collections.abc import Awaitable
 
-from ..here.service import AVAILABLE, END, ServerState, ServiceFolder, VersionState, WantedVersion
+from ..here.service import AVAILABLE, END, Front, ServerState, ServiceFolder, VersionState, WantedVersion
 from .metrics import ServerMetrics
 from .protocols.request import Refused
 from .worker import LoadedVersion
@@ -24,7 +24,7 @@ class ServedModel:
     Attributes:
         versions: By folder; of one number, the last is the newest.
         shares: Those that answer requests which name no version, each with its share in percent.
-        shows_page: Whether the root is a page for people.
+        front: What is shown in a browser, and to whom.
         leaving: Whether it was told to end, and answers only what is still on its way.
     """
 
@@ -34,7 +34,7 @@ class ServedModel:
         self.metrics = ServerMetrics()
         self.versions: dict[str, LoadedVersion] = {}
         self.shares: dict[LoadedVersion, int] = {}
-        self.shows_page = False
+        self.front = Front()
         self.leaving = False
         self._wanted: dict[str, WantedVersion] = {}
         self._seen: tuple[int, int] | None = None  # of service.json: time of its last change, and which file it is
@@ -51,11 +51,23 @@ class ServedModel:
         if number is None:
             if not self.shares:
                 raise Refused(404, f"Servable not found for request: Latest({self.service.name})")
+            if len(self.shares) == 1:
+                return next(iter(self.shares))
             return random.choices(list(self.shares), list(self.shares.values()))[0]
         found = [version for version in self.listed(number) if version.state == AVAILABLE]
         if not found:
             raise Refused(404, f"Servable not found for request: Specific({self.service.name}, {number})")
         return found[-1]
+
+    def main(self) -> LoadedVersion:
+        """The version with the largest share of the requests.
+
+        Raises:
+            Refused: 503, there is none.
+        """
+        if not self.shares:
+            raise Refused(503, "no version is loaded")
+        return max(self.shares, key=self.shares.__getitem__)
 
     def listed(self, number: int) -> list[LoadedVersion]:
         """Loaded versions of that number."""
@@ -89,7 +101,7 @@ class ServedModel:
         stat = self.service.wanted_file.stat()
         if (stat.st_mtime_ns, stat.st_ino) != self._seen:
             self._wanted = {one.folder: one for one in self.service.wanted()}
-            self.shows_page = self.service.shows_page()
+            self.front = self.service.front()
             self._seen = (stat.st_mtime_ns, stat.st_ino)
         for folder, wanted in self._wanted.items():
             if folder not in self.versions:
@@ -123,7 +135,7 @@ class ServedModel:
         task.add_done_callback(self._tasks.discard)
 
     def _tell(self) -> None:
-        state = ServerState(os.getpid(), self.url, self._states(), self.shows_page)
+        state = ServerState(os.getpid(), self.url, self._states(), self.front)
         if state != self._told:
             self.service.tell(state)
             self._told = state

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -17,21 +19,46 @@ from ...common.artifacts.classifier import load_classifier
 from ...common.artifacts.model import read_card
 from ..here.service import AVAILABLE, END, LOADING, UNLOADING, WantedVersion
 from .metrics import ServerMetrics
-from .protocols.request import PredictRequest
+from .protocols.pictures import ENCODED_IMAGE
+from .protocols.request import Answer, PredictRequest, Refused
 from .remote import RemoteClassifier
 
 LARGEST_BATCH = 32
-"""Images that are answered together; more in one request stay together."""
+"""Images that are answered together; a request of more is answered in portions, with other requests in between."""
+SMALL = 2**16
+"""Bytes of a body that the thread of its version reads; others are read elsewhere first."""
+
+Read = Callable[[bytes, "LoadedVersion"], PredictRequest]
 
 log = logging.getLogger("serve")
+_readers = ThreadPoolExecutor(4, "reader")
 
 
 class _Asked(NamedTuple):
     """A request on its way to the thread, and where its answer goes."""
 
-    body: bytes
-    read: Callable[[bytes, LoadedVersion], PredictRequest]
-    answer: asyncio.Future[bytes]
+    read: Callable[[], PredictRequest]
+    answer: asyncio.Future[Answer]
+
+
+class _Large:
+    """A request that is answered in portions."""
+
+    def __init__(self, asked: _Asked, call: PredictRequest) -> None:
+        self.asked = asked
+        self.call = call
+        self.done = 0
+        self.probabilities: list[np.ndarray] = []
+
+    def portion(self) -> np.ndarray:
+        """The images that come next."""
+        return self.call.images[self.done : self.done + LARGEST_BATCH]
+
+    def add(self, probabilities: np.ndarray) -> bool:
+        """Take the answers to a portion; whether there are no more."""
+        self.probabilities.append(probabilities)
+        self.done += len(probabilities)
+        return self.done >= len(self.call.images)
 
 
 class LoadedVersion:
@@ -75,17 +102,21 @@ class LoadedVersion:
         self._classifier.predict(np.zeros((1, *self.shape), np.float32))
         self.backend = self._classifier.backend
 
-    async def predict(self, body: bytes, read: Callable[[bytes, LoadedVersion], PredictRequest]) -> bytes:
+    async def predict(self, body: bytes, read: Read) -> Answer:
         """Answer the body of a request.
 
         Args:
-            body: JSON.
+            body: See `read`.
             read: Makes images and a way to write their answer of it, see `PredictRequest`.
 
         Raises:
             Refused: the body is no such request.
         """
-        asked = _Asked(body, read, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        asked = _Asked(lambda: read(body, self), loop.create_future())
+        if len(body) > SMALL or ENCODED_IMAGE in body:
+            call = await loop.run_in_executor(_readers, read, body, self)
+            asked = asked._replace(read=lambda: call)
         self._waiting.put(asked)
         return await asked.answer
 
@@ -97,50 +128,86 @@ class LoadedVersion:
             await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
+        large: deque[_Large] = deque()
         ended = False
-        while not ended:
+        while large or not ended:
             batch: list[tuple[_Asked, PredictRequest]] = []
-            answers: list[tuple[_Asked, bytes | Exception]] = []
-            asked, images = self._waiting.get(), 0
-            while True:
+            answers: list[tuple[_Asked, Answer | Exception]] = []
+            images = 0
+            while images < LARGEST_BATCH and not ended:
+                try:
+                    asked = self._waiting.get(block=not (batch or answers or large))
+                except Empty:
+                    break
                 if asked is None:
                     ended = True
                     break
                 try:
-                    call = asked.read(asked.body, self)
+                    call = asked.read()
                 except Exception as error:
                     answers.append((asked, error))
+                    continue
+                if len(call.images) > LARGEST_BATCH:
+                    large.append(_Large(asked, call))
                 else:
                     batch.append((asked, call))
                     images += len(call.images)
-                if images >= LARGEST_BATCH:
-                    break
-                try:
-                    asked = self._waiting.get_nowait()
-                except Empty:
-                    break
             answers += self._answered(batch)
-            self._loop.call_soon_threadsafe(_deliver, answers)
+            if answers:
+                self._deliver(answers)
+            if large:
+                self._go_on(large)
 
-    def _answered(self, batch: list[tuple[_Asked, PredictRequest]]) -> list[tuple[_Asked, bytes | Exception]]:
+    def _go_on(self, large: deque[_Large]) -> None:
+        """Answer the next portion of the large request whose turn it is."""
+        one = large.popleft()
+        if one.asked.answer.done():  # its client has gone
+            return
+        try:
+            done = one.add(self._predicted(one.portion()))
+            answer = self._written(one.call, np.concatenate(one.probabilities)) if done else None
+        except Exception as error:
+            log.exception("version %d cannot answer", self.wanted.version)
+            self._deliver([(one.asked, error)])
+            return
+        if answer:
+            self._deliver([(one.asked, answer)])
+        else:
+            large.append(one)
+
+    def _answered(self, batch: list[tuple[_Asked, PredictRequest]]) -> list[tuple[_Asked, Answer | Exception]]:
         if not batch:
             return []
         calls = [call for _, call in batch]
         try:
             images = calls[0].images if len(calls) == 1 else np.concatenate([call.images for call in calls])
-            probabilities = self._classifier.predict(images)
-            self._metrics.batch_images.observe(len(images))
+            probabilities = self._predicted(images)
             ends = accumulate(len(call.images) for call in calls)
             return [
-                (asked, call.write(probabilities[end - len(call.images) : end]))
+                (asked, self._written(call, probabilities[end - len(call.images) : end]))
                 for (asked, call), end in zip(batch, ends, strict=True)
             ]
         except Exception as error:
             log.exception("version %d cannot answer", self.wanted.version)
             return [(asked, error) for asked, _ in batch]
 
+    def _predicted(self, images: np.ndarray) -> np.ndarray:
+        self._metrics.batch_images.observe(len(images))
+        return self._classifier.predict(images)
 
-def _deliver(answers: list[tuple[_Asked, bytes | Exception]]) -> None:
+    def _written(self, call: PredictRequest, probabilities: np.ndarray) -> Answer | Refused:
+        if np.isfinite(probabilities).all():
+            return call.write(probabilities)
+        lowest, highest = self.card.input.range
+        return Refused(
+            400, f"expected numbers from {lowest} to {highest}, received some for which the model's answer is no number"
+        )
+
+    def _deliver(self, answers: list[tuple[_Asked, Answer | Exception]]) -> None:
+        self._loop.call_soon_threadsafe(_set, answers)
+
+
+def _set(answers: list[tuple[_Asked, Answer | Exception]]) -> None:
     for asked, answer in answers:
         if asked.answer.done():  # its client has gone
             continue

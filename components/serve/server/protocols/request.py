@@ -1,4 +1,4 @@
-"""A request for predictions as every protocol hands it to the model, and how a request is refused."""
+"""A request for predictions as every protocol hands it to the model, its answer, and how a request is refused."""
 
 from __future__ import annotations
 
@@ -19,13 +19,31 @@ class Refused(Exception):
         self.status = status
 
 
+class Answer(NamedTuple):
+    """The body of an answer.
+
+    Attributes:
+        content: JSON, with binary tensors behind it or without.
+        json_length: Bytes of the JSON where binary tensors follow, else None.
+    """
+
+    content: bytes
+    json_length: int | None = None
+
+
 class PredictRequest(NamedTuple):
     """A request for predictions, whatever its protocol.
 
     Attributes:
-        images: float32, shape (images, height, width, channels).
-        write: Makes the body of the answer of their probabilities, shape (images, classes).
+        images: uint8 or float32, shape (images, height, width, channels).
+        write: Makes the answer of their probabilities, shape (images, classes).
     """
 
     images: np.ndarray
-    write: Callable[[np.ndarray], bytes]
+    write: Callable[[np.ndarray], Answer]
+
+
+def shown(value: object, length: int = 80) -> str:
+    """What a client sent, for a message: escaped and cut."""
+    text = ascii(value[:length] if isinstance(value, str | bytes | list) else value)
+    return text if len(text) <= length else f"{text[:length]}..."

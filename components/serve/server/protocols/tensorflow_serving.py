@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 import orjson
 
 from ....common.artifacts.model import Card
-from . import json_arrays
-from .request import INPUT, OUTPUT, PredictRequest, Refused
+from . import json_arrays, pictures
+from .request import INPUT, OUTPUT, Answer, PredictRequest, Refused, shown
 
 SIGNATURE = "serving_default"
 
 _ANSWERED_BY = {"instances": "predictions", "inputs": "outputs"}
-_IMAGES_ALONE = re.compile(rb'\s*\{\s*"(instances|inputs)"\s*:\s*(\[.*\])\s*\}\s*', re.DOTALL)
 
 
 def read(body: bytes, shape: tuple[int, ...]) -> PredictRequest:
@@ -23,43 +21,56 @@ def read(body: bytes, shape: tuple[int, ...]) -> PredictRequest:
 
     Args:
         body: JSON with `instances` (one value or `{"image": value}` per example) or `inputs` (one array of all
-            examples, or `{"image": array}`), and perhaps `signature_name`.
+            examples, or `{"image": array}`), and perhaps `signature_name`. A value is nested lists of numbers, or an
+            image file as `{"b64": base64}`, which is brought to the size that the model takes.
         shape: (height, width, channels) of one image.
 
     Returns:
         The request; its answer is JSON, `predictions` for `instances`, `outputs` for `inputs`.
 
     Raises:
-        Refused: 400, the body is no such request or its numbers have another shape.
+        Refused: 400, the body is no such request or its numbers have another shape; 413, it has too many values.
     """
-    images, key = _ordinary_images(body, shape) or _images(body, shape)
+    images, key = _plain_images(body, shape) or _images(body, shape)
     answer = _ANSWERED_BY[key]
     return PredictRequest(
-        images, lambda probabilities: orjson.dumps({answer: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY)
+        images, lambda probabilities: Answer(orjson.dumps({answer: probabilities}, option=orjson.OPT_SERIALIZE_NUMPY))
     )
 
 
-def _ordinary_images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
-    """What `_images` makes of the plainest of requests: images of the right shape, and nothing besides."""
-    plain = _IMAGES_ALONE.fullmatch(body)
-    if not plain:
-        return None
-    images = json_arrays.parse(plain[2], shape)
-    return None if images is None else (images.astype(np.float32), plain[1].decode())
+def _plain_images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str] | None:
+    """What `_images` makes of the plainest of requests: one array of images of the right shape."""
+    for key in _ANSWERED_BY:
+        if not (cut := json_arrays.cut(body, key)):
+            continue
+        if not isinstance(cut.rest, dict) or not json_arrays.is_hole(_values(cut.rest)[0]):
+            return None
+        try:
+            images = json_arrays.parse(body, shape, start=cut.start, stop=cut.stop)
+        except json_arrays.OutOfRange as error:
+            raise Refused(400, f"{key}: {error}, received others") from None
+        return None if images is None else (images, key)
+    return None
 
 
 def _images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     try:
-        request = orjson.loads(body)
+        request = json_arrays.load(body)
     except orjson.JSONDecodeError as error:
         raise Refused(400, f"JSON Parse error: {error}") from None
     if not isinstance(request, dict):
         raise Refused(400, "JSON Value: Is not object")
+    values, key = _values(request)
+    return _tensor(_row(values) if key == "instances" else _column(values), shape, key), key
+
+
+def _values(request: dict[str, Any]) -> tuple[Any, str]:
+    """The images of a request, and under which key they are."""
     signature = request.get("signature_name", "")
     if not isinstance(signature, str):
         raise Refused(400, "JSON Value: not formatted correctly. 'signature_name' key must be a string value.")
     if signature not in ("", SIGNATURE):
-        raise Refused(400, f'Serving signature name: "{signature}" not found in signature def')
+        raise Refused(400, f'Serving signature name: "{shown(signature)}" not found in signature def')
     if ("instances" in request) == ("inputs" in request):
         raise Refused(
             400,
@@ -67,9 +78,8 @@ def _images(body: bytes, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
             if "inputs" in request
             else "Missing 'inputs' or 'instances' key",
         )
-    if "instances" in request:
-        return _tensor(_row(request["instances"]), shape, "instances"), "instances"
-    return _tensor(_column(request["inputs"]), shape, "inputs"), "inputs"
+    key = "instances" if "instances" in request else "inputs"
+    return request[key], key
 
 
 def _row(instances: Any) -> list[Any]:
@@ -77,6 +87,8 @@ def _row(instances: Any) -> list[Any]:
         raise Refused(400, "JSON Value: Excepting 'instances' to be an list/array")
     if not instances:
         raise Refused(400, "JSON Value: No values in 'instances' array")
+    if pictures.are_encoded(instances):
+        return instances
     named = isinstance(instances[0], dict)
     for index, instance in enumerate(instances):
         if isinstance(instance, dict) != named:
@@ -85,34 +97,32 @@ def _row(instances: Any) -> list[Any]:
         if named and set(instance) != {INPUT}:
             raise Refused(
                 400,
-                f"Failed to process element: {index} of 'instances' list. JSON object: keys must be equal to: {INPUT}",
+                f"Failed to process element: {index} of 'instances' list. JSON object: keys must be equal to: {INPUT}, "
+                'whose value is numbers, or an image file in base64 as {"b64": ...}',
             )
     return [instance[INPUT] for instance in instances] if named else instances
 
 
 def _column(inputs: Any) -> Any:
-    if not isinstance(inputs, dict):
-        return inputs
+    if not isinstance(inputs, dict) or pictures.KEY in inputs:
+        return [inputs] if isinstance(inputs, dict) else inputs
     if INPUT not in inputs:
         raise Refused(400, f"Missing named input: {INPUT} in 'inputs' object.")
     return inputs[INPUT]
 
 
 def _tensor(values: Any, shape: tuple[int, ...], key: str) -> np.ndarray:
-    expected = f"{key}: expected numbers of shape {_written((-1, *shape))}"
+    expected = f"{key}: expected numbers of shape [{','.join(map(str, (-1, *shape)))}]"
+    if not isinstance(values, list) or not values:
+        raise Refused(400, f"{expected}, received {'shape [0]' if values == [] else 'something else'}")
+    if pictures.are_encoded(values):
+        return pictures.decoded(values, shape, key)
     try:
-        tensor = np.asarray(values)
-    except ValueError:
-        raise Refused(400, f"{expected}, received lists of different lengths") from None
-    if tensor.size and tensor.dtype.kind not in "iuf":
-        raise Refused(400, f"{expected}, received a value that is not of expected type: float")
-    if tensor.ndim != len(shape) + 1 or tensor.shape[1:] != shape or not len(tensor):
-        raise Refused(400, f"{expected}, received shape {_written(tensor.shape)}")
-    return tensor.astype(np.float32)
-
-
-def _written(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"
+        return json_arrays.flattened(values, shape)
+    except json_arrays.WrongShape as error:
+        raise Refused(400, f"{expected}, received {error}") from None
+    except json_arrays.OutOfRange as error:
+        raise Refused(400, f"{key}: {error}, received others") from None
 
 
 def metadata(name: str, version: int, card: Card) -> dict[str, Any]:

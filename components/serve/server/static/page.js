@@ -89,7 +89,7 @@ class Page {
       pad.removeAttribute("tabindex");
       at("undo").hidden = true;
       pad.removeAttribute("aria-describedby");
-      at("invitation").textContent = matchMedia("(pointer: coarse)").matches ? "Choose an image" : "Drop or paste an image";
+      at("invitation").textContent = handheld() ? "Choose an image or take a photo" : "Drop or paste an image";
       at("elsewhere").hidden = true;
       return;
     }
@@ -116,11 +116,14 @@ class Page {
       at("swap").checked = this.#otherwiseLit();
       this.#showPicture();
     };
-    at("choose").addEventListener("click", () => at("file").click());
-    at("file").addEventListener("change", event => {
-      take(event.target.files[0]);
-      event.target.value = "";
-    });
+    at("photograph").hidden = !handheld();
+    for (const [button, input] of [["choose", "file"], ["photograph", "camera"]]) {
+      at(button).addEventListener("click", () => at(input).click());
+      at(input).addEventListener("change", event => {
+        take(event.target.files[0]);
+        event.target.value = "";
+      });
+    }
     at("swap").addEventListener("change", () => this.#showPicture());
     addEventListener("paste", event => take(event.clipboardData.files[0]));
     const over = hovers => event => {
@@ -277,6 +280,11 @@ class Page {
     at("remark").textContent = "";
     for (const row of at("bars").children) this.#fill(row, null);
   }
+}
+
+/** Whether this is a phone or tablet, whose camera a page can ask for. */
+function handheld() {
+  return matchMedia("(pointer: coarse)").matches;
 }
 
 async function copy() {

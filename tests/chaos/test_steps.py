@@ -1,0 +1,162 @@
+"""Every step there is, killed at random moments, on a full disk, and called with nonsense."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from tests.conftest import PROJECT, outside_aws
+from tests.made_up import made_up_evaluation
+from trainyard.components.common.files import files_below
+from trainyard.components.common.options import Input, Output
+from trainyard.launch.contract import steps
+from trainyard.launch.contracts import command_of
+
+STEPS = steps()
+
+
+@pytest.fixture
+def known(store, bucket, dataset, digits, model, step, tmp_path):
+    """What options of these names or types are given, whichever step has them."""
+    evaluation = tmp_path / "evaluation-of-it"
+    evaluation.mkdir()
+    made_up_evaluation(model).write(evaluation)
+    uri = tmp_path / "uri"
+    assert step("export", "--model", model, "--bucket", bucket, "--model-uri", uri).returncode == 0
+    return {
+        "Dataset": dataset,
+        "Model": model,
+        "--evaluation": evaluation,
+        "--evaluation-a": evaluation,
+        "--evaluation-b": evaluation,
+        "--source": digits,
+        "--bucket": bucket,
+        "--model-uri": uri.read_text(),
+        "--model-name": "chaos",
+        "--target": "process",
+        "--epochs": 2,
+    }
+
+
+def call(step, known, folder):
+    """A call of a step with all of its outputs below a folder."""
+    words = []
+    for param in command_of(step).params:
+        option = param.opts[0]
+        if isinstance(param.type, Output):
+            value = folder / param.name
+        elif isinstance(param.type, Input):
+            value = known.get(option, known.get(param.type.kind)) if param.required else None
+        else:
+            value = known.get(option)
+        assert value is not None or not param.required, f"{step} {option}: say here what to give it"
+        words += [] if value is None else [option, value]
+    return [step, *words]
+
+
+def shape_of(folder):
+    """Which outputs there are, with the names of the files in those that are folders, whatever numbers they have."""
+    return {
+        path.name: {re.sub(r"\d+", "1", str(name)) for name in files_below(path)} if path.is_dir() else None
+        for path in folder.glob("[!.]*")
+    }
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Where serve keeps its state; it is stopped in the end, and leaves no process."""
+    yield tmp_path / "home"
+    stop = [sys.executable, "-m", "trainyard.components.serve", "stop"]
+    env = outside_aws() | {"TRAINYARD_HOME": str(tmp_path / "home")}
+    subprocess.run(stop, cwd=PROJECT, env=env, capture_output=True)
+    assert str(tmp_path / "home") not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_that_is_killed_leaves_whole_outputs_or_none_and_can_be_run_again(
+    start_step, step, known, home, tmp_path, chance, rounds, note, name
+):
+    env = {"TRAINYARD_HOME": str(home)}
+    began = time.monotonic()
+    done = step(*call(name, known, tmp_path / "reference"), env=env, timeout=300)
+    took = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    whole = shape_of(tmp_path / "reference")
+    out = tmp_path / "killed"
+    for _ in rounds(brief=1, full=20):
+        running = start_step(*call(name, known, out), env=env)
+        time.sleep(chance.uniform(0.05, took * 1.05))
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        there = shape_of(out)
+        assert there.items() <= whole.items()
+        note(f"kills of {name}", "all outputs whole" if there == whole else "some whole" if there else "no output")
+    done = step(*call(name, known, out), env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert shape_of(out) == whole
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_on_a_full_disk_says_so_and_leaves_nothing(
+    step, known, home, small_disk, pytestconfig, note, one_line, name
+):
+    if pytestconfig.getoption("brief"):
+        pytest.skip("brief")
+    (small_disk / "filler").write_bytes(bytes((1 << 20) - 24_000))
+    done = step(*call(name, known, small_disk / "out"), env={"TRAINYARD_HOME": str(home)}, timeout=300)
+    if done.returncode:
+        assert "disk" in one_line(done), done.stderr
+        assert not list((small_disk / "out").rglob(".*"))
+    note("steps on a full disk", "told in one line" if done.returncode else "small enough to fit")
+
+
+NONSENSE = [
+    "",
+    " ",
+    "-1",
+    "0",
+    "1e999",
+    "nan",
+    "٣",
+    "9" * 400,
+    "a" * 20_000,
+    "\x1b[31m",
+    "\udcff",
+    "{}",
+    "[1",
+    "../..",
+    "/",
+]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_called_with_nonsense_says_one_line(name, tmp_path, chance, rounds, note, capsys, monkeypatch):
+    """In this process, with no network, no store, and inputs that are not there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "none")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    options = [param for param in command_of(name).params if isinstance(param, click.Option) and param.name != "debug"]
+    for _ in rounds(brief=20, full=100):
+        words = []
+        for param in options:
+            if param.required or chance.random() < 0.3:
+                nothing = isinstance(param.type, Input | Output) or param.name in ("source", "model_uri")
+                value = str(tmp_path / "none") if nothing and chance.random() < 0.8 else chance.choice(NONSENSE)
+                words += [param.opts[0]] if param.is_flag else [param.opts[0], value]
+        with pytest.raises(SystemExit) as end:
+            command_of(name).main([*words, "--model-uri", "/none"] if name == "serve" else words)
+        said = capsys.readouterr().err
+        assert end.value.code in (1, 2), (words, said)
+        last = said.strip().split("\n")[-1]
+        assert "Traceback" not in said, words
+        assert "unexpected" not in last, (words, last)
+        assert len(last) < 700, (words, last)
+        assert "\x1b" not in said, (words, said)
+        assert os.listdir(tmp_path) == [], words  # noqa: PTH208
+        note("nonsensical calls of the steps", f"exit {end.value.code} in one line")
