@@ -3,19 +3,25 @@
 import errno
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..common.cli import BadInput, shown
+from ..common.cli import BadInput, say, shown
 from ..common.files import ARCHIVES, files_below, sha256_of_folder, sha256_of_listing
 from ..common.parallel import in_parallel
 from ..common.progress import Advance, transfer
-from .archives import CHUNK, OTHERS, copy, extract, is_archive
+from .archives import CHUNK, OTHERS, DamagedArchive, Readable, copy, extract, is_archive
+from .inner_archives import unpack_inner
 from .limits import MAX_BYTES, MAX_FILES, Room
+from .objects import Access, list_objects, open_object
+from .recognition import recognised
 from .streams import ListedFile, Measured, OpenFile, ReadAhead
 
+_OVER_THE_NETWORK = ("http", "https", "s3")
+_TRANSFERS = 3
 RECORD = "download.json"
 """The file that says what was fetched."""
 
@@ -39,18 +45,20 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What is fetched at most, and from where.
+class Terms:
+    """What is fetched at most, from where, and how.
 
     Attributes:
         max_bytes: Size of the files, unpacked.
         max_files: Number of files and folders.
         hosts: The only ones that http(s) URLs and redirects may name; none: any.
+        access: How objects of a store are read.
     """
 
     max_bytes: int = MAX_BYTES
     max_files: int = MAX_FILES
     hosts: tuple[str, ...] = ()
+    access: Access = Access()  # noqa: RUF009 (it never changes)
 
 
 def check(source: str, sha256: str, max_bytes: int, max_files: int) -> None:
@@ -69,14 +77,14 @@ def is_fixed(source: str, sha256: str) -> bool:
     return bool(sha256 or re.fullmatch(r"tfds://[^:]+:\d+\.\d+\.\d+/?", source))
 
 
-def fetch(source: str, folder: Path, expected_sha256: str = "", limits: Limits = Limits()) -> Fetched:
+def fetch(source: str, folder: Path, expected_sha256: str = "", terms: Terms = Terms()) -> Fetched:
     """Fetch a data set into an existing, empty folder; archives are unpacked while they arrive.
 
     Args:
         source: s3://bucket/key, s3://bucket/prefix/, http(s)://..., file://..., tfds://name[:version], or a path.
         folder: What lies beside it and starts with a dot may be used for temporary files.
         expected_sha256: 64 hexadecimal digits; empty: not checked.
-        limits: What is fetched at most, and from where.
+        terms: What is fetched at most, from where, and how.
 
     Raises:
         BadInput: there is no such source, it is empty, it has another sha256, it exceeds a limit, or it is a damaged or
@@ -85,7 +93,7 @@ def fetch(source: str, folder: Path, expected_sha256: str = "", limits: Limits =
     """
     scheme = source.partition("://")[0].lower() if "://" in source else "path"
     try:
-        fetched = _FETCHERS[scheme](source, folder, limits)
+        fetched = _fetch_whole(scheme, source, folder, expected_sha256, terms)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -99,12 +107,42 @@ def fetch(source: str, folder: Path, expected_sha256: str = "", limits: Limits =
         fetched = replace(fetched, files=fetched.files - 1)  # the new record takes its place
     if not fetched.files or not fetched.bytes:
         raise BadInput(f"--source: expected data, received nothing from {fetched.source}")
-    if expected_sha256 not in ("", fetched.sha256):
-        raise BadInput(
-            f"--sha256: expected {expected_sha256}, received {fetched.sha256} from {fetched.source}; "
-            "correct the digest, or the source has changed"
-        )
     return fetched
+
+
+def _fetch_whole(scheme: str, source: str, folder: Path, expected_sha256: str, terms: Terms) -> Fetched:
+    """Fetch a source; over the network again where it arrives damaged, to tell what its transfer did to it.
+
+    Raises:
+        BadInput: it is damaged or another one at its source, from where it came twice alike.
+        ConnectionError: it arrived damaged, and otherwise each time.
+    """
+    seen: set[str] = set()
+    while True:
+        try:
+            fetched = _FETCHERS[scheme](source, folder, terms)
+            if expected_sha256 in ("", fetched.sha256):
+                return fetched
+            digest, damage = (
+                fetched.sha256,
+                BadInput(
+                    f"--sha256: expected {expected_sha256}, received {fetched.sha256} from {fetched.source}; "
+                    "correct the digest, or the source has changed"
+                ),
+            )
+        except DamagedArchive as error:
+            digest, damage = error.sha256, error
+        if scheme not in _OVER_THE_NETWORK or digest in {expected_sha256, *seen}:
+            raise damage
+        if len(seen) == _TRANSFERS - 1:
+            raise ConnectionError(
+                f"{damage}: the transfer damages it, {_TRANSFERS} of them gave other bytes each; check the network and "
+                "the proxy, then run again"
+            ) from damage
+        seen.add(digest)
+        say("download", "not what it should be; fetching it again, in case the transfer damaged it")
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _is_record(path: Path) -> bool:
@@ -114,40 +152,39 @@ def _is_record(path: Path) -> bool:
         return False
 
 
-def _fetch_path(source: str, folder: Path, limits: Limits) -> Fetched:
+def _fetch_path(source: str, folder: Path, terms: Terms) -> Fetched:
     from .paths import list_folder, open_path
 
     path = Path(unquote(urlsplit(source).path) if source.startswith("file://") else source)
     if path.is_dir():
-        return _fetch_folder(source, list_folder(path), folder, limits)
+        return _fetch_folder(source, list_folder(path), folder, terms)
     if not path.is_file():
         raise BadInput(f"--source: expected a file, a folder or a URI, received {shown(source)}, where nothing is")
-    return _fetch_file(source, open_path(path), folder, limits)
+    return _fetch_file(source, open_path(path), folder, terms)
 
 
-def _fetch_url(source: str, folder: Path, limits: Limits) -> Fetched:
+def _fetch_url(source: str, folder: Path, terms: Terms) -> Fetched:
     from .web import open_url, without_secrets
 
-    return _fetch_file(without_secrets(source), open_url(source, limits.hosts), folder, limits)
+    return _fetch_file(without_secrets(source), open_url(source, terms.hosts), folder, terms)
 
 
-def _fetch_object(source: str, folder: Path, limits: Limits) -> Fetched:
+def _fetch_object(source: str, folder: Path, terms: Terms) -> Fetched:
     from ..common.store.s3 import parse_uri
-    from .objects import list_objects, open_object
 
     _, key = parse_uri(source)
     if not key or key.endswith("/"):
-        return _fetch_folder(source, list_objects(source), folder, limits)
-    return _fetch_file(source, open_object(source), folder, limits)
+        return _fetch_folder(source, list_objects(source, terms.access), folder, terms)
+    return _fetch_file(source, open_object(source, terms.access), folder, terms)
 
 
-def _fetch_tfds(source: str, folder: Path, _: Limits) -> Fetched:
+def _fetch_tfds(source: str, folder: Path, _: Terms) -> Fetched:
     from .tfds import prepare
 
     return Fetched(source, prepare(source, folder), sha256_of_folder(folder), len(files_below(folder)))
 
 
-_FETCHERS: dict[str, Callable[[str, Path, Limits], Fetched]] = {
+_FETCHERS: dict[str, Callable[[str, Path, Terms], Fetched]] = {
     "path": _fetch_path,
     "file": _fetch_path,
     "http": _fetch_url,
@@ -157,28 +194,41 @@ _FETCHERS: dict[str, Callable[[str, Path, Limits], Fetched]] = {
 }
 
 
-def _fetch_file(source: str, file: OpenFile, folder: Path, limits: Limits) -> Fetched:
+def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetched:
     if file.name.lower().endswith(OTHERS):
         raise BadInput(
             f"--source: expected an archive of {', '.join(ARCHIVES)}, received {shown(file.name)}; pack it anew"
         )
-    room = Room(folder, limits.max_bytes, limits.max_files)
+    file = recognised(file, source)
+    room = Room(folder, terms.max_bytes, terms.max_files)
     with transfer("download", file.size) as advance:
         measured = Measured(file.stream, advance)
         with ReadAhead(measured) as stream:
-            if is_archive(file.name):
-                extract(file.name, stream, folder, room)
-            else:
-                with (folder / room.admit(file.name, file.size or 0)).open("wb") as output:
-                    while chunk := stream.read(CHUNK):
-                        room.take(len(chunk) if file.size is None else 0)
-                        output.write(chunk)
+            try:
+                _store(file, stream, folder, room)
+                unpack_inner(folder, room)
+            except DamagedArchive as error:
+                while stream.read(CHUNK):
+                    pass
+                error.sha256 = measured.sha256
+                raise
     return Fetched(source, measured.size, measured.sha256, len(files_below(folder)))
 
 
-def _fetch_folder(source: str, files: list[ListedFile], folder: Path, limits: Limits) -> Fetched:
+def _store(file: OpenFile, stream: Readable, folder: Path, room: Room) -> None:
+    """Write a file as it is, or what an archive holds."""
+    if is_archive(file.name):
+        extract(file.name, stream, folder, room)
+        return
+    with (folder / room.admit(file.name, file.size or 0)).open("wb") as output:
+        while chunk := stream.read(CHUNK):
+            room.take(len(chunk) if file.size is None else 0)
+            output.write(chunk)
+
+
+def _fetch_folder(source: str, files: list[ListedFile], folder: Path, terms: Terms) -> Fetched:
     digests: dict[Path, str] = {}
-    room = Room(folder, limits.max_bytes, limits.max_files)
+    room = Room(folder, terms.max_bytes, terms.max_files)
     for file in files:
         try:
             path = Path(room.admit(file.path, file.size))
@@ -196,7 +246,8 @@ def _fetch_folder(source: str, files: list[ListedFile], folder: Path, limits: Li
             digests[Path(file.path)] = _copy(file, folder / file.path, advance)
 
         in_parallel(fetch_one, files)
-    return Fetched(source, size, sha256_of_listing(digests), len(digests))
+    unpack_inner(folder, room)
+    return Fetched(source, size, sha256_of_listing(digests), len(files_below(folder)))
 
 
 def _copy(file: ListedFile, target: Path, advance: Advance) -> str:

@@ -22,11 +22,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file about to be read: its name without folders, its size in bytes (None: not known), its bytes."""
+    """A file about to be read.
+
+    Attributes:
+        name: Without folders.
+        size: In bytes; None: not known.
+        stream: Its bytes.
+        media_type: What its server says that it is; empty: nothing.
+        encoding: What its server has done to the bytes for their transfer; empty: nothing.
+    """
 
     name: str
     size: int | None
     stream: Readable
+    media_type: str = ""
+    encoding: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The model to compare with, on the same test split, and whether the difference is more than luck."""
+"""The model to compare with, on the same split, and whether the difference is more than luck."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Baseline:
 
     Attributes:
         name: Where it is.
-        scored: Its answers on the same test split; None: there is no version yet.
+        scored: Its answers on the same split; None: there is no version yet.
         test: Its answers against the new model's; None where `scored` is.
     """
 

@@ -24,7 +24,7 @@ from .baseline import Baseline
 from .label_errors import label_issues, label_quality
 from .metrics import CLASS_METRICS
 from .run import Outcome
-from .scoring import SPLIT, Scored
+from .scoring import Scored
 from .slices import SLICE_METRICS
 
 EXAMPLES = 5
@@ -44,6 +44,7 @@ def summary(result: Outcome) -> Evaluation:
     return Evaluation(
         **metrics.overall(),
         accuracy_interval=metrics.interval,
+        split=scored.examples.split,
         largest_class=metrics.largest_class,
         examples=metrics.examples,
         labels_sha256=hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
@@ -97,7 +98,7 @@ def baseline_as_json(baseline: Baseline) -> dict[str, Any]:
 
 
 def answered_examples(scored: Scored) -> AnsweredExamples:
-    """The first test image of each of the first few classes, with the model's answer, as a client would send it."""
+    """The first image of each of the first few classes, with the model's answer, as a client would send it."""
     _, firsts = np.unique(scored.labels, return_index=True)
     chosen = np.sort(firsts)[:EXAMPLES]
     return AnsweredExamples(
@@ -115,7 +116,7 @@ def answered_examples(scored: Scored) -> AnsweredExamples:
 
 
 def write_predictions(path: Path | None, scored: Scored) -> None:
-    """Write the answer to each test image as a row of a CSV file, or nothing where no path is given."""
+    """Write the answer to each image as a row of a CSV file, or nothing where no path is given."""
     if path is None:
         return
     columns = (
@@ -131,5 +132,5 @@ def write_predictions(path: Path | None, scored: Scored) -> None:
         )
         for index, label, answer, probability, quality, issue in answered:
             truth = (scored.classes[label], scored.classes[answer], f"{probability:.6f}", str(label == answer).lower())
-            doubt = (f"{quality:.6f}", str(issue).lower(), scored.dataset.name_of(SPLIT, index))
+            doubt = (f"{quality:.6f}", str(issue).lower(), scored.dataset.name_of(scored.examples.split, index))
             rows.writerow((index, *truth, *doubt))

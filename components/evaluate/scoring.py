@@ -1,4 +1,4 @@
-"""Score a model on the test split of a data set."""
+"""Score a model on a split of a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from .metrics import ClassifierMetrics, measure
 from .models import card_of
 from .slices import Slice, measure_slices, metrics_of_slices, read_columns
 
-SPLIT = "test"
 PART = 64 * 2**20
 """Bytes of images that are held in memory at a time."""
 BATCH = 256
@@ -32,13 +31,13 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's answers on the test split, and what they are worth.
+    """A model's answers on a split, and what they are worth.
 
     Attributes:
         card: The model's card.
         model_sha256: Digest of the model folder, which ties these numbers to it.
         backend: What ran the model, `LiteRT` or `TensorFlow`.
-        examples: The test split.
+        examples: The split.
         labels: int64, shape (images,), indices into `classes`.
         probabilities: float32, shape (images, classes).
         metrics: Computed from labels and probabilities.
@@ -67,8 +66,8 @@ class Scored:
 
     @property
     def places(self) -> np.ndarray:
-        """int64, shape (images,): where each image stands in the test split, damaged ones that are left out counted."""
-        return self.dataset.places(SPLIT)
+        """int64, shape (images,): where each image stands in the split, damaged ones that are left out counted."""
+        return self.dataset.places(self.examples.split)
 
     @cached_property
     def answers(self) -> np.ndarray:
@@ -82,38 +81,40 @@ class Scored:
 
 
 class EvaluationSet:
-    """The test split of a data set: kept in memory if it is small, else read in parts.
+    """A split of a data set: kept in memory if it is small, else read in parts.
 
     Attributes:
         dataset: The data set.
+        split: Name of the split.
         columns: By name of a column to slice by, its value for each image.
     """
 
-    def __init__(self, dataset: ImageDataset, slice_by: str = "") -> None:
+    def __init__(self, dataset: ImageDataset, slice_by: str = "", split: str = "test") -> None:
         """Read the columns `slice_by`, comma-separated names, and the images if they are few.
 
         Raises:
             BadInput: the data set has no such split or column, or damaged images.
         """
         self.dataset = dataset
-        self.columns = read_columns(dataset, SPLIT, slice_by)
+        self.split = split
+        self.columns = read_columns(dataset, split, slice_by)
         self._image = math.prod(dataset.image_shape)
-        small = dataset.counts.get(SPLIT, 0) * self._image <= PART
-        self._whole = dataset.read(SPLIT) if small else None
+        small = dataset.counts.get(split, 0) * self._image <= PART
+        self._whole = dataset.read(split) if small else None
 
     def parts(self) -> Iterator[Split]:
         """The examples in order, some at a time."""
         if self._whole:
             return iter([self._whole])
-        return self.dataset.parts(SPLIT, max(1, PART // (BATCH * self._image)) * BATCH)
+        return self.dataset.parts(self.split, max(1, PART // (BATCH * self._image)) * BATCH)
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Some of the images: uint8, shape (indices, height, width, channels), 0 to 255."""
-        return self._whole.images[indices] if self._whole else self.dataset.images(SPLIT, indices)
+        return self._whole.images[indices] if self._whole else self.dataset.images(self.split, indices)
 
     def pictures(self, indices: np.ndarray, side: int) -> list[np.ndarray]:
         """See `ImageDataset.pictures`."""
-        return self.dataset.pictures(SPLIT, indices, side)
+        return self.dataset.pictures(self.split, indices, side)
 
 
 def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
@@ -123,11 +124,11 @@ def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
 
 
 def score(model: Path, examples: EvaluationSet, say: Callable[[str], None]) -> Scored:
-    """Let a model answer the whole test split.
+    """Let a model answer the whole split.
 
     Args:
         model: Model folder, or a SavedModel or `.keras` file.
-        examples: The test split.
+        examples: The split.
         say: Receives a line about a model without a card.
 
     Raises:

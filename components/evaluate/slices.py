@@ -1,4 +1,4 @@
-"""Metrics of parts of the test split: of the images that have the same value in a column of the data set."""
+"""Metrics of parts of a split: of the images that have the same value in a column of the data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST = 100
 
 @dataclass(frozen=True)
 class Slice:
-    """The images of the test split with one value in one column, and what the model's answers to them are worth.
+    """The images of a split with one value in one column, and what the model's answers to them are worth.
 
     Attributes:
         column: Name of the column.

@@ -241,7 +241,10 @@ class ImageDataset(ABC):
     def _no_examples(self, split: str) -> NoReturn:
         present = ", ".join(f"{name} ({count})" for name, count in self.counts.items())
         damaged = f", {len(self.skipped)} damaged" if self.skipped else ""
-        raise BadInput(f"{self.folder}: expected a split {split!r} with examples, received {present}{damaged}; add it")
+        other = ", or evaluate with --split validation" if split == "test" and self.counts.get("validation") else ""
+        raise BadInput(
+            f"{self.folder}: expected a split {split!r} with examples, received {present}{damaged}; add it{other}"
+        )
 
     def _checked(self, split: str, labels: np.ndarray) -> np.ndarray:
         classes = len(self.class_names)
