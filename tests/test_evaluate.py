@@ -397,7 +397,6 @@ def test_a_model_that_misses_the_bar_is_a_result_and_no_failure(dataset, model, 
     assert rule["text"] == f"accuracy {evaluation['accuracy']:.4f} >= 0.9999: failed"
 
 
-@pytest.mark.parametrize("compared", [False, True])
 def test_a_wrong_label_in_the_test_split_is_named(step, dataset, model, tmp_path):
     with np.load(dataset / "digits.npz") as arrays:
         labels = arrays["y_test"].copy()
@@ -417,6 +416,7 @@ def test_a_wrong_label_in_the_test_split_is_named(step, dataset, model, tmp_path
     assert listed.index("test[11]") < listed.index("</tr>", listed.index("<tbody>"))
 
 
+@pytest.mark.parametrize("compared", [False, True])
 def test_without_a_threshold_no_gate_is_told_of(dataset, model, tmp_path, compared):
     done = evaluate(dataset, model, tmp_path, *(("--baseline", model) if compared else ()))
     assert done.returncode == 0, done.stderr
