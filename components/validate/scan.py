@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from ..common.datasets.encoded import EncodedDataset
 from ..common.datasets.png import decode_pngs
 from ..common.parallel import processors
 from ..common.progress import Progress
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 SIDE = 32
 """Maximum side of the copies in pixels."""
@@ -178,7 +182,7 @@ def _of_array(images: np.ndarray, positions: np.ndarray, side: tuple[int, int]) 
     """The same of images of one size."""
     count, height, width, channels = images.shape
     flat = images.reshape(count, -1)
-    digests = np.array([_digest(row, (height, width, channels)) for row in flat], np.uint64)
+    digests = np.array([_digest(row.data, (height, width, channels)) for row in flat], np.uint64)
     ranges = np.ptp(images.reshape(count, height * width, channels), axis=1).max(axis=1)
     sizes = np.tile(np.array([height, width], np.int32), (count, 1))
     return sizes, ranges, digests, resized(images, side), positions
@@ -193,13 +197,14 @@ def _of_file(content: bytes, name: str, channels: int, side: tuple[int, int]) ->
         image = read_image(content, name, channels, DECODED)
     except BadInput as error:
         return str(error)
-    bands = [image.getextrema()] if channels == 1 else image.getextrema()
+    extrema: Any = image.getextrema()  # of one band a pair, of several a pair each
+    bands = [extrema] if channels == 1 else extrema
     pixels = content if content.startswith(JPEG) else image.tobytes()
     copy = np.asarray(image.resize(side[::-1], Image.Resampling.BILINEAR)).reshape(*side, channels)
     return (height, width), max(high - low for low, high in bands), _digest(pixels, (height, width, channels)), copy
 
 
-def _digest(pixels: bytes | np.ndarray, shape: tuple[int, int, int]) -> int:
+def _digest(pixels: Buffer, shape: tuple[int, int, int]) -> int:
     """64 bits that tell these bytes as an image of this shape from any other: of a million images, two agree by chance
     with a probability of 3 in 10^8."""
     told = hashlib.blake2b(pixels, digest_size=8, person="x".join(map(str, shape)).encode()[:16])
