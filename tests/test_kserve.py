@@ -19,6 +19,7 @@ from tests.kserve_status import (
     standard,
 )
 from tests.kubernetes_api import SERVICES, Fault, Frame
+from trainyard.components.serve.kserve import pods
 from trainyard.components.serve.kserve.cluster import Namespace
 from trainyard.components.serve.kserve.modes import look, mode_of
 from trainyard.components.serve.kserve.rollout import Before, Goal, Patience, Phase, RolloutStatus
@@ -411,3 +412,21 @@ def test_what_no_cluster_can_take_is_refused_before_it_is_asked(serve_on_cluster
     assert done.returncode == 2
     assert text in last_line(done)
     assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("state", "previous"),
+    [
+        ({"running": {}}, True),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, False),
+        ({"terminated": {"exitCode": 3, "reason": "Error"}}, False),
+    ],
+)
+def test_the_log_that_is_told_is_that_of_the_container_which_ended_last(state, previous):
+    """The kubelet keeps one or two of them, and writes a line of its own in place of one that it has removed."""
+    container = {"name": "server", "state": state, "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}}
+    pod = {"metadata": {"name": "new"}, "status": {"containerStatuses": [container]}}
+    logs = {previous: "no such setting", not previous: "unable to retrieve container logs for containerd://1"}
+    ended = "pod new: container server ended with exit code 3"
+    assert pods.trouble([pod], lambda *asked: logs[asked[-1]]).message == f"{ended}: no such setting"
+    assert pods.trouble([pod], lambda *asked: logs[not previous]).message == ended

@@ -111,7 +111,7 @@ class Evaluation:
         passed: Whether the model keeps every rule.
         baseline: How it compares with another model; None: it was compared with none.
         model_sha256: Digest of the model folder.
-        backend: What ran the model, `LiteRT` or `TensorFlow`.
+        backend: What ran the model, `LiteRT`, `ONNX Runtime` or `TensorFlow`.
         confusion_matrix: Number of images by class (rows) and answer (columns).
     """
 
