@@ -159,10 +159,6 @@ class ImageDataset(ABC):
         """The labels of all that are on disk, as they are there: int64, shape (`counts[split]`,) before it is read."""
         return self._labels(self._stored_in[split])
 
-    def name_of(self, split: str, place: int) -> str:
-        """What to call the image at a place of all that are on disk: its file, or `test[17]`."""
-        return self._name_of(self._stored_in[split], place)
-
     def column(self, split: str, name: str) -> list[str]:
         """What the data set itself tells of each example under this name, as text; "" where it tells nothing.
 
