@@ -398,6 +398,25 @@ def test_a_model_that_misses_the_bar_is_a_result_and_no_failure(dataset, model, 
     assert rule["text"] == f"accuracy {evaluation['accuracy']:.4f} >= 0.9999: failed"
 
 
+def test_a_wrong_label_in_the_test_split_is_named(step, dataset, model, tmp_path):
+    with np.load(dataset / "digits.npz") as arrays:
+        labels = arrays["y_test"].copy()
+        changed = dict(arrays)
+    labels[11] = (labels[11] + 1) % 10
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/digits.npz", **(changed | {"y_test": labels}))
+    outputs = ("--evaluation", tmp_path / "evaluation", "--predictions", tmp_path / "predictions")
+    assert step("evaluate", "--dataset", tmp_path / "data", "--model", model, *outputs).returncode == 0
+    with (tmp_path / "predictions").open() as file:
+        rows = list(csv.DictReader(file))
+    issues = sorted((row for row in rows if row["label_issue"] == "true"), key=lambda row: float(row["label_quality"]))
+    assert issues[0]["image"] == "test[11]"
+    assert len(issues) < len(rows) / 10
+    report = (tmp_path / "evaluation/report.html").read_text()
+    listed = report[report.index("Labels that the model doubts most") :]
+    assert listed.index("test[11]") < listed.index("</tr>", listed.index("<tbody>"))
+
+
 @pytest.mark.parametrize("compared", [False, True])
 def test_without_a_threshold_no_gate_is_told_of(dataset, model, tmp_path, compared):
     done = evaluate(dataset, model, tmp_path, *(("--baseline", model) if compared else ()))
