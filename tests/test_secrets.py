@@ -28,7 +28,9 @@ class WatchingServer(WebServer):
 
     @property
     def status(self):
-        self.shown.update(subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines())
+        self.shown.update(
+            subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True).stdout.splitlines()
+        )
         return []
 
     @status.setter
