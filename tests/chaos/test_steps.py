@@ -76,7 +76,7 @@ def home(tmp_path):
     stop = [sys.executable, "-m", "trainyard.components.serve", "stop"]
     env = outside_aws() | {"TRAINYARD_HOME": str(tmp_path / "home")}
     subprocess.run(stop, cwd=PROJECT, env=env, capture_output=True)
-    assert str(tmp_path / "home") not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert str(tmp_path / "home") not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("name", STEPS)
