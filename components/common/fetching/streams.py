@@ -1,0 +1,168 @@
+"""Streams of bytes that resume, that are measured, and that are read ahead of their use."""
+
+import hashlib
+import http.client
+import queue
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+from ..progress import Advance
+from .archives import CHUNK, Readable
+
+_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between five attempts
+_TRANSIENT = (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file about to be read.
+
+    Attributes:
+        name: Without folders.
+        size: In bytes; None: not known.
+        stream: Its bytes.
+        media_type: What its server says that it is; empty: nothing.
+        encoding: What its server has done to the bytes for their transfer; empty: nothing.
+    """
+
+    name: str
+    size: int | None
+    stream: Readable
+    media_type: str = ""
+    encoding: str = ""
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file of a folder: its path from there, its size in bytes, and how to open it."""
+
+    path: str
+    size: int
+    open: Callable[[], OpenFile]
+
+
+def persist(where: str, action: Callable[[], Result]) -> Result:
+    """Do something over the network, again after a failure that may pass.
+
+    Raises:
+        ConnectionError: five attempts have failed; the message says how the last one did.
+    """
+    for delay in _DELAYS:
+        try:
+            return action()
+        except _TRANSIENT:
+            time.sleep(delay)
+    try:
+        return action()
+    except _TRANSIENT as error:
+        reason = str(error) or type(error).__name__
+        raise ConnectionError(f"{where}: {reason}; gave up after {len(_DELAYS) + 1} attempts") from error
+
+
+class Resuming:
+    """A remote file, read once from start to end; where the connection breaks off, a new one goes on.
+
+    Args:
+        where: The file's name in messages.
+        open_at: Opens the file at an offset.
+        size: Its size in bytes, by which a premature end is recognised; None: not known.
+        body: The file already opened at its start.
+    """
+
+    def __init__(self, where: str, open_at: Callable[[int], Readable], size: int | None, body: Readable) -> None:
+        self._where = where
+        self._open_at = open_at
+        self._size = size
+        self._offset = 0
+        self._body: Readable | None = body
+
+    def read(self, size: int, /) -> bytes:
+        return persist(self._where, lambda: self._read(size))
+
+    def _read(self, size: int) -> bytes:
+        body = self._body or self._open_at(self._offset)
+        self._body = None  # until it has proved sound
+        data = body.read(size)
+        if not data and self._size is not None and self._offset < self._size:
+            raise ConnectionError(f"the connection ended after {self._offset:,} of {self._size:,} bytes")
+        self._body = body
+        self._offset += len(data)
+        return data
+
+
+class Measured:
+    """A stream whose bytes are counted, hashed and shown as they pass."""
+
+    def __init__(self, stream: Readable, advance: Advance) -> None:
+        self.size = 0
+        self._stream = stream
+        self._advance = advance
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what has passed so far."""
+        return self._hash.hexdigest()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._hash.update(data)
+        self._advance(len(data))
+        self.size += len(data)
+        return data
+
+
+class ReadAhead:
+    """A stream read by a thread of its own, some chunks ahead, so that fetching and unpacking overlap."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(maxsize=32)
+        self._left = memoryview(b"")
+        self._ended = False
+        self._abandoned = threading.Event()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._abandoned.set()
+
+    def read(self, size: int, /) -> bytes:
+        if not self._left and not self._ended:
+            chunk = self._chunks.get()
+            if isinstance(chunk, BaseException):
+                raise chunk
+            self._left = memoryview(chunk)
+            self._ended = not chunk
+        data, self._left = self._left[:size], self._left[size:]
+        return bytes(data)
+
+    def _work(self) -> None:
+        try:
+            while chunk := self._stream.read(CHUNK):
+                if not self._hand_over(chunk):
+                    return
+            self._hand_over(b"")
+        except BaseException as error:  # the reader raises it
+            self._hand_over(error)
+
+    def _hand_over(self, chunk: bytes | BaseException) -> bool:
+        """Queue a chunk; False when nobody wants it any more."""
+        while not self._abandoned.is_set():
+            try:
+                self._chunks.put(chunk, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
