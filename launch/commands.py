@@ -12,6 +12,7 @@ from ..components.common.cli import SETTINGS, BadInput, StepGroup, leave_at_once
 from . import contract
 from .cluster import ON_A_CLUSTER, PARAMETERS, images_option, settings_for, settings_options
 from .contracts import command_of
+from .importing import main as import_model
 from .kubeflow import commands as kubeflow
 from .parameters import parameter_options
 from .settings import Settings
@@ -49,6 +50,7 @@ def main() -> None:
 
 
 main.add_command(store, "store")
+main.add_command(import_model, "import-model")
 for command in kubeflow.COMMANDS:
     main.add_command(command)
 

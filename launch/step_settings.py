@@ -86,6 +86,7 @@ REQUESTS = {
     "download": {"cpu": "500m", "memory": "512Mi"},
     "train": {"cpu": "1", "memory": "2Gi"},
     "evaluate": {"cpu": "500m", "memory": "512Mi"},
+    "predict": {"cpu": "500m", "memory": "512Mi"},
     "select": {"cpu": "100m", "memory": "128Mi"},
     "export": {"cpu": "100m", "memory": "256Mi"},
     "serve": {"cpu": "100m", "memory": "256Mi"},

@@ -274,8 +274,8 @@ def broken(tmp_path):
 
     keys = tmp_path / "keys"
     keys.mkdir()
-    np.savez(keys / "digits.npz", images=train[0], labels=train[1])
-    yield keys, "expected x_train, y_train, x_test, y_test, received images, labels"
+    np.savez(keys / "digits.npz", first=train[0], second=train[1])
+    yield keys, "expected x_train, y_train, x_test, y_test, received first, second"
 
     damaged = write_npz(tmp_path / "damaged", train, test)
     (damaged / "data.npz").write_bytes((damaged / "data.npz").read_bytes()[:500])
@@ -765,7 +765,7 @@ def test_train_and_evaluate_tell_how_the_folders_were_understood(step, tmp_path)
     (validated / "test").rename(validated / "valid")
     done = step("train", "--dataset", validated, "--epochs", "1", "--model", tmp_path / "second")
     assert done.returncode == 0, done.stderr
-    assert "there is no split test, which evaluate will need" in done.stderr
+    assert "there is no split test; evaluate on another one with --split" in done.stderr
     assert "validation loss" in done.stderr
 
 
@@ -826,8 +826,8 @@ def test_an_array_that_is_called_as_it_should_be_wins(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["images", "labels"], "received images, labels; rename them, and keep some images apart for the test"),
-        (["X_train", "y_train"], "received X_train, y_train; add x_test, y_test"),
+        (["first", "second"], "received first, second; rename them"),
+        (["X_train", "Y_test", "y_train"], "received X_train, Y_test, y_train; add x_test"),
         (["x_train", "y_train", "x_test", "y_test", "x_val"], "x_val; add y_validation"),
     ],
 )

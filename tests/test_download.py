@@ -26,9 +26,9 @@ from pathlib import Path
 import pytest
 
 from trainyard.components.common.cli import BadInput
+from trainyard.components.common.fetching.archives import extract
+from trainyard.components.common.fetching.limits import Room
 from trainyard.components.common.files import sha256_of_folder
-from trainyard.components.download.archives import extract
-from trainyard.components.download.limits import Room
 
 PROJECT = Path(__file__).parent.parent
 LONG = "deep/" * 30 + "name.bin"
@@ -128,7 +128,7 @@ def test_an_archive_is_unpacked_and_described(step, tmp_path, output, name):
     }
 
 
-@pytest.mark.parametrize("name", ["digits.npz", "train-images-idx3-ubyte.gz", "plain"])
+@pytest.mark.parametrize("name", ["digits.npz", "train-images-idx3-ubyte.gz", "weights.pt"])
 def test_any_other_file_keeps_its_name_and_bytes(step, tmp_path, output, name):
     """Even an .npz, which is a zip, and IDX files, which are gzip."""
     content = pack_zip(tmp_path / "a.zip", FILES).read_bytes()

@@ -5,6 +5,7 @@ import errno
 import inspect
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -17,6 +18,11 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD)(?!.*_(FILE|PATH|URL|URI)$)", re.IGNORECASE)
+"""Names of variables whose values are never shown."""
+SHORTEST_SECRET = 8
+"""Characters; to take shorter ones out would make a text unreadable."""
+USER_IN_URL = re.compile(r"(?<=[a-z])://[^/\s@'\"]+@")
 LONGEST_LINE = 600
 """Characters of the last line of a failure."""
 
@@ -74,15 +80,29 @@ class _PlainFailures:
             sys.exit(error.exit_code)
         except (Exception, KeyboardInterrupt, Terminated) as error:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
-                traceback.print_exc()
+                click.echo(without_secrets(traceback.format_exc()), err=True)
             code, line = explain(error)
             click.echo(_readable(line), err=True)
             sys.exit(code)
         sys.exit(0)
 
 
+def without_secrets(text: str) -> str:
+    """A text without the secrets that the environment holds, and without user and password in URLs."""
+    for name, value in os.environ.items():
+        if SECRET.search(name) and len(value.strip()) >= SHORTEST_SECRET:
+            for form in (value, repr(value)[1:-1], value.strip()):
+                text = text.replace(form, f"${name}")
+    return USER_IN_URL.sub("://...@", text)
+
+
 def explain(error: BaseException) -> tuple[int, str]:
-    """Exit code and last line for a failure."""
+    """Exit code and last line for a failure, which tells no secret of the environment."""
+    code, line = _explained(error)
+    return code, without_secrets(line)
+
+
+def _explained(error: BaseException) -> tuple[int, str]:
     if isinstance(error, click.Abort) and error.__cause__:  # Click's name for Ctrl-C
         error = error.__cause__
     text = " ".join(str(error).split())

@@ -3,9 +3,11 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import click
+
 from ..common.cli import say, step
+from ..common.fetching.limits import MAX_BYTES, MAX_FILES
 from ..common.options import Output, executor_input, inputs, outputs, section
-from .limits import MAX_BYTES, MAX_FILES
 
 limits = section("Limits", setting="any")
 
@@ -19,6 +21,13 @@ limits = section("Limits", setting="any")
     "Archives are unpacked.",
 )
 @inputs("--sha256", default="", help="Expected SHA-256 of the source; empty: not checked.")
+@inputs("--anonymous", type=click.BOOL, default=False, help="Read s3:// without credentials, as public buckets allow.")
+@inputs(
+    "--requester-pays",
+    type=click.BOOL,
+    default=False,
+    help="Pay for the transfer from an s3:// bucket that has its readers pay.",
+)
 @limits("--max-bytes", default=MAX_BYTES, help="Maximum size of the data set, unpacked, in bytes.")
 @limits("--max-files", default=MAX_FILES, help="Maximum number of files and folders in it.")
 @limits(
@@ -31,7 +40,15 @@ limits = section("Limits", setting="any")
 @outputs("--dataset", required=True, type=Output("Dataset"), help="Folder to write the data set to.")
 @executor_input
 def main(
-    source: str, sha256: str, max_bytes: int, max_files: int, allow_host: str, dataset: Path, executor_input: str
+    source: str,
+    sha256: str,
+    anonymous: bool,
+    requester_pays: bool,
+    max_bytes: int,
+    max_files: int,
+    allow_host: str,
+    dataset: Path,
+    executor_input: str,
 ) -> None:
     """Fetch a data set, check it and unpack it.
 
@@ -45,20 +62,23 @@ def main(
 
     TRAINYARD_SOURCE stands for --source, so that a password in a URL does not show in the process list.
 
-    Store and credentials come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), proxies too.
+    Store and credentials come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, ...), proxies
+    (https_proxy, NO_PROXY) and the authority of certificates (SSL_CERT_FILE, for s3:// AWS_CA_BUNDLE) too.
 
     \b
     Example:
       trainyard download --source s3://datasets/digits.npz --dataset my-data
     """
+    from ..common.fetching.objects import Access
     from ..common.files import atomic_folder, write_json
     from ..common.kfp_outputs import record_artifacts
     from ..common.progress import counted, readable_size
-    from .fetch import RECORD, Limits, fetch
+    from .fetch import RECORD, Terms, fetch
 
     hosts = tuple(host.strip().lower() for host in allow_host.split(",") if host.strip())
     with atomic_folder(dataset, marker=RECORD) as folder:
-        fetched = fetch(source, folder, sha256.lower(), Limits(max_bytes, max_files, hosts))
+        terms = Terms(max_bytes, max_files, hosts, Access(anonymous, requester_pays))
+        fetched = fetch(source, folder, sha256.lower(), terms)
         write_json(folder / RECORD, asdict(fetched), indent=2)
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
     say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")

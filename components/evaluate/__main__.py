@@ -19,14 +19,19 @@ gate = section("Quality gate")
     type=Input("Model"),
     help="Model folder, as train writes it; a SavedModel or a .keras file needs TensorFlow.",
 )
+@data(
+    "--split",
+    default="test",
+    help="Split to evaluate on: test, or validation where a data set has no labelled test images.",
+)
 @on_corrupt
 @data(
     "--slice-by",
     default="",
-    help="Columns of the data set, comma-separated: test images with the same value in one are also evaluated "
+    help="Columns of the data set, comma-separated: images with the same value in one are also evaluated "
     "separately; in rules as accuracy[lighting=dark].",
 )
-@gate("--min-accuracy", default=0.0, help="Minimum test accuracy to pass, 0 to 1.")
+@gate("--min-accuracy", default=0.0, help="Minimum accuracy to pass, 0 to 1.")
 @gate(
     "--thresholds",
     type=JsonObject(),
@@ -51,7 +56,7 @@ gate = section("Quality gate")
     "--evaluation",
     required=True,
     type=Output("Artifact", folder=True),
-    help="Folder to write the evaluation to: metrics, verdict, report and a few test examples with their answers.",
+    help="Folder to write the evaluation to: metrics, verdict, report and a few examples with their answers.",
 )
 @outputs("--metrics", type=Output("Metrics"), help="File to write the scalars to, as JSON.")
 @outputs(
@@ -65,7 +70,7 @@ gate = section("Quality gate")
     type=Output("Artifact"),
     help="File to write all predictions to, as CSV: index, label, prediction, probability, correct.",
 )
-@outputs("--accuracy", type=Output("Float"), help="File to write the test accuracy to, 0 to 1.")
+@outputs("--accuracy", type=Output("Float"), help="File to write the accuracy to, 0 to 1.")
 @outputs("--passed", type=Output("Boolean"), help="File to write the verdict to, true or false.")
 @outputs(
     "--mlpipeline-metrics", type=Output("Artifact"), help="File to write the scalars to, as the KFP 1 UI reads them."
@@ -77,6 +82,7 @@ gate = section("Quality gate")
 def main(
     dataset: Path,
     model: Path,
+    split: str,
     on_corrupt: str,
     min_accuracy: float,
     thresholds: dict[str, Any],
@@ -94,7 +100,7 @@ def main(
     mlpipeline_ui_metadata: Path | None,
     executor_input: str,
 ) -> None:
-    """Score a model on the test split of a data set and judge it.
+    """Score a model on a split of a data set and judge it.
 
     The step succeeds whatever the verdict is; export refuses a model that did not pass.
 
@@ -113,7 +119,7 @@ def main(
     from .run import evaluate
 
     rules = Gate(min_accuracy, thresholds, change_thresholds)
-    result = evaluate(dataset, model, rules, baseline, slice_by, on_corrupt, partial(say, "evaluate"))
+    result = evaluate(dataset, model, rules, baseline, slice_by, on_corrupt, partial(say, "evaluate"), split)
     page = render(result)
     write_evaluation(evaluation, result, page)
     write_text(report, page)

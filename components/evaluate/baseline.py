@@ -1,4 +1,4 @@
-"""The model to compare with, on the same test split, and whether the difference is more than luck."""
+"""The model to compare with, on the same split, and whether the difference is more than luck."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.artifacts.answers import differing_classes
 from ..common.artifacts.model import read_card
 from ..common.cli import BadInput
 from ..common.progress import readable_shape
-from .scoring import Scored, differing_classes, score
+from .scoring import Scored, score
 
 FEW = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""
@@ -73,7 +74,7 @@ class Baseline:
 
     Attributes:
         name: Where it is.
-        scored: Its answers on the same test split; None: there is no version yet.
+        scored: Its answers on the same split; None: there is no version yet.
         test: Its answers against the new model's; None where `scored` is.
     """
 

@@ -43,6 +43,7 @@ def summary(result: Outcome) -> Evaluation:
     return Evaluation(
         **metrics.overall(),
         accuracy_interval=metrics.interval,
+        split=scored.examples.split,
         largest_class=metrics.largest_class,
         examples=metrics.examples,
         labels_sha256=hashlib.sha256(scored.labels.astype("<i8").tobytes()).hexdigest(),
@@ -96,7 +97,7 @@ def baseline_as_json(baseline: Baseline) -> dict[str, Any]:
 
 
 def answered_examples(scored: Scored) -> AnsweredExamples:
-    """The first test image of each of the first few classes, with the model's answer, as a client would send it."""
+    """The first image of each of the first few classes, with the model's answer, as a client would send it."""
     _, firsts = np.unique(scored.labels, return_index=True)
     chosen = np.sort(firsts)[:EXAMPLES]
     return AnsweredExamples(
@@ -114,7 +115,7 @@ def answered_examples(scored: Scored) -> AnsweredExamples:
 
 
 def write_predictions(path: Path | None, scored: Scored) -> None:
-    """Write the answer to each test image as a row of a CSV file, or nothing where no path is given."""
+    """Write the answer to each image as a row of a CSV file, or nothing where no path is given."""
     if path is None:
         return
     columns = scored.places, scored.labels, scored.answers, scored.probabilities.max(axis=1)

@@ -1,4 +1,4 @@
-"""Evaluate a model: score it on the test split, compare it with the baseline and judge it."""
+"""Evaluate a model: score it on a split, compare it with the baseline and judge it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def evaluate(
     slice_by: str = "",
     on_corrupt: str = "fail",
     say: Callable[[str], None] = lambda line: None,
+    split: str = "test",
 ) -> Outcome:
-    """Score a model on the test split of a data set and judge it.
+    """Score a model on a split of a data set and judge it.
 
     Args:
         dataset: Data set folder.
@@ -66,6 +67,7 @@ def evaluate(
         slice_by: Columns of the data set to slice by, comma-separated; empty: none.
         on_corrupt: How to handle damaged images: `fail` or `skip`.
         say: Receives what happens, a line at a time.
+        split: Name of the split.
 
     Raises:
         BadInput: the data set or a model is unusable, they do not fit, or a rule is on an unknown metric.
@@ -73,7 +75,7 @@ def evaluate(
     data = open_data(dataset, model, on_corrupt)
     for note in data.notes:
         say(note)
-    scored = score(model, EvaluationSet(data, slice_by), say)
+    scored = score(model, EvaluationSet(data, slice_by, split), say)
     if data.skipped:
         say(data.told_skipped())
     values = scored.metrics_by_name()

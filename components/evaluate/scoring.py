@@ -1,4 +1,4 @@
-"""Score a model on the test split of a data set."""
+"""Score a model on a split of a data set."""
 
 from __future__ import annotations
 
@@ -10,35 +10,33 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.artifacts.answers import check_answers, differing_classes, numbered
 from ..common.artifacts.classifier import load_classifier
 from ..common.artifacts.model import CARD, Card, read_card
 from ..common.cli import BadInput
 from ..common.datasets import ImageDataset, Split, open_dataset
 from ..common.files import sha256_of_file, sha256_of_folder
-from ..common.progress import readable_shape, some_of
+from ..common.progress import readable_shape
 from .metrics import ClassifierMetrics, measure
 from .models import card_of
 from .slices import Slice, measure_slices, metrics_of_slices, read_columns
 
-SPLIT = "test"
 PART = 64 * 2**20
 """Bytes of images that are held in memory at a time."""
 BATCH = 256
 """Images that a classifier works through at a time; parts are multiples of it, so that it meets the same batches in
 parts as in one go, and answers the same to the last digit."""
-TOLERANCE = 0.01
-"""How far the probabilities of an image may be from a sum of 1: 16-bit numbers are no more exact."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's answers on the test split, and what they are worth.
+    """A model's answers on a split, and what they are worth.
 
     Attributes:
         card: The model's card.
         model_sha256: Digest of the model folder, which ties these numbers to it.
         backend: What ran the model, `LiteRT` or `TensorFlow`.
-        examples: The test split.
+        examples: The split.
         labels: int64, shape (images,), indices into `classes`.
         probabilities: float32, shape (images, classes).
         metrics: Computed from labels and probabilities.
@@ -67,8 +65,8 @@ class Scored:
 
     @property
     def places(self) -> np.ndarray:
-        """int64, shape (images,): where each image stands in the test split, damaged ones that are left out counted."""
-        return self.dataset.places(SPLIT)
+        """int64, shape (images,): where each image stands in the split, damaged ones that are left out counted."""
+        return self.dataset.places(self.examples.split)
 
     @cached_property
     def answers(self) -> np.ndarray:
@@ -82,38 +80,40 @@ class Scored:
 
 
 class EvaluationSet:
-    """The test split of a data set: kept in memory if it is small, else read in parts.
+    """A split of a data set: kept in memory if it is small, else read in parts.
 
     Attributes:
         dataset: The data set.
+        split: Name of the split.
         columns: By name of a column to slice by, its value for each image.
     """
 
-    def __init__(self, dataset: ImageDataset, slice_by: str = "") -> None:
+    def __init__(self, dataset: ImageDataset, slice_by: str = "", split: str = "test") -> None:
         """Read the columns `slice_by`, comma-separated names, and the images if they are few.
 
         Raises:
             BadInput: the data set has no such split or column, or damaged images.
         """
         self.dataset = dataset
-        self.columns = read_columns(dataset, SPLIT, slice_by)
+        self.split = split
+        self.columns = read_columns(dataset, split, slice_by)
         self._image = math.prod(dataset.image_shape)
-        small = dataset.counts.get(SPLIT, 0) * self._image <= PART
-        self._whole = dataset.read(SPLIT) if small else None
+        small = dataset.counts.get(split, 0) * self._image <= PART
+        self._whole = dataset.read(split) if small else None
 
     def parts(self) -> Iterator[Split]:
         """The examples in order, some at a time."""
         if self._whole:
             return iter([self._whole])
-        return self.dataset.parts(SPLIT, max(1, PART // (BATCH * self._image)) * BATCH)
+        return self.dataset.parts(self.split, max(1, PART // (BATCH * self._image)) * BATCH)
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Some of the images: uint8, shape (indices, height, width, channels), 0 to 255."""
-        return self._whole.images[indices] if self._whole else self.dataset.images(SPLIT, indices)
+        return self._whole.images[indices] if self._whole else self.dataset.images(self.split, indices)
 
     def pictures(self, indices: np.ndarray, side: int) -> list[np.ndarray]:
         """See `ImageDataset.pictures`."""
-        return self.dataset.pictures(SPLIT, indices, side)
+        return self.dataset.pictures(self.split, indices, side)
 
 
 def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
@@ -123,11 +123,11 @@ def open_data(folder: Path, model: Path, on_corrupt: str) -> ImageDataset:
 
 
 def score(model: Path, examples: EvaluationSet, say: Callable[[str], None]) -> Scored:
-    """Let a model answer the whole test split.
+    """Let a model answer the whole split.
 
     Args:
         model: Model folder, or a SavedModel or `.keras` file.
-        examples: The test split.
+        examples: The split.
         say: Receives a line about a model without a card.
 
     Raises:
@@ -170,41 +170,3 @@ def check_fit(model: Path, card: Card, data: ImageDataset) -> None:
         raise misfit(*differ)
     if len(card.classes) < 2:
         raise BadInput(f"{model}: expected a model of two classes or more, received one; train it on more classes")
-
-
-def differing_classes(knows: list[str], names: list[str]) -> tuple[str, str] | None:
-    """Both sides in words where they are not the same classes; names and bare numbers can be."""
-    if len(knows) != len(names):
-        return f"{len(knows)} classes ({some_of(knows)})", f"{len(names)} ({some_of(names)})"
-    if knows == names or numbered(len(names)) in (knows, names):
-        return None
-    at = next(index for index in range(len(names)) if knows[index] != names[index])
-    return f"classes with {knows[at]!r} at place {at}", repr(names[at])
-
-
-def check_answers(model: Path, card: Card, probabilities: np.ndarray) -> None:
-    """Raise BadInput where the model does not answer with a probability for each class of its card."""
-    classes = len(card.classes)
-    if probabilities.shape[1:] != (classes,):
-        raise BadInput(
-            f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "
-            f"{readable_shape(probabilities.shape[1:])}; train the model again"
-        )
-    unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
-    if unusable:
-        raise BadInput(
-            f"{model}: expected numbers as answers, received NaN or infinity for {unusable} of {len(probabilities)} "
-            "images; train the model again with a smaller learning rate"
-        )
-    sums = probabilities.sum(axis=1)
-    if probabilities.min() < 0 or abs(sums - 1).max() > TOLERANCE:
-        raise BadInput(
-            f"{model}: expected probabilities that sum to 1 for each image, received answers from "
-            f"{probabilities.min():.3g} to {probabilities.max():.3g} that sum to {sums.min():.3g} to {sums.max():.3g}; "
-            "end the model in a softmax"
-        )
-
-
-def numbered(count: int) -> list[str]:
-    """The class names of data that has none: 0, 1, 2 ..."""
-    return [str(index) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Metrics of parts of the test split: of the images that have the same value in a column of the data set."""
+"""Metrics of parts of a split: of the images that have the same value in a column of the data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from ..common.cli import BadInput
 from ..common.datasets import ImageDataset
-from .metrics import confusion_matrix, cross_entropy, wilson_interval
+from ..common.statistics import wilson_interval
+from .metrics import confusion_matrix, cross_entropy
 
 SLICE_METRICS = ("accuracy", "loss", "macro_f1")
 """What can be named in rules: `accuracy[lighting=dark]`."""
@@ -21,7 +22,7 @@ MOST = 100
 
 @dataclass(frozen=True)
 class Slice:
-    """The images of the test split with one value in one column, and what the model's answers to them are worth.
+    """The images of a split with one value in one column, and what the model's answers to them are worth.
 
     Attributes:
         column: Name of the column.

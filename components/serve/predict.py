@@ -98,7 +98,7 @@ def predict_json(endpoint: Endpoint, path: Path) -> Prediction:
 
 
 def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) -> Prediction:
-    """Send an image of the test split of a data set: the one at that place, or any.
+    """Send an image of the test split of a data set, else of validation: the one at that place, or any.
 
     Raises:
         BadInput: there is no such data set, or no such image in it.
@@ -109,20 +109,21 @@ def predict_example(endpoint: Endpoint, folder: Path, index: int | None = None) 
     told = _metadata_if_any(endpoint)
     size = _input_shape(endpoint.url, told)[:2] if _resizes(told) else None
     dataset = open_dataset(folder, size)
-    count = dataset.counts.get("test", 0)
-    if not count:
+    split = next((name for name in ("test", "validation") if dataset.counts.get(name)), "")
+    if not split:
         raise BadInput(f"--data: expected a data set with test images, received none in {dataset.name}; pass another")
+    count = dataset.counts[split]
     if index is None:
         index = random.randrange(count)
     if not 0 <= index < count:
         raise BadInput(
-            f"--index: expected 0 to {count - 1} ({dataset.name} has {count} test images), received {index}; "
+            f"--index: expected 0 to {count - 1} ({dataset.name} has {count} {split} images), received {index}; "
             "choose another"
         )
-    image = dataset.images("test", np.array([index]))[0]
+    image = dataset.images(split, np.array([index]))[0]
     probabilities = _ask(endpoint, image.tolist())
     classes = _class_names(told, len(probabilities), dataset.class_names)
-    return Prediction(image, probabilities, classes, dataset.class_names[dataset.labels("test")[index]], index)
+    return Prediction(image, probabilities, classes, dataset.class_names[dataset.labels(split)[index]], index)
 
 
 def save_result(seen: Prediction, path: Path) -> None:

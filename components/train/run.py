@@ -117,7 +117,7 @@ class Training:
         for line in (*dataset.notes, *self._choices):
             self._progress.say(line)
         if not dataset.counts.get("test"):
-            self._progress.say("there is no split test, which evaluate will need")
+            self._progress.say("there is no split test; evaluate on another one with --split")
         if self._workers.count == 1:
             opened.read_ahead(self._budget)
         else:

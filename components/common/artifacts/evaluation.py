@@ -64,7 +64,7 @@ class RuleResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """The metrics of one class, 0 to 1, None where they are not defined; `support`: its images in the test split."""
+    """The metrics of one class, 0 to 1, None where they are not defined; `support`: its images in the split."""
 
     name: str
     precision: float
@@ -99,10 +99,11 @@ class CalibrationBins:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model is worth on a test split. JSON: `evaluation.json`; docs/artifacts.md defines the metrics.
+    """What a model is worth on a split of a data set. JSON: `evaluation.json`; docs/artifacts.md defines the metrics.
 
     Attributes:
         accuracy_interval: Wilson's 95 % interval.
+        split: Name of the split.
         largest_class: Share of the largest class in the test split: the accuracy of answering it every time.
         examples: Number of images.
         labels_sha256: Digest of their labels.
@@ -110,7 +111,7 @@ class Evaluation:
         passed: Whether the model keeps every rule.
         baseline: How it compares with another model; None: it was compared with none.
         model_sha256: Digest of the model folder.
-        backend: What ran the model, `LiteRT` or `TensorFlow`.
+        backend: What ran the model, `LiteRT`, `ONNX Runtime` or `TensorFlow`.
         confusion_matrix: Number of images by class (rows) and answer (columns).
     """
 
@@ -128,6 +129,7 @@ class Evaluation:
     roc_auc: float | None = None
     calibration_error: float
     accuracy_interval: tuple[float, float]
+    split: str = "test"
     largest_class: float = 0.0
     examples: int
     labels_sha256: str
@@ -201,7 +203,7 @@ class AnsweredExample:
     """A test image with the answer that the model gave.
 
     Attributes:
-        index: Its place in the test split.
+        index: Its place in the split.
         instance: Its pixels as a client sends them: nested lists, height x width x channels, 0 to 255.
         label: Name of its class.
         prediction: Name of the class that the model answered.

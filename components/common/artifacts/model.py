@@ -15,6 +15,9 @@ SAVED_MODEL = "1"
 SAVED_MODEL_FILE = "1/saved_model.pb"
 KERAS_MODEL = "model.keras"
 LITERT_MODEL = "model.tflite"
+ONNX_MODEL = "model.onnx"
+WEIGHTS = (SAVED_MODEL_FILE, ONNX_MODEL)
+"""The files of which a model folder holds one: what a server loads."""
 README = "README.md"
 PIXELS = (0, 255)
 """Least and greatest value of a pixel, as clients send it."""
@@ -103,6 +106,31 @@ class LiteRT:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Onnx:
+    """How `model.onnx` takes images and gives answers: what its file does not tell.
+
+    Pixels of 0 to 255 are brought to `range`, then `mean` is taken off and `std` divides what is left.
+
+    Attributes:
+        input: Name of its input.
+        layout: `NCHW` or `NHWC`.
+        range: What 0 and 255 become.
+        mean: Of each channel, after that; empty: 0.
+        std: Standard deviation of each channel; empty: 1.
+        answers: `logits` or `probabilities`.
+        opset: Version of the operators of the standard domain that it is written in; 0: not known.
+    """
+
+    input: str
+    layout: str = "NCHW"
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    answers: str = "logits"
+    opset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What is known of a model. JSON: `model.json`, see docs/artifacts.md.
 
@@ -118,6 +146,7 @@ class Card:
         libraries: Versions by name.
         parameters: How many numbers its weights are.
         litert: Of `model.tflite`; None: not known.
+        onnx: Of `model.onnx`; None: there is none.
     """
 
     architecture: str
@@ -131,6 +160,7 @@ class Card:
     libraries: dict[str, Any] = field(default_factory=dict)
     parameters: int
     litert: LiteRT | None = None
+    onnx: Onnx | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Card:
@@ -168,10 +198,10 @@ def read_card(model: Path) -> Card:
     Raises:
         BadInput: it is no model folder of ours.
     """
-    if not (model / SAVED_MODEL_FILE).is_file():
+    if not any((model / file).is_file() for file in WEIGHTS):
         received = "a folder without" if model.is_dir() else "a file" if model.exists() else "nothing at that path"
         raise BadInput(
-            f"{model}: expected a model folder with {SAVED_MODEL_FILE}, received {received}; "
-            "pass the folder that train wrote"
+            f"{model}: expected a model folder with {' or '.join(WEIGHTS)}, received {received}; "
+            "pass the folder that train or import-model wrote"
         )
     return Card.read(model)

@@ -85,9 +85,9 @@ class ArrayDataset(ImageDataset):
             columns: By split and name.
         """
         counts = {split: len(of_split) for split, of_split in labels.items()}
-        self._row = image_of(images["train"].header.shape)
-        train = images["train"]
-        self._scale = scale_of(train.parts(), train.header.dtype, train.path)
+        first = images["train"] if "train" in images else next(iter(images.values()))
+        self._row = image_of(first.header.shape)
+        self._scale = scale_of(first.parts(), first.header.dtype, first.path)
         notes = [*notes, *filter(None, [self._scale.told])]
         super().__init__(folder, name, layout, class_names, counts, self._row, options, notes)
         self._images = dict(images)
@@ -115,7 +115,7 @@ class ArrayDataset(ImageDataset):
     def _columns(self, split: str) -> Mapping[str, Column]:
         return self._all_columns.get(split, {})
 
-    def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         labels = self._labels(split)[places]
         stored = self._images[split]
         if self._row == self.image_shape and stored.header.dtype == np.uint8 and self._scale == Scale():

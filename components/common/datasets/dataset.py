@@ -140,6 +140,28 @@ class ImageDataset(ABC):
             images, labels = self._read(self._stored_in[split], places[at : at + size])
             yield Split(images, self._checked(split, labels))
 
+    def sift(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> Split:
+        """The examples at these places of all that are on disk, each decoded once; see `places` for what `read` gives.
+
+        Args:
+            split: Its labels are not checked.
+            places: int64, shape (places,), 0 to `counts[split]` - 1 of a split that was not read before.
+            damaged: Where it is given, the indices of damaged images in `places` are added, and their pixels stay 0;
+                without, a damaged image is an error.
+
+        Raises:
+            BadInput: an image is damaged, or has another size.
+        """
+        return Split(*self._read(self._stored_in[split], places, damaged))
+
+    def all_labels(self, split: str) -> np.ndarray:
+        """The labels of all that are on disk, as they are there: int64, shape (`counts[split]`,) before it is read."""
+        return self._labels(self._stored_in[split])
+
+    def name_of(self, split: str, place: int) -> str:
+        """What to call the image at a place of all that are on disk: its file, or `test[17]`."""
+        return self._name_of(self._stored_in[split], place)
+
     def column(self, split: str, name: str) -> list[str]:
         """What the data set itself tells of each example under this name, as text; "" where it tells nothing.
 
@@ -223,7 +245,10 @@ class ImageDataset(ABC):
     def _no_examples(self, split: str) -> NoReturn:
         present = ", ".join(f"{name} ({count})" for name, count in self.counts.items())
         damaged = f", {len(self.skipped)} damaged" if self.skipped else ""
-        raise BadInput(f"{self.folder}: expected a split {split!r} with examples, received {present}{damaged}; add it")
+        other = ", or evaluate with --split validation" if split == "test" and self.counts.get("validation") else ""
+        raise BadInput(
+            f"{self.folder}: expected a split {split!r} with examples, received {present}{damaged}; add it{other}"
+        )
 
     def _checked(self, split: str, labels: np.ndarray) -> np.ndarray:
         classes = len(self.class_names)
@@ -235,8 +260,8 @@ class ImageDataset(ABC):
         return labels
 
     @abstractmethod
-    def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images (places, h, w, c) uint8 and labels (places,) int64."""
+    def _read(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Images (places, h, w, c) uint8 and labels (places,) int64; `damaged` as in `sift`."""
 
     @abstractmethod
     def _labels(self, split: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Find the data set below a folder: which layout it has, and where it begins."""
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -57,24 +58,47 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
             f"{folder}: expected a data set folder, received {'a file' if folder.exists() else 'nothing'}; "
             "pass the folder that download wrote"
         )
+    if found := find(folder, _layouts()):
+        layout, path = found
+        dataset = layout.open_found(path, Options(image_size, on_corrupt))
+        if list(dataset.counts) == ["train"]:
+            dataset.hold_out_test()
+        return dataset
+    names = sorted(path.name for path in folder.iterdir() if path.name != DOWNLOAD and not is_clutter(path.name))
+    raise BadInput(
+        f"{source_of(folder)}: expected {LAYOUTS}, received {some_of(names) or 'an empty folder'}; arrange the data in "
+        "one of these layouts"
+    )
+
+
+def find(
+    folder: Path, layouts: Iterable[Layout], wanted: Callable[[Layout, Path], bool] = lambda layout, path: True
+) -> tuple[Layout, Path] | None:
+    """The data set below a folder: its layout, and where it begins; None: there is none.
+
+    Args:
+        folder: At most DEEPEST folders above it.
+        layouts: In the order in which they are looked for.
+        wanted: Whether one that was found counts.
+
+    Raises:
+        BadInput: there are several of one layout.
+    """
     places = _folders_below(folder)
-    for layout in _layouts():
-        found = _outermost([path for place in places for path in layout.find(place)])
+    for layout in layouts:
+        found = [
+            path
+            for path in _outermost([path for place in places for path in layout.find(place)])
+            if wanted(layout, path)
+        ]
         if len(found) > 1:
             listed = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
             raise BadInput(
                 f"{source_of(folder)}: expected one data set, received {len(found)}: {listed}; pass the folder of one"
             )
         if found:
-            dataset = layout.open_found(found[0], Options(image_size, on_corrupt))
-            if list(dataset.counts) == ["train"]:
-                dataset.hold_out_test()
-            return dataset
-    names = sorted(path.name for path in folder.iterdir() if path.name != DOWNLOAD and not is_clutter(path.name))
-    raise BadInput(
-        f"{source_of(folder)}: expected {LAYOUTS}, received {some_of(names) or 'an empty folder'}; arrange the data in "
-        "one of these layouts"
-    )
+            return layout, found[0]
+    return None
 
 
 def _layouts() -> tuple[Layout, ...]:

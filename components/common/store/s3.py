@@ -10,18 +10,29 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from ..cli import BadInput
+from ..proxies import is_this_machine, proxy_for, through_proxy
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
+
+class NoCredentials(PermissionError):
+    """There are no credentials in this environment."""
+
+
+class Refused(PermissionError):
+    """The store refuses what these credentials, or none, ask for."""
+
+
 _SMALL_BODY = 65_536  # bytes; fits what a connection buffers, so that an early refusal is still read
 _NOT_FOUND = (FileNotFoundError, "there is no such object")
 _NO_BUCKET = (FileNotFoundError, "there is no such bucket")
-_REFUSED = (PermissionError, "the store refuses access with the key in AWS_ACCESS_KEY_ID; check it and what it may do")
-_BAD_KEY = (PermissionError, "the store does not know the key in AWS_ACCESS_KEY_ID; check it and AWS_ENDPOINT_URL")
-_BAD_SECRET = (PermissionError, "AWS_SECRET_ACCESS_KEY does not fit AWS_ACCESS_KEY_ID; check both")
+_REFUSED = (Refused, "the store refuses access with {key}; check it and what it may do")
+_BAD_KEY = (PermissionError, "the store does not know {key}; check it and {endpoint}")
+_BAD_SECRET = (PermissionError, "the secret does not fit {key}; check AWS_SECRET_ACCESS_KEY and the key")
 _EXPIRED = (PermissionError, "the credentials have expired; renew AWS_SESSION_TOKEN and the key that came with it")
 _CLOCK = (PermissionError, "this machine's clock and the store's are too far apart; set the clock")
 _EXISTS = (FileExistsError, "there is an object of this name already")
@@ -56,7 +67,8 @@ EXCEPTIONS: dict[str, tuple[type[OSError], str]] = {
     "503": _BUSY,
     "504": _BUSY,
 }
-"""What an S3 error code means to the caller: the exception, and what happened in plain words."""
+"""What an S3 error code means to the caller: the exception, and what happened in plain words ({key}: the credentials,
+{endpoint}: the variable that names the store)."""
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -72,43 +84,66 @@ def parse_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def client(environment: Mapping[str, str] | None = None) -> "BaseClient":
+def client(environment: Mapping[str, str] | None = None, anonymous: bool = False) -> "BaseClient":
     """A client for the store of this environment, or of the AWS variables in another one. Safe to share by threads.
 
     Five attempts; a store that nobody answers for is given up after some 15 s.
 
+    Args:
+        environment: The variables; None: those of this process, with profiles, roles and what else boto3 knows.
+        anonymous: Whether to send no credentials, which public buckets allow.
+
     Raises:
-        BadInput: AWS_ENDPOINT_URL is no URL.
+        BadInput: a variable ends in white space, or AWS_ENDPOINT_URL is no URL.
     """
+    _check_white_space(os.environ if environment is None else environment)
+    made = _client(environment or {}, anonymous)
+    if made.meta.config.proxies is None and getproxies() and proxy_for(made.meta.endpoint_url) is None:
+        made = _client(environment or {}, anonymous, proxies={})
+    made.meta.events.register_last("before-call.s3", _send_small_bodies_at_once)
+    made.meta.events.register_first("needs-retry.s3", _give_up_certificates_at_once)
+    return made
+
+
+def _client(variables: Mapping[str, str], anonymous: bool, **settings: Any) -> "BaseClient":
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
 
-    variables = environment or {}
-    endpoint = variables.get("AWS_ENDPOINT_URL")
-    settings: dict[str, Any] = {
-        "retries": {"mode": "standard", "total_max_attempts": 5},
-        "connect_timeout": 3,
-        "read_timeout": 30,
-        "max_pool_connections": 16,
-    }
-    if _is_this_machine(endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")):
-        settings["proxies"] = {}  # a company's proxy cannot reach it
+    if anonymous:
+        settings["signature_version"] = UNSIGNED
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=3,
+        read_timeout=30,
+        max_pool_connections=16,
+        **settings,
+    )
     try:
         with s3_errors("the object store"):
-            made = boto3.client(
+            return boto3.client(
                 "s3",
-                endpoint_url=endpoint,
+                endpoint_url=variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL"),
                 aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
                 aws_secret_access_key=variables.get("AWS_SECRET_ACCESS_KEY"),
                 region_name=variables.get("AWS_DEFAULT_REGION"),
-                config=Config(**settings),
+                config=config,
             )
     except ValueError as error:
         raise BadInput(
-            f"AWS_ENDPOINT_URL: expected http(s)://host[:port], received something else ({error})"
+            f"{_endpoint_variable()}: expected http(s)://host[:port], received something else ({error})"
         ) from error
-    made.meta.events.register_last("before-call.s3", _send_small_bodies_at_once)
-    return made
+
+
+def _check_white_space(variables: Mapping[str, str]) -> None:
+    """A secret made with `echo` ends in a newline, with which no store knows it."""
+    for name, value in variables.items():
+        if name.startswith("AWS_") and value != value.strip():
+            received = "a newline at its end" if value.endswith("\n") else "a space there"
+            raise BadInput(
+                f"{name}: expected a value without white space around it, received {received}; set it again "
+                "(for a Kubernetes secret: kubectl create secret generic --from-literal)"
+            )
 
 
 def _send_small_bodies_at_once(params: dict[str, Any], **_: Any) -> None:
@@ -120,8 +155,28 @@ def _send_small_bodies_at_once(params: dict[str, Any], **_: Any) -> None:
         params["headers"].pop("Expect", None)
 
 
-def _is_this_machine(endpoint: str | None) -> bool:
-    return urlsplit(endpoint or "").hostname in ("127.0.0.1", "localhost", "::1")
+def _give_up_certificates_at_once(caught_exception: BaseException | None, **_: Any) -> None:
+    """Raise what no retry can help."""
+    if caught_exception is not None and _is_certificate(caught_exception):
+        raise caught_exception
+
+
+def _is_certificate(error: BaseException) -> bool:
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+def _endpoint_variable() -> str:
+    """The variable that names the store."""
+    return "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+
+
+def _key() -> str:
+    """The credentials that are used, in words."""
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return "the key in AWS_ACCESS_KEY_ID"
+    if profile := os.environ.get("AWS_PROFILE"):
+        return f"the key of AWS_PROFILE {profile}"
+    return "the key that was found here (~/.aws, or the role of this machine)"
 
 
 @contextmanager
@@ -143,21 +198,43 @@ def s3_errors(where: str) -> Iterator[None]:
         details = error.response.get("Error", {})
         code = str(details.get("Code", ""))
         kind, meaning = EXCEPTIONS.get(code, (OSError, f"the store answers {code}: {details.get('Message', '')}"))
-        raise kind(f"{where}: {meaning}") from error
+        raise kind(
+            f"{where}: {meaning.replace('{key}', _key()).replace('{endpoint}', _endpoint_variable())}"
+        ) from error
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-        raise PermissionError(
+        raise NoCredentials(
             f"{where}: no credentials for the store; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
     except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
-        here = _is_this_machine(os.environ.get("AWS_ENDPOINT_URL"))
-        advice = "check AWS_ENDPOINT_URL" + (", or trainyard store start" if here else "")
-        raise ConnectionError(f"{where}: the store does not answer ({error}); {advice}") from error
+        raise _no_answer(where, error) from error
     except exceptions.ParamValidationError as error:
         raise BadInput(f"{where}: expected s3://bucket/key, received a name that no store knows ({error})") from error
     except exceptions.ProfileNotFound as error:
         raise BadInput(f"AWS_PROFILE: expected a configured profile, received another ({error}); unset it") from error
     except exceptions.BotoCoreError as error:
         raise OSError(f"{where}: {error}") from error
+
+
+def _no_answer(where: str, error: Exception) -> OSError:
+    """What to say of a store that nothing sensible came from."""
+    text = str(error)
+    if "Invalid header value" in text:  # which would tell the token
+        return PermissionError(
+            f"{where}: a credential holds characters that no header takes, as a line break; set it again"
+        )
+    if _is_certificate(error):
+        reason = text.partition("CERTIFICATE_VERIFY_FAILED] certificate verify failed: ")[2].partition(" (_ssl")[0]
+        return PermissionError(
+            f"{where}: the store's certificate is not trusted here ({reason or 'it cannot be verified'}); name the "
+            "file of its authority in AWS_CA_BUNDLE"
+        )
+    url = str(getattr(error, "kwargs", {}).get("endpoint_url") or os.environ.get(_endpoint_variable()) or "")
+    advice = f"check {_endpoint_variable()}"
+    if is_this_machine(urlsplit(url).hostname):
+        advice += ", or trainyard store start"
+    if proxy := through_proxy(url):
+        advice += " and the proxy, or name the store's host in NO_PROXY"
+    return ConnectionError(f"{where}: the store does not answer{proxy} ({text}); {advice}")
 
 
 def ensure_bucket(client: "BaseClient", bucket: str) -> None:
@@ -181,9 +258,10 @@ def content(client: "BaseClient", bucket: str, key: str) -> bytes:
     return read
 
 
-def sizes_below(client: "BaseClient", bucket: str, prefix: str) -> dict[str, int]:
+def sizes_below(client: "BaseClient", bucket: str, prefix: str, **options: str) -> dict[str, int]:
     """The objects below a prefix: key and bytes. Raises as `s3_errors` says."""
-    return {item["Key"]: item["Size"] for page in _pages(client, bucket, prefix) for item in page.get("Contents", [])}
+    pages = _pages(client, bucket, prefix, **options)
+    return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
 
 
 def folders_below(client: "BaseClient", bucket: str, prefix: str) -> list[str]:

@@ -115,13 +115,13 @@ class HeatMap:
 def epoch_chart(
     name: str, training: Sequence[float], validation: Sequence[float], test: float, text: Callable[[float], str]
 ) -> Chart:
-    """A metric by epoch of training, with the test split's value as reference.
+    """A metric by epoch of training, with the evaluated split's value as reference.
 
     Args:
         name: Name of the metric.
         training: A value per epoch, at least one.
         validation: The same on the validation data; empty without any.
-        test: The value on the test split.
+        test: The value on the evaluated split.
         text: Formats a value.
     """
     values, epochs = (*training, *validation, test), len(training)
@@ -142,7 +142,7 @@ def epoch_chart(
     held_back = f"{text(validation[-1])} on what training held back; " if validation else ""
     return Chart(
         label=f"{name} by epoch: {text(training[0])} after the first, {text(training[-1])} after epoch {epochs}; "
-        f"{held_back}{text(test)} on the test split",
+        f"{held_back}{text(test)} at the evaluation",
         title="epoch",
         left=left,
         right=right,

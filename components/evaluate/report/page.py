@@ -62,7 +62,7 @@ class LearningCurve:
 
     Attributes:
         name: Name of the metric.
-        test: Its value on the test split.
+        test: Its value on the evaluated split.
         validation: Whether it was measured on validation data.
         chart: The chart.
     """
@@ -95,7 +95,7 @@ class Mistake:
     """A wrong answer.
 
     Attributes:
-        place: Position of the image in the test split.
+        place: Position of the image in the split.
         truth: Its class.
         answer: The model's answer.
         confidence: Its probability, 0 to 1.
@@ -145,6 +145,11 @@ class Page:
         self._history = self._card.history
 
     @property
+    def split(self) -> str:
+        """Name of the split that the model was evaluated on."""
+        return self.scored.examples.split
+
+    @property
     def title(self) -> str:
         """Network and data set."""
         return f"{self._card.architecture} on {self.scored.dataset.name}"
@@ -167,7 +172,7 @@ class Page:
             ("Accuracy", percent(metrics.accuracy), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"),
             ("Loss", number(metrics.loss, 4), "cross-entropy, lower is better"),
             ("Macro F1", number(metrics.macro.f1, 4), f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
-            ("Test examples", thousands(metrics.examples), f"{wrong:,} answered wrongly"),
+            (f"{self.split.capitalize()} examples", thousands(metrics.examples), f"{wrong:,} answered wrongly"),
             ("Parameters", short(self._card.parameters), self._card.architecture),
         ]
         if self._history:
@@ -220,8 +225,8 @@ class Page:
             return None
         right, examples = self.metrics.confusion.trace(), self.metrics.examples
         label = (
-            f"Confusion matrix of {len(self.classes)} classes: {right:,} of {examples:,} test examples lie on the "
-            "diagonal"
+            f"Confusion matrix of {len(self.classes)} classes: {right:,} of {examples:,} {self.split} examples lie on "
+            "the diagonal"
         )
         return heat_map(self.metrics.confusion, self._shades, self.classes, label)
 
@@ -378,9 +383,9 @@ class Page:
 
     @cached_property
     def balance(self) -> dict[str, list[Bar]]:
-        """Training images, if known, and test images of each class."""
+        """Training images, if known, and those of the split, of each class."""
         training = self._card.dataset.train_counts if self._card.dataset else []
-        test = {"Test images": _bars([one.support for one in self.metrics.per_class])}
+        test = {f"{self.split.capitalize()} images": _bars([one.support for one in self.metrics.per_class])}
         return {"Training images": _bars(training)} | test if len(training) == len(self.classes) else test
 
     @property
@@ -412,14 +417,14 @@ class Page:
         tested_on = {
             "name": data.name,
             "layout": data.layout,
-            "test examples": self.metrics.examples,
+            f"{self.split} examples": self.metrics.examples,
             "damaged, left out": len(data.skipped) or None,
         }
         return [
             [("Model", _known(model)), ("Libraries it was trained with", _known(card.libraries))],
             [
                 ("Data set it was trained on", _known(trained_on or {})),
-                ("Data set it was tested on", _known(tested_on)),
+                ("Data set it was evaluated on", _known(tested_on)),
             ],
         ]
 

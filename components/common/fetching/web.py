@@ -1,9 +1,11 @@
 """A file on the web, fetched over HTTP(S), through the proxies that the environment names."""
 
 import base64
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from http.client import HTTPMessage, HTTPResponse, InvalidURL
@@ -11,21 +13,24 @@ from pathlib import PurePosixPath
 from typing import IO
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from ..common.cli import BadInput, shown
-from .archives import CHUNK, Readable
+from ..cli import BadInput, shown
+from ..files import ARCHIVES
+from ..proxies import Proxies, through_proxy
+from .archives import CHUNK, OTHERS, Readable
 from .streams import OpenFile, Resuming, persist
 
 _SECONDS = 15.0  # to connect, and between two bytes
 _PORTS = {"http": 80, "https": 443}
 _MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_DATA = (*ARCHIVES, *OTHERS, ".npz", ".npy", ".gz", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl")
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 
 
 def open_url(url: str, hosts: Sequence[str] = ()) -> OpenFile:
     """Open a file on the web; its stream resumes after a broken connection.
 
-    It is called what the server calls it (Content-Disposition), or else as the end of its URL. Redirects are followed
-    to http(s) alone, a few times; credentials go to no other host than that of the URL.
+    It is called what the server calls it (Content-Disposition), or else as the end of its final URL. Redirects are
+    followed to http(s) alone, a few times; credentials go to no other host than that of the URL.
 
     Args:
         url: May hold user and password.
@@ -37,7 +42,7 @@ def open_url(url: str, hosts: Sequence[str] = ()) -> OpenFile:
         ConnectionError: the server does not answer.
     """
     where = without_secrets(url)
-    opener = urllib.request.build_opener(_Redirects(hosts))
+    opener = urllib.request.build_opener(Proxies(), _Redirects(hosts))
     _check_host(_parts(url), hosts)
     first = persist(where, lambda: _get(opener, url))
     version = _version(first)
@@ -50,7 +55,9 @@ def open_url(url: str, hosts: Sequence[str] = ()) -> OpenFile:
             _skip(response, offset)  # the server sends it from its start
         return response
 
-    return OpenFile(_name(url, first), first.length, Resuming(where, open_at, first.length, first))
+    stream = Resuming(where, open_at, first.length, first)
+    media_type, encoding = (first.headers.get(name, "") for name in ("Content-Type", "Content-Encoding"))
+    return OpenFile(_name(url, first), first.length, stream, media_type.partition(";")[0].strip(), encoding)
 
 
 def without_secrets(url: str) -> str:
@@ -128,17 +135,26 @@ def _get(
                 f"--source: expected a file at {where}, the server redirects too often or to what is not http(s); "
                 "correct the URL"
             ) from error
-        answer = f"the server answers {error.code} {error.reason}"
+        answer = f"the server answers {error.code} {error.reason}{through_proxy(url)}"
         if error.code in _MAY_PASS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise ConnectionError(answer) from error
         if error.code in _REFUSED:
             raise PermissionError(f"{where}: {answer}; check that the source may be read from here") from error
         raise BadInput(f"--source: expected a file at {where}, {answer}; correct the URL") from error
     except urllib.error.URLError as error:
-        raise ConnectionError(f"the server does not answer ({error.reason})") from error
+        raise _no_answer(url, error.reason) from error
     except (InvalidURL, ValueError) as error:  # which tell the URL
         raise BadInput(f"--source: expected a URL, received {shown(where)}; correct it") from error
     return response
+
+
+def _no_answer(url: str, reason: str | BaseException) -> OSError:
+    if isinstance(reason, ssl.SSLCertVerificationError):  # no retry can help
+        return PermissionError(
+            f"{without_secrets(url)}: the server's certificate is not trusted here ({reason.verify_message}); name the "
+            "file of its authority in SSL_CERT_FILE"
+        )
+    return ConnectionError(f"the server does not answer{through_proxy(url)} ({reason})")
 
 
 def _version(response: HTTPResponse, offset: int = 0) -> str | int | None:
@@ -159,6 +175,11 @@ def _skip(response: HTTPResponse, count: int) -> None:
 
 
 def _name(url: str, response: HTTPResponse) -> str:
-    said = response.headers.get_filename()
-    name = PurePosixPath(said or unquote(urlsplit(url).path)).name
-    return name if name not in ("", "..") else "data"
+    """What the server calls the file, or else the end of its final URL or of that which was asked for: the first of
+    these that ends as data does, or else the first."""
+    said = response.headers.get_filename() or ""
+    with suppress(UnicodeError):
+        said = said.encode("latin-1").decode()  # headers are Latin-1 to Python, names in them UTF-8
+    paths = (said.replace("\\", "/"), unquote(urlsplit(response.url).path), unquote(urlsplit(url).path))
+    names = [name for path in paths if (name := PurePosixPath(path).name) not in ("", "..")]
+    return next((name for name in names if name.lower().endswith(_DATA)), names[0] if names else "data")

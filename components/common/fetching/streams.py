@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-from ..common.progress import Advance
+from ..progress import Advance
 from .archives import CHUNK, Readable
 
 _DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between five attempts
@@ -22,11 +22,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file about to be read: its name without folders, its size in bytes (None: not known), its bytes."""
+    """A file about to be read.
+
+    Attributes:
+        name: Without folders.
+        size: In bytes; None: not known.
+        stream: Its bytes.
+        media_type: What its server says that it is; empty: nothing.
+        encoding: What its server has done to the bytes for their transfer; empty: nothing.
+    """
 
     name: str
     size: int | None
     stream: Readable
+    media_type: str = ""
+    encoding: str = ""
 
 
 @dataclass(frozen=True)

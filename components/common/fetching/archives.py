@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Protocol, Self, cast
 
-from ..common.cli import BadInput, shown
-from ..common.files import ARCHIVES
+from ..cli import BadInput, shown
+from ..files import ARCHIVES
 from .limits import Room
+from .names import path_in_tar, path_in_zip
 
 OTHERS = (".7z", ".rar", ".tar.zst", ".tar.lz4", ".tar.z")
 """Endings of archives that are not read."""
@@ -37,6 +38,16 @@ _METADATA = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
+
+
+class DamagedArchive(BadInput):
+    """An archive is damaged or cut off, at its source or on the way.
+
+    Attributes:
+        sha256: Of what arrived; empty until it is known.
+    """
+
+    sha256 = ""
 
 
 class Readable(Protocol):
@@ -112,13 +123,11 @@ def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
         elif name.lower().endswith(".tar"):
             _extract_tar(stream, folder, room)
         else:
-            _extract_tar(_Decompressed(stream, _decompressor_for(name)), folder, room)
+            _extract_tar(Decompressed(stream, _decompressor_for(name)), folder, room)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError) as error:
-        raise BadInput(f"{name}: the archive is damaged or cut off ({error}); fetch or pack it anew") from error
-    except NotImplementedError as error:
-        raise BadInput(f"{name}: expected a common compression, received another ({error}); {_REPACK}") from error
+        raise DamagedArchive(f"{name}: the archive is damaged or cut off ({error}); fetch or pack it anew") from error
     except _UNUSABLE as error:
         raise BadInput(f"{name}: the archive holds names that cannot be files ({error}); pack it anew") from error
 
@@ -163,7 +172,7 @@ def _extract_tar(stream: Readable, folder: Path, room: Room) -> None:
             if member.size < 0:
                 raise tarfile.ReadError("a negative size")
             content = archive.extractfile(member)
-            files.write(room.admit(member.name, member.size if content else 0), content)
+            files.write(room.admit(path_in_tar(member.name), member.size if content else 0), content)
     while stream.read(CHUNK):  # to the end: the digest and the checksum of gzip cover it
         pass
 
@@ -187,7 +196,7 @@ class _Files:
                 copy(content, file)
 
 
-class _Decompressed:
+class Decompressed:
     """The content of a compressed stream of one member or several, with their checksums and their ends checked."""
 
     def __init__(self, stream: Readable, decompressor: Callable[[], Decompressor]) -> None:
@@ -222,7 +231,7 @@ class _Decompressed:
         return True
 
 
-class _Gunzip:
+class Gunzip:
     """A Decompressor for gzip."""
 
     def __init__(self) -> None:
@@ -249,7 +258,7 @@ def _decompressor_for(name: str) -> Callable[[], Decompressor]:
         return bz2.BZ2Decompressor
     if name.lower().endswith("xz"):
         return partial(lzma.LZMADecompressor, memlimit=_MOST_FOR_XZ)
-    return _Gunzip
+    return Gunzip
 
 
 def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
@@ -259,6 +268,7 @@ def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
         with _places_checked(), zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 _check_entry(entry)
+                entry.filename = path_in_zip(entry)
             if (content := sum(entry.file_size for entry in archive.infolist())) > _MOST_FROM_A_BYTE * size:
                 raise BadInput(f"expected data, received a zip bomb: {size:,} bytes claim to hold {content:,}")
             paths = [room.admit(entry.filename, entry.file_size) for entry in archive.infolist()]

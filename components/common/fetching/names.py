@@ -1,0 +1,75 @@
+"""The names of files in archives, as the people who packed them wrote them."""
+
+import struct
+import zipfile
+
+from ..cli import BadInput, shown
+
+_UTF_8 = 0x800  # the flag of a zip entry whose name is UTF-8
+_UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8
+_READ = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_METHODS = {
+    6: "Implode",
+    9: "Deflate64, which Windows' Explorer takes for files above 2 GB",
+    93: "Zstandard",
+    95: "XZ",
+    98: "PPMd",
+    99: "AES encryption",
+}
+
+
+def path_in_zip(entry: zipfile.ZipInfo) -> str:
+    """The path of an entry of a zip, with `/` between its parts.
+
+    Without the flag that says so, names are UTF-8 if they can be (macOS and many libraries write them so), else code
+    page 437, as the format has it.
+
+    Raises:
+        BadInput: it can be read in neither way, or a compression that is not read.
+    """
+    name = entry.filename
+    if entry.compress_type not in _READ:
+        method = _METHODS.get(entry.compress_type, f"method {entry.compress_type}")
+        raise BadInput(f"expected Deflate, received {shown(name)} packed with {method}; pack it again as a plain zip")
+    if not entry.flag_bits & _UTF_8 and not name.isascii():
+        name = _unicode_path(entry.extra) or _from_code_page(name)
+    return name.replace("\\", "/")  # as .NET before 4.6.1 and some Windows tools write it
+
+
+def path_in_tar(name: str) -> str:
+    """The path of a member of a tar, which Python reads as UTF-8; what is no UTF-8 is taken for Latin-1.
+
+    Raises:
+        BadInput: it cannot be that.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        told = name.encode("utf-8", "surrogateescape").decode("latin-1")
+        if not all(sign.isascii() or sign.isalpha() for sign in told):
+            raise BadInput(f"expected names in UTF-8, received {shown(told)} in another encoding; rename it") from None
+        name = told
+    return name if "/" in name else name.replace("\\", "/")
+
+
+def _from_code_page(name: str) -> str:
+    """A name that zipfile read in code page 437."""
+    packed = name.encode("cp437")
+    try:
+        return packed.decode()
+    except UnicodeDecodeError:
+        if not all(sign.isascii() or sign.isalpha() for sign in name):  # box drawings are in no name
+            raise BadInput(
+                f"expected names in UTF-8, received {shown(name)} in another encoding; pack it again with UTF-8 names"
+            ) from None
+        return name
+
+
+def _unicode_path(extra: bytes) -> str:
+    """The name in the extra field for it; empty where there is none."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        if kind == _UNICODE_PATH and size > 5:  # a version and a checksum, then the name
+            return extra[9 : 4 + size].decode("utf-8", "replace")
+        extra = extra[4 + size :]
+    return ""

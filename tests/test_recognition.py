@@ -1,0 +1,250 @@
+"""What a source is, by its server's words, its name and its first bytes; names in archives; damaged transfers."""
+
+import gzip
+import http.server
+import io
+import tarfile
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.test_download import contents, pack, pack_tar, pack_zip, tar_with, zip_with
+from trainyard.components.common.cli import BadInput
+from trainyard.components.download.fetch import fetch
+
+FILES = {"train/a/0.bin": b"zero" * 5000, "test/a/1.bin": b"one"}
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in - Files</title></head><body>...</body></html>"
+
+
+class Site:
+    """A web server: `.answers` are status, headers and content by path; the last of several is given again."""
+
+    def __init__(self):
+        self.answers = {}
+        self.asked = []
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                path = self.path.partition("?")[0]
+                site.asked.append(path)
+                answers = site.answers[path]
+                status, headers, content = answers.pop(0) if len(answers) > 1 else answers[0]
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def serve(self, path, *contents, status=200, **headers):
+        told = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.answers[path] = [(status, told, content) for content in contents]
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def site():
+    running = Site()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """The files in archives of each kind, by ending."""
+    endings = (".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
+    return {ending: pack(tmp_path / f"data{ending}", FILES).read_bytes() for ending in endings}
+
+
+@pytest.mark.parametrize("path", ["/uc?id=3", "/flowers.zip?dl=0", "/data.npz"])
+@pytest.mark.parametrize("media", ["text/html; charset=utf-8", "application/zip"])
+def test_a_web_page_in_place_of_the_data_is_called_one(site, folder, path, media):
+    site.serve(path.partition("?")[0], PAGE, Content_Type=media)
+    with pytest.raises(BadInput, match=r"received a web page 'Sign in - Files'; pass the link of the download itself"):
+        fetch(site.url + path, folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'{"error": "quota exceeded"}', r"received JSON \('{\"error\": \"quota exceeded\"}'\)"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "received XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "received a pointer of Git LFS"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(50), "received 7z"),
+        (b"Rar!\x1a\x07\x01" + bytes(50), "received RAR"),
+    ],
+)
+def test_what_else_comes_in_place_of_an_archive_is_named(site, folder, content, kind):
+    site.serve("/data.zip", content, Content_Type="application/octet-stream")
+    with pytest.raises(BadInput, match=kind):
+        fetch(f"{site.url}/data.zip", folder)
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
+@pytest.mark.parametrize("name", ["download", "data.zip", "data.tar", "get.php"])
+def test_an_archive_is_known_by_its_content_whatever_its_name(site, folder, packed, ending, name):
+    if name == "get.php" and ending == ".tar.bz2":
+        pytest.skip("its content begins after 900 kB")
+    site.serve(f"/{name}", packed[ending])
+    fetch(f"{site.url}/{name}", folder)
+    assert contents(folder) == FILES
+
+
+def test_other_files_without_an_ending_get_theirs(site, folder):
+    array = io.BytesIO()
+    np.savez(array, x=np.arange(3))
+    site.serve("/file", array.getvalue())
+    fetch(f"{site.url}/file", folder)
+    assert [path.name for path in folder.iterdir()] == ["file.npz"]
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"Content_Disposition": 'attachment; filename="Bücher.zip"'.encode().decode("latin-1")}]
+)
+def test_a_redirect_is_called_as_its_end(site, folder, packed, said):
+    site.serve("/latest", b"", status=302, Location="/files/digits.npz?signature=5ecre7")
+    array = io.BytesIO()
+    np.savez(array, x=np.arange(3))
+    site.serve("/files/digits.npz", packed[".zip"] if said else array.getvalue(), **said)
+    fetch(f"{site.url}/latest", folder)
+    assert contents(folder) == (FILES if said else {"digits.npz": array.getvalue()})
+
+
+@pytest.mark.parametrize(("name", "encoded"), [("data.zip", True), ("data.tar.gz", True), ("data.tar.gz", False)])
+def test_gzip_that_nobody_asked_for_is_undone(site, folder, packed, name, encoded):
+    """Some servers call the gzip of a .tar.gz itself an encoding."""
+    content = packed[name.removeprefix("data")]
+    site.serve(f"/{name}", gzip.compress(content) if encoded else content, Content_Encoding="gzip")
+    fetch(f"{site.url}/{name}", folder)
+    assert contents(folder) == FILES
+
+
+def test_a_transfer_that_was_damaged_is_made_again(site, folder, packed):
+    whole = packed[".tar.gz"]
+    damaged = [whole[:60] + bytes([whole[60] ^ flip]) + whole[61:] for flip in (1, 2, 4)]
+    site.serve("/data.tar.gz", damaged[0], whole)
+    assert fetch(f"{site.url}/data.tar.gz", folder).files == 2
+    assert contents(folder) == FILES
+
+    site.serve("/data.tar.gz", *damaged)
+    with pytest.raises(ConnectionError, match="the transfer damages it, 3 of them gave other bytes each"):
+        fetch(f"{site.url}/data.tar.gz", folder)
+
+    site.asked.clear()
+    site.serve("/data.tar.gz", damaged[0])
+    with pytest.raises(BadInput, match="damaged or cut off"):
+        fetch(f"{site.url}/data.tar.gz", folder)
+    assert len(site.asked) == 2
+
+
+def test_a_file_with_another_digest_is_fetched_again(site, folder):
+    site.serve("/data.npz", b"damaged", b"whole")
+    digest = "9c3d6f3ba9f5ad8a5a17d8bd9bf8f4d1c1a9c2d1c8f0f2d0c2d8f0a4c5b6d7e8"
+    with pytest.raises(BadInput, match=f"expected {digest}"):
+        fetch(f"{site.url}/data.npz", folder, digest)
+    assert len(site.asked) == 3
+
+
+def zip_without_flag(names):
+    """A zip whose names are these bytes, without the flag that says which encoding they are in."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for index, name in enumerate(names):
+            archive.writestr("".join(f"{index}" * len(name)), b"data")
+    content = buffer.getvalue()
+    for index, name in enumerate(names):
+        content = content.replace(f"{index}".encode() * len(name), name)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("Löwe/1.jpg".encode(), "Löwe/1.jpg"),
+        ("動物/1.jpg".encode(), "動物/1.jpg"),
+        ("Löwe/1.jpg".encode("cp437"), "Löwe/1.jpg"),
+        (b"train\\cat\\1.jpg", "train/cat/1.jpg"),
+        ("動物/1.jpg".encode("gbk"), ""),
+    ],
+)
+def test_names_in_a_zip_are_read_right_or_refused(tmp_path, folder, name, read):
+    (tmp_path / "data.zip").write_bytes(zip_without_flag([name]))
+    if read:
+        fetch(str(tmp_path / "data.zip"), folder)
+        assert contents(folder) == {read: b"data"}
+    else:
+        with pytest.raises(BadInput, match=r"data.zip: expected names in UTF-8, received .* in another encoding"):
+            fetch(str(tmp_path / "data.zip"), folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("Löwe/1.jpg".encode(), "Löwe/1.jpg"),
+        ("Löwe/1.jpg".encode("latin-1"), "Löwe/1.jpg"),
+        (b"train\\cat\\1.jpg", "train/cat/1.jpg"),
+        ("老虎/1.jpg".encode("gbk"), ""),
+    ],
+)
+def test_names_in_a_tar_are_read_right_or_refused(tmp_path, folder, name, read):
+    with tarfile.open(tmp_path / "data.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        member = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"data"))
+    if read:
+        fetch(str(tmp_path / "data.tar"), folder)
+        assert contents(folder) == {read: b"data"}
+    else:
+        with pytest.raises(BadInput, match=r"data.tar: expected names in UTF-8, received .* in another encoding"):
+            fetch(str(tmp_path / "data.tar"), folder)
+
+
+def test_a_compression_that_is_not_read_is_named(tmp_path, folder):
+    content = bytearray(zip_with("big.bin"))
+    for mark, at in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        place = content.index(mark) + at
+        content[place : place + 2] = (9).to_bytes(2, "little")
+    (tmp_path / "data.zip").write_bytes(content)
+    with pytest.raises(BadInput, match=r"received 'big.bin' packed with Deflate64, which Windows' Explorer takes"):
+        fetch(str(tmp_path / "data.zip"), folder)
+
+
+def test_archives_in_archives_and_in_folders_are_unpacked(tmp_path, folder):
+    """As in ImageNet's tar, which holds a tar for each class."""
+    (tmp_path / "parts").mkdir()
+    inner = {f"{name}.tar": pack_tar(tmp_path / f"{name}.tar", {"0.bin": name.encode()}) for name in "ab"}
+    pack_zip(tmp_path / "parts" / "train.zip", {name: path.read_bytes() for name, path in inner.items()})
+    fetch(str(tmp_path / "parts"), folder)
+    assert contents(folder) == {"train/a.tar": inner["a.tar"].read_bytes(), "train/b.tar": inner["b.tar"].read_bytes()}
+    for path in folder.iterdir():
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    fetch(str(tmp_path / "parts" / "train.zip"), folder)
+    assert contents(folder) == {"a/0.bin": b"a", "b/0.bin": b"b"}
+
+
+def test_a_damaged_archive_in_an_archive_is_named_and_limits_hold(tmp_path, folder):
+    pack_zip(tmp_path / "data.zip", {"a.tar": tar_with("../escaped")})
+    with pytest.raises(BadInput, match=r"a.tar: expected names below the root"):
+        fetch(str(tmp_path / "data.zip"), folder)
