@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from .launch.assembly import Step
     from .launch.settings import Settings
 
-STEPS: tuple[str, ...] = ("download", "train", "evaluate", "export", "serve")
-WIRED: tuple[str, ...] = ("model_uri", "action", "dry_run", "context")
+STEPS: tuple[str, ...] = ("download", "validate", "train", "evaluate", "export", "serve")
+WIRED: tuple[str, ...] = ("model_uri", "action", "dry_run", "context", "validation")
 """Parameters that the pipeline sets itself: a run publishes one model, and serves it."""
 
 
-def wire(download: "Step", train: "Step", evaluate: "Step", export: "Step", serve: "Step") -> None:
+def wire(download: "Step", validate: "Step", train: "Step", evaluate: "Step", export: "Step", serve: "Step") -> None:
     """How the artifacts flow."""
     dataset = download().outputs["dataset"]
-    model = train(dataset=dataset).outputs["model"]
+    validated = validate(dataset=dataset)
+    model = train(dataset=dataset).after(validated).outputs["model"]
     evaluation = evaluate(dataset=dataset, model=model).outputs["evaluation"]
-    published = export(model=model, evaluation=evaluation)
+    published = export(model=model, evaluation=evaluation, validation=validated.outputs["summary"])
     serve(model_uri=published.outputs["model_uri"])
 
 

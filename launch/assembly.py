@@ -40,7 +40,7 @@ def load(
     """A component for your own pipeline: a function that makes a task and passes on every default.
 
     Args:
-        step: `download`, `train`, `evaluate`, `select`, `export` or `serve`.
+        step: `download`, `validate`, `train`, `evaluate`, `select`, `export` or `serve`.
         images: By step, as `make push` writes them to dist/images.json, or that file; such names are pinned by digest.
         registry: Where the images are, host[:port][/path], if `images` does not name them.
         version: Their tag.

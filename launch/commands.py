@@ -81,8 +81,14 @@ runs_option = click.option(
 @runner_option
 @images_option
 @runs_option
+@click.option(
+    "--cache",
+    is_flag=True,
+    help="Take the outputs of an earlier run for each step whose code, options and inputs did not change; export and "
+    "serve always run.",
+)
 @parameter_options(HERE)
-def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: Any) -> None:
+def run(data: str, runner: str, images: Path | None, runs: Path, cache: bool, **parameters: Any) -> None:
     """Run the pipeline on this machine, each step as a process or a container, and leave a live endpoint.
 
     The object store is the one in AWS_ENDPOINT_URL, or a small one that is started here. The summary is written to
@@ -96,7 +102,7 @@ def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: A
     chosen = images_for(runner, images, pipeline.STEPS)
     settings = Settings(chosen).bind(**parameters)
     check(pipeline.STEPS, {**settings.values, "target": "docker" if chosen else "process"})
-    run_here(pipeline.build, data, settings, runs)
+    run_here(pipeline.build, data, settings, runs, cache)
 
 
 @main.command(name="compile")

@@ -84,8 +84,11 @@ class StepSettings:
 NAMES = tuple(one.name for one in fields(StepSettings))
 REQUESTS = {
     "download": {"cpu": "500m", "memory": "512Mi"},
+    "validate": {"cpu": "500m", "memory": "512Mi"},
     "train": {"cpu": "1", "memory": "2Gi"},
     "evaluate": {"cpu": "500m", "memory": "512Mi"},
+    "notify": {"cpu": "100m", "memory": "128Mi"},
+    "register": {"cpu": "100m", "memory": "256Mi"},
     "predict": {"cpu": "500m", "memory": "512Mi"},
     "select": {"cpu": "100m", "memory": "128Mi"},
     "export": {"cpu": "100m", "memory": "256Mi"},

@@ -178,6 +178,16 @@ def published(store, bucket):
     return publish
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate for localhost that signed itself, with its key."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    options = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    command = ["openssl", *options.split(), "-keyout", "-", "-out", "-"]
+    path.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    return path
+
+
 @pytest.fixture
 def endpoint():
     """A model server: `.answers` are its probabilities, one after another, `.asked` the hosts it was asked for."""

@@ -18,9 +18,9 @@ import pytest
 from tests.made_up import made_up_card
 from trainyard.components.common.artifacts.answers import check_answers
 from trainyard.components.common.artifacts.classifier import load_classifier
+from trainyard.components.common.artifacts.model import sha256_of_model
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.datasets import open_dataset
-from trainyard.components.common.files import sha256_of_folder
 from trainyard.components.common.rules import Threshold, Verdict, sentence
 from trainyard.components.common.statistics import wilson_interval
 from trainyard.components.evaluate.kfp_views import classification, v1_views
@@ -285,7 +285,7 @@ def test_thinned_curve_keeps_its_ends_and_its_shape():
 
 def test_evaluation_names_the_very_model_and_how_it_was_run(evaluated, model):
     evaluation = read(evaluated / "evaluation" / "evaluation.json")
-    assert evaluation["model_sha256"] == sha256_of_folder(model)
+    assert evaluation["model_sha256"] == sha256_of_model(model)
     assert (evaluation["backend"], evaluation["examples"], evaluation["passed"]) == ("LiteRT", 360, True)
     low, high = evaluation["accuracy_interval"]
     assert low < evaluation["accuracy"] < high
@@ -396,6 +396,25 @@ def test_a_model_that_misses_the_bar_is_a_result_and_no_failure(dataset, model, 
     (rule,) = evaluation["rules"]
     assert (rule["metric"], rule["at_least"], rule["passed"]) == ("accuracy", 0.9999, False)
     assert rule["text"] == f"accuracy {evaluation['accuracy']:.4f} >= 0.9999: failed"
+
+
+def test_a_wrong_label_in_the_test_split_is_named(step, dataset, model, tmp_path):
+    with np.load(dataset / "digits.npz") as arrays:
+        labels = arrays["y_test"].copy()
+        changed = dict(arrays)
+    labels[11] = (labels[11] + 1) % 10
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/digits.npz", **(changed | {"y_test": labels}))
+    outputs = ("--evaluation", tmp_path / "evaluation", "--predictions", tmp_path / "predictions")
+    assert step("evaluate", "--dataset", tmp_path / "data", "--model", model, *outputs).returncode == 0
+    with (tmp_path / "predictions").open() as file:
+        rows = list(csv.DictReader(file))
+    issues = sorted((row for row in rows if row["label_issue"] == "true"), key=lambda row: float(row["label_quality"]))
+    assert issues[0]["image"] == "test[11]"
+    assert len(issues) < len(rows) / 10
+    report = (tmp_path / "evaluation/report.html").read_text()
+    listed = report[report.index("Labels that the model doubts most") :]
+    assert listed.index("test[11]") < listed.index("</tr>", listed.index("<tbody>"))
 
 
 @pytest.mark.parametrize("compared", [False, True])

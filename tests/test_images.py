@@ -32,7 +32,7 @@ from trainyard.components.common.cli import BadInput
 from trainyard.launch.containers import steps_as_containers
 from trainyard.launch.engine import engine, failure
 
-STEPS = ("download", "train", "evaluate", "export", "serve")
+STEPS = ("download", "validate", "train", "evaluate", "export", "serve")
 UID = 65532
 STRICT = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", f"{UID}:{UID}"]
 

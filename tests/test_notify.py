@@ -1,13 +1,17 @@
 """The notify step: a real webhook gets what it posts, and a pipeline has it as its exit handler."""
 
 import json
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import yaml
 
 import trainyard
+from tests.conftest import PROJECT, outside_aws
 
 STATUS = {
     "state": "FAILED",
@@ -91,3 +95,16 @@ def test_in_a_pipeline_it_is_an_exit_handler_that_gets_the_status():
     task = spec["root"]["dag"]["tasks"]["notify"]
     assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert task["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+
+
+def test_the_example_takes_the_url_from_a_secret(tmp_path):
+    command = [sys.executable, "-m", "examples.compare_models", "compile", "--notify-secret", "webhook", "it.yaml"]
+    environment = outside_aws() | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    spec, platform = yaml.safe_load_all((tmp_path / "it.yaml").read_text())
+    assert "exec-notify" in spec["deploymentSpec"]["executors"]
+    assert "exec-announce" not in spec["deploymentSpec"]["executors"]
+    [secret] = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-notify"]["secretAsEnv"]
+    assert secret["secretName"] == "webhook"
+    assert secret["keyToEnv"] == [{"envVar": "NOTIFY_WEBHOOK_URL", "secretKey": "url"}]

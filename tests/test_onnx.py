@@ -221,5 +221,12 @@ def test_a_card_that_tells_of_another_model_is_refused(folder, tmp_path):
     told = json.loads((folder / "model.json").read_text())
     told["onnx"]["input"] = "pixels"
     (tmp_path / "model" / "model.json").write_text(json.dumps(told))
-    with pytest.raises(Exception, match="expected an input 'pixels' as its card says, received 'input'"):
+    with pytest.raises(Exception, match="expected an input 'pixels', as its card says, received 'input'"):
         load_classifier(tmp_path / "model")
+
+
+def test_a_cluster_without_our_predictor_image_is_not_given_one(serve_on_cluster, published):
+    """KServe's TensorFlow Serving, the default, cannot load it."""
+    done = serve_on_cluster(uri=published(4, onnx={"input": "images"}))
+    assert done.returncode == 2, done.stderr
+    assert "pass --image with trainyard-predictor whose tag ends in -onnx" in done.stderr.splitlines()[-1]

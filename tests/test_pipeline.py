@@ -64,7 +64,7 @@ def test_every_placeholder_is_bound_and_none_is_left_for_a_backend_to_misread(co
     assert "Concat" not in text
     spec = next(yaml.safe_load_all(text))
     tasks = spec["root"]["dag"]["tasks"]
-    assert sorted(tasks) == ["download", "evaluate", "export", "serve", "train"]
+    assert sorted(tasks) == ["download", "evaluate", "export", "serve", "train", "validate"]
     for name, task in tasks.items():
         args = " ".join(spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["args"])
         asked = set(re.findall(r"\$\.inputs\.parameters\['(\w+)'\]", args))
@@ -184,7 +184,7 @@ def test_the_whole_pipeline_ends_in_a_live_endpoint_and_a_summary(first_run):
     assert re.fullmatch(r"[0-9a-f]{64}", summary["dataset"]["sha256"])
     assert summary["model_uri"] == "s3://models/digits/1/"
     assert summary["endpoint"].endswith("/v1/models/digits:predict")
-    assert list(summary["steps"]) == ["download", "train", "evaluate", "export", "serve"]
+    assert list(summary["steps"]) == ["download", "validate", "train", "evaluate", "export", "serve"]
     assert all(seconds > 0 for seconds in summary["steps"].values())
     assert set(summary["prediction"]) >= {"label", "probability", "true_label"}
     report = run / Path(summary["report"]).name
@@ -248,7 +248,7 @@ def test_a_model_that_misses_the_gate_is_not_published_and_the_endpoint_stays(fi
     assert "0.999" in (folder / report).read_text()
     summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
     assert summary["status"] == "failed"
-    assert list(summary["steps"]) == ["download", "train", "evaluate", "export"]
+    assert list(summary["steps"]) == ["download", "validate", "train", "evaluate", "export"]
     with urllib.request.urlopen(before["endpoint"].removesuffix(":predict"), timeout=30) as answer:
         assert answer.status == 200
     sent = make("predict", cwd=folder)
@@ -277,7 +277,7 @@ def test_an_interrupted_run_leaves_its_summary_and_is_the_latest(home, digits):
     assert process.returncode == 143
     summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
     assert summary == {"status": "interrupted", "steps": summary["steps"]}
-    assert list(summary["steps"]) == ["download"]
+    assert list(summary["steps"]) == ["download", "validate"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_each_setting_of_a_step_reaches_its_pod(tmp_path):
 def test_every_step_asks_for_what_it_needs_and_has_no_limit_unless_one_is_set(tmp_path):
     spec, _ = compile_(tmp_path, "")
     executors = spec["deploymentSpec"]["executors"]
-    for name in ("download", "train", "evaluate", "export", "serve"):
+    for name in ("download", "validate", "train", "evaluate", "export", "serve"):
         asked = executors[f"exec-{name}"]["container"]["resources"]
         assert {"resourceCpuRequest", "resourceMemoryRequest"} <= set(asked)
         assert not {"resourceCpuLimit", "resourceMemoryLimit", "accelerator"} & set(asked)
@@ -140,9 +140,9 @@ def secrets(kubernetes):
 
 def test_a_compiled_form_that_asks_for_a_base_model_brings_the_secret(tmp_path):
     _, kubernetes = compile_(tmp_path, "")
-    assert secrets(kubernetes) == ["download", "evaluate", "export", "serve", "train"]
+    assert secrets(kubernetes) == ["download", "evaluate", "export", "serve", "train", "validate"]
     _, kubernetes = compile_(tmp_path, "steps: {train: {secret: false}, evaluate: {secret: false}}")
-    assert secrets(kubernetes) == ["download", "export", "serve"]
+    assert secrets(kubernetes) == ["download", "export", "serve", "validate"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_compiled_form_that_asks_for_a_base_model_brings_the_secret(tmp_path):
     [
         ({}, ["download", "export", "serve"]),
         ({"base_model": "s3://models/digits/"}, ["download", "export", "serve", "train"]),
-        ({"baseline": "s3://models/digits/"}, ["download", "evaluate", "export", "serve"]),
+        ({"baseline": "s3://models/digits/"}, ["download", "evaluate", "export", "serve", "validate"]),
     ],
 )
 def test_a_submitted_step_gets_the_secret_of_the_store_only_if_it_may_use_it(parameters, expected):
@@ -191,9 +191,9 @@ def test_a_source_that_can_change_is_fetched_by_every_run(parameters, expected):
     ("steps", "no_cache", "expected"),
     [
         ("{download: {cache: true}}", (), ["export", "serve"]),
-        ("{all: {cache: false}}", (), ["download", "evaluate", "export", "serve", "train"]),
-        ("{all: {cache: false}, train: {cache: true}}", (), ["download", "evaluate", "export", "serve"]),
-        ("{train: {cache: true}}", ("all",), ["download", "evaluate", "export", "serve", "train"]),
+        ("{all: {cache: false}}", (), ["download", "evaluate", "export", "serve", "train", "validate"]),
+        ("{all: {cache: false}, train: {cache: true}}", (), ["download", "evaluate", "export", "serve", "validate"]),
+        ("{train: {cache: true}}", ("all",), ["download", "evaluate", "export", "serve", "train", "validate"]),
     ],
 )
 def test_the_settings_say_which_steps_take_earlier_results_and_no_cache_goes_before_them(

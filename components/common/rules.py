@@ -54,7 +54,7 @@ class Threshold:
 
     @property
     def finding(self) -> str:
-        value = f"{self.value:.4f}"
+        value = str(self.value) if isinstance(self.value, int) else f"{self.value:.4f}"
         if self._holds(float(value)) != self.passed:  # rounding must not contradict the verdict
             value = str(self.value)
         return f"{self.metric} {value} {self.sign} {self.bound:g}"

@@ -68,7 +68,8 @@ gate = section("Quality gate")
 @outputs(
     "--predictions",
     type=Output("Artifact"),
-    help="File to write all predictions to, as CSV: index, label, prediction, probability, correct.",
+    help="File to write all predictions to, as CSV: index, label, prediction, probability, correct, and "
+    "label_issue, whether the label may be wrong.",
 )
 @outputs("--accuracy", type=Output("Float"), help="File to write the accuracy to, 0 to 1.")
 @outputs("--passed", type=Output("Boolean"), help="File to write the verdict to, true or false.")

@@ -21,6 +21,7 @@ from ..common.artifacts.evaluation import (
 )
 from ..common.files import atomic_file, atomic_folder, write_text
 from .baseline import Baseline
+from .label_errors import label_issues, label_quality
 from .metrics import CLASS_METRICS
 from .run import Outcome
 from .scoring import Scored
@@ -118,11 +119,18 @@ def write_predictions(path: Path | None, scored: Scored) -> None:
     """Write the answer to each image as a row of a CSV file, or nothing where no path is given."""
     if path is None:
         return
-    columns = scored.places, scored.labels, scored.answers, scored.probabilities.max(axis=1)
+    columns = (
+        *(scored.places, scored.labels, scored.answers, scored.probabilities.max(axis=1)),
+        label_quality(scored.labels, scored.probabilities),
+        label_issues(scored.labels, scored.probabilities),
+    )
     answered = zip(*(column.tolist() for column in columns), strict=True)
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("index", "label", "prediction", "probability", "correct"))
-        for index, label, answer, probability in answered:
-            correct = "true" if label == answer else "false"
-            rows.writerow((index, scored.classes[label], scored.classes[answer], f"{probability:.6f}", correct))
+        rows.writerow(
+            ("index", "label", "prediction", "probability", "correct", "label_quality", "label_issue", "image")
+        )
+        for index, label, answer, probability, quality, issue in answered:
+            truth = (scored.classes[label], scored.classes[answer], f"{probability:.6f}", str(label == answer).lower())
+            doubt = (f"{quality:.6f}", str(issue).lower(), scored.dataset.name_of(scored.examples.split, index))
+            rows.writerow((index, *truth, *doubt))

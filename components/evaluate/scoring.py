@@ -12,10 +12,9 @@ import numpy as np
 
 from ..common.artifacts.answers import check_answers, differing_classes, numbered
 from ..common.artifacts.classifier import load_classifier
-from ..common.artifacts.model import CARD, Card, read_card
+from ..common.artifacts.model import CARD, Card, read_card, sha256_of_model
 from ..common.cli import BadInput
 from ..common.datasets import ImageDataset, Split, open_dataset
-from ..common.files import sha256_of_file, sha256_of_folder
 from ..common.progress import readable_shape
 from .metrics import ClassifierMetrics, measure
 from .models import card_of
@@ -34,7 +33,7 @@ class Scored:
 
     Attributes:
         card: The model's card.
-        model_sha256: Digest of the model folder, which ties these numbers to it.
+        model_sha256: Digest of the model, which ties these numbers to it.
         backend: What ran the model, `LiteRT` or `TensorFlow`.
         examples: The split.
         labels: int64, shape (images,), indices into `classes`.
@@ -144,7 +143,7 @@ def score(model: Path, examples: EvaluationSet, say: Callable[[str], None]) -> S
     check_answers(model, card, probabilities)
     return Scored(
         card=card,
-        model_sha256=sha256_of_folder(model) if model.is_dir() else sha256_of_file(model),
+        model_sha256=sha256_of_model(model),
         backend=classifier.backend,
         examples=examples,
         labels=labels,

@@ -16,6 +16,12 @@ destination = section("Destination")
     type=Input("Artifact", folder=True),
     help="Evaluation folder of this model, as evaluate writes it.",
 )
+@inputs(
+    "--validation",
+    default="",
+    help="Result of validate on the training data: its output summary, or its folder; a model whose data did not pass "
+    "is refused. Empty: the data was not validated.",
+)
 @section("Destination", setting="any")(
     "--bucket", default="models", help="Bucket to publish to; created as private if missing."
 )
@@ -31,7 +37,13 @@ destination = section("Destination")
 )
 @outputs("--model-uri", type=Output("String"), help="File to write the published URI to.")
 def main(
-    model: Path, evaluation: Path | None, bucket: str, model_name: str, version: str, model_uri: Path | None
+    model: Path,
+    evaluation: Path | None,
+    validation: str,
+    bucket: str,
+    model_name: str,
+    version: str,
+    model_uri: Path | None,
 ) -> None:
     """Publish a model that passed its evaluation as s3://BUCKET/MODEL_NAME/VERSION/.
 
@@ -54,15 +66,18 @@ def main(
     from ..common.progress import counted, readable_size
     from .evaluation import check_evaluation
     from .publish import publish
+    from .validation import check_validation
 
-    model_name = model_name or name_for(read_card(model))
+    card = read_card(model)
+    model_name = model_name or name_for(card)
+    validated = check_validation(validation, card) if validation else None
     accuracy = ""
     if evaluation:
         accuracy = f", accuracy {check_evaluation(evaluation, model).accuracy:.4f}"
     else:
         say("export", "no --evaluation: the model is published unevaluated")
     number = None if version == "next" else int(version)
-    published = publish(model, evaluation, bucket, model_name, number, started)
+    published = publish(model, evaluation, validated, bucket, model_name, number, started)
     write_parameter(model_uri, published.uri)
     there = ", published already with this very content" if published.already else ""
     say("export", f"{published.uri}  {counted(published.files)}, {readable_size(published.bytes)}{accuracy}{there}")

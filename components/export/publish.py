@@ -10,6 +10,7 @@ leave alone. Of two publishers of one version, one therefore succeeds, and a kil
 import base64
 import hashlib
 import json
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..common.artifacts.model import CARD, WEIGHTS, read_card
 from ..common.artifacts.published import EVALUATION_FOLDER, MANIFEST, File, Manifest, version_numbers
+from ..common.artifacts.validation import VALIDATION, Validation
 from ..common.cli import BadInput
 from ..common.files import files_below, sha256_of_file
 from ..common.parallel import in_parallel
@@ -56,13 +58,20 @@ class ExportResult:
 
 
 def publish(
-    model: Path, evaluation: Path | None, bucket: str, name: str, version: int | None, started: float | None = None
+    model: Path,
+    evaluation: Path | None,
+    validation: Validation | None,
+    bucket: str,
+    name: str,
+    version: int | None,
+    started: float | None = None,
 ) -> ExportResult:
-    """Publish a model folder as `s3://bucket/name/version/`, with its evaluation in it.
+    """Publish a model folder as `s3://bucket/name/version/`, with its evaluation and the validation of its data.
 
     Args:
         model: Model folder, as train writes it; no file in it may be empty.
         evaluation: Evaluation folder, published as `evaluation/`; None: without.
+        validation: Of the data, published as `validation.json`; None: without.
         bucket: Made, private, when it is missing.
         name: The folder in the bucket.
         version: A positive integer. None: the newest one when it is of this very content, else the one after it.
@@ -75,7 +84,14 @@ def publish(
         ConnectionError: the store does not answer.
     """
     started = time.monotonic() if started is None else started
-    entries = collect(model, evaluation)
+    with tempfile.TemporaryDirectory() as scratch:
+        if validation:
+            validation.write(Path(scratch))
+        entries = collect(model, evaluation, Path(scratch) / VALIDATION if validation else None)
+        return _publish(entries, bucket, name, version, started)
+
+
+def _publish(entries: list[Entry], bucket: str, name: str, version: int | None, started: float) -> ExportResult:
     client = s3.client()
     s3.ensure_bucket(client, bucket)
     if version is not None:
@@ -89,7 +105,7 @@ def publish(
     raise RuntimeError(f"s3://{bucket}/{name}/: other publishers were faster {_RACES} times; run again")
 
 
-def collect(model: Path, evaluation: Path | None) -> list[Entry]:
+def collect(model: Path, evaluation: Path | None, validation: Path | None = None) -> list[Entry]:
     """The files to publish, sorted by path, with their digests.
 
     Raises:
@@ -97,11 +113,13 @@ def collect(model: Path, evaluation: Path | None) -> list[Entry]:
     """
     read_card(model)
     files = {path.as_posix(): model / path for path in files_below(model)}
-    reserved = [path for path in files if path == MANIFEST or path.startswith(f"{EVALUATION_FOLDER}/")]
+    reserved = [path for path in files if path in (MANIFEST, VALIDATION) or path.startswith(f"{EVALUATION_FOLDER}/")]
     if reserved:
         raise BadInput(f"--model: expected no {reserved[0]} in {model}, which publishing adds; remove it")
     if evaluation:
         files |= {f"{EVALUATION_FOLDER}/{path.as_posix()}": evaluation / path for path in files_below(evaluation)}
+    if validation:
+        files[VALIDATION] = validation
     for local in files.values():
         if not local.stat().st_size:
             raise BadInput(f"{local}: expected content, received an empty file, which KServe would not fetch")

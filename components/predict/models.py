@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ..common.artifacts import published
 from ..common.artifacts.evaluation import Evaluation
-from ..common.artifacts.model import Card, read_card
+from ..common.artifacts.model import Card, read_card, sha256_of_model
 from ..common.cli import BadInput
-from ..common.files import files_below, sha256_of_file, sha256_of_listing
 
 BESIDE = (published.EVALUATION_FOLDER, published.MANIFEST)
 """What publishing adds to a model folder; the model's digest leaves it out."""
@@ -69,15 +68,10 @@ def open_model(
         if (folder / published.MANIFEST).is_file():
             number = published.Manifest.read(folder).version
     card = read_card(folder)
-    sha256 = _digest(folder)
+    sha256 = sha256_of_model(folder, BESIDE)
     known = _evaluation(folder, evaluation, sha256)
     _check(known, place, require_passed, say)
     return PredictingModel(place, folder, number, sha256, card, known)
-
-
-def _digest(folder: Path) -> str:
-    own = (path for path in files_below(folder) if path.parts[0] not in BESIDE)
-    return sha256_of_listing({path: sha256_of_file(folder / path) for path in own})
 
 
 def _evaluation(folder: Path, given: Path | None, sha256: str) -> Evaluation | None:
@@ -88,8 +82,8 @@ def _evaluation(folder: Path, given: Path | None, sha256: str) -> Evaluation | N
     found = Evaluation.read(place)
     if found.model_sha256 != sha256:
         raise BadInput(
-            f"{place}: expected the evaluation of the model with sha256 {sha256[:12]}..., received that of "
-            f"{found.model_sha256[:12]}...; pass the folder that evaluate wrote for this model"
+            f"{place}: expected the evaluation of this model, received that of another; pass the folder that evaluate "
+            "wrote for this model, or evaluate again"
         )
     return found
 

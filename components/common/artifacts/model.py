@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..cli import BadInput
-from ..files import write_json
+from ..files import files_below, sha256_of_file, sha256_of_listing, write_json
 from . import schema
 
 CARD = "model.json"
@@ -19,6 +23,7 @@ ONNX_MODEL = "model.onnx"
 WEIGHTS = (SAVED_MODEL_FILE, ONNX_MODEL)
 """The files of which a model folder holds one: what a server loads."""
 README = "README.md"
+_WEIGHTS = "model.weights.h5"
 PIXELS = (0, 255)
 """Least and greatest value of a pixel, as clients send it."""
 
@@ -205,3 +210,49 @@ def read_card(model: Path) -> Card:
             "pass the folder that train or import-model wrote"
         )
     return Card.read(model)
+
+
+def sha256_of_model(model: Path, beside: Collection[str] = ()) -> str:
+    """SHA-256 that tells a model from any other: of its files, without what differs between equal trainings.
+
+    The Keras file holds the time of saving, of which its weights alone count here; TensorFlow orders a SavedModel at
+    random, which does not count where the Keras file that it was made from is there; the card tells how long each epoch
+    took. In all else it is `sha256_of_folder`.
+
+    Args:
+        model: Model folder, or a file with a model.
+        beside: What lies in the folder and is no part of the model.
+    """
+    if model.is_file():
+        return sha256_of_file(model)
+    weights = _sha256_of_weights(model / KERAS_MODEL)
+    digests = {}
+    for path in files_below(model):
+        if path.parts[0] in beside:
+            continue
+        if path == Path(CARD):
+            digests[path] = _sha256_without_times(model / path)
+        elif weights and path == Path(KERAS_MODEL):
+            digests[path] = weights
+        elif not (weights and path.parts[0] == SAVED_MODEL):
+            digests[path] = sha256_of_file(model / path)
+    return sha256_of_listing(digests)
+
+
+def _sha256_of_weights(keras_file: Path) -> str:
+    """Of the weights in a `.keras` file; empty where it is none."""
+    try:
+        with zipfile.ZipFile(keras_file) as archive:
+            return hashlib.sha256(archive.read(_WEIGHTS)).hexdigest()
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return ""
+
+
+def _sha256_without_times(card: Path) -> str:
+    """Of a card without the seconds of its epochs."""
+    try:
+        content = json.loads(card.read_bytes())
+        content["history"] = [{**epoch, "seconds": 0} for epoch in content.get("history", [])]
+    except (ValueError, TypeError, AttributeError):  # it is none of ours
+        return sha256_of_file(card)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -84,6 +84,8 @@ class ArrayDataset(ImageDataset):
             notes: What a person should know.
             columns: By split and name.
         """
+        for stored in images.values():
+            _check_shape(stored)
         counts = {split: len(of_split) for split, of_split in labels.items()}
         first = images["train"] if "train" in images else next(iter(images.values()))
         self._row = image_of(first.header.shape)
@@ -140,6 +142,15 @@ class ArrayDataset(ImageDataset):
                 return _whole(stored, stored.unpack)
             self._unpacked[split] = _unpacked(stored, stored.unpack)
         return read_rows(self._unpacked[split], replace(stored.header, offset=0), places, stored.path)
+
+
+def _check_shape(stored: StoredImages) -> None:
+    shape = stored.header.shape
+    if len(shape) not in (3, 4) or 0 in shape[1:]:
+        raise BadInput(
+            f"{stored.path}: expected images of shape (n, height, width) or (n, height, width, channels), "
+            f"received {shape}; reshape them"
+        )
 
 
 def image_of(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..cli import BadInput
 from ..progress import counted, some_of
+from .source import readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,9 +75,9 @@ class ImageDataset(ABC):
     ) -> None:
         """See the attributes; `image_shape` is that of the images on disk."""
         self.folder = folder
-        self.name = name
+        self.name = readable(name)
         self.layout = layout
-        self.class_names = class_names
+        self.class_names = list(map(readable, class_names))
         self.counts = dict(counts)
         self.image_shape = (*options.image_size, image_shape[2]) if options.image_size else image_shape
         self.options = options
@@ -158,10 +159,6 @@ class ImageDataset(ABC):
         """The labels of all that are on disk, as they are there: int64, shape (`counts[split]`,) before it is read."""
         return self._labels(self._stored_in[split])
 
-    def name_of(self, split: str, place: int) -> str:
-        """What to call the image at a place of all that are on disk: its file, or `test[17]`."""
-        return self._name_of(self._stored_in[split], place)
-
     def column(self, split: str, name: str) -> list[str]:
         """What the data set itself tells of each example under this name, as text; "" where it tells nothing.
 
@@ -193,7 +190,7 @@ class ImageDataset(ABC):
         if split not in self._kept:
             if not self.counts.get(split):
                 self._no_examples(split)
-            places = self._parts.get(split, np.arange(self.counts[split]))
+            places = self.stored_places(split)
             if self.options.on_corrupt == "skip":
                 damaged = np.isin(places, self._damaged_in(self._stored_in[split]))
                 self.skipped += [self._name_of(self._stored_in[split], place) for place in places[damaged].tolist()]
@@ -203,6 +200,24 @@ class ImageDataset(ABC):
                     self._no_examples(split)
             self._kept[split] = places
         return self._kept[split]
+
+    def stored_places(self, split: str) -> np.ndarray:
+        """Where each example stands among all of the split on disk, damaged ones too: int64, shape (examples,)."""
+        import numpy as np
+
+        return self._parts.get(split, np.arange(self._on_disk.get(split, 0)))
+
+    def stored_labels(self, split: str) -> np.ndarray:
+        """The label of every example at `stored_places`: int64, shape (examples,).
+
+        Raises:
+            BadInput: a label lies outside the classes.
+        """
+        return self._checked(split, self._labels(self._stored_in[split])[self.stored_places(split)])
+
+    def name_of(self, split: str, place: int) -> str:
+        """What to call the image at a place: its path below the folder, or split and number."""
+        return self._name_of(self._stored_in[split], place)
 
     def of_one_size(self) -> bool:
         """Whether all images on disk have one size, from their headers; the sizes of damaged ones do not count."""

@@ -23,6 +23,11 @@ class EncodedDataset(ImageDataset):
     def _examples(self, split: str, places: np.ndarray) -> Iterator[Example]:
         """The examples at these places, in the order that is quickest."""
 
+    def encoded(self, split: str, places: np.ndarray) -> Iterator[tuple[list[int], list[bytes]]]:
+        """The image files at places of a split, damaged ones too: some places and their files at a time."""
+        for positions, encoded, _ in _groups(self._examples(self._stored_in[split], places)):
+            yield places[positions].tolist(), encoded
+
     def of_one_size(self) -> bool:
         """See `ImageDataset.of_one_size`."""
         for split, count in self._on_disk.items():

@@ -239,11 +239,6 @@ def _splits(path: Path, keys: list[str], named: Mapping[str, str]) -> list[str]:
 
 
 def _check_shape(shape: tuple[int, ...], key: str, path: Path) -> None:
-    if len(shape) not in (3, 4):
-        raise BadInput(
-            f"{path}: expected {key} of shape (n, height, width) or (n, height, width, channels), "
-            f"received {shape}; reshape it"
-        )
     if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
         raise BadInput(
             f"{path}: expected images of shape (n, height, width, channels), received {shape}, channels first; "

@@ -9,12 +9,13 @@ from ..cli import BadInput
 from ..progress import some_of
 from .dataset import ON_CORRUPT, ImageDataset, Options
 from .naming import is_clutter
+from .others import other_kind
 from .source import DOWNLOAD, source_of
 
 LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y_train, x_test, y_test, IDX files \
 (train-images-idx3-ubyte ...), train/<label>/*.png and test/<label>/*.png, <label>/*.png of two classes and \
 more, or images with a table labels.csv of file_name and label"""
-DESCRIBING = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".arrow", ".tar")
+DESCRIBING = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".arrow", ".tar", ".cls")
 """What the names of files end in that may describe a data set though they lie among images."""
 DEEPEST = 4
 """How many folders below the given one a data set may begin: `datasets/mnist/3.0.1/` in a TFDS archive needs three."""
@@ -64,6 +65,8 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
         if list(dataset.counts) == ["train"]:
             dataset.hold_out_test()
         return dataset
+    if kind := other_kind(folder):
+        raise BadInput(f"{source_of(folder)}: expected images with a class each, received {kind}")
     names = sorted(path.name for path in folder.iterdir() if path.name != DOWNLOAD and not is_clutter(path.name))
     raise BadInput(
         f"{source_of(folder)}: expected {LAYOUTS}, received {some_of(names) or 'an empty folder'}; arrange the data in "
@@ -103,9 +106,9 @@ def find(
 
 def _layouts() -> tuple[Layout, ...]:
     """The layouts, in the order in which they are looked for. Their modules import NumPy, hence here."""
-    from . import folders, hugging_face, idx, npz, tables, tfds, unsplit_folders
+    from . import cifar, folders, hugging_face, idx, npz, tables, tfds, unsplit_folders, webdataset
 
-    return hugging_face, tfds, npz, idx, folders, tables, unsplit_folders
+    return hugging_face, tfds, npz, idx, cifar, webdataset, folders, tables, unsplit_folders
 
 
 def _outermost(found: list[Path]) -> list[Path]:

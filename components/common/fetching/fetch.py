@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -213,7 +214,7 @@ def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetc
                     pass
                 error.sha256 = measured.sha256
                 raise
-    return Fetched(source, measured.size, measured.sha256, len(files_below(folder)))
+    return Fetched(source, measured.size, measured.sha256, sum(len(files) for _, _, files in os.walk(folder)))
 
 
 def _store(file: OpenFile, stream: Readable, folder: Path, room: Room) -> None:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.bccache import Bucket, BytecodeCache
 from markupsafe import Markup
 
+from ..cli import BadInput
 from ..files import atomic_file
 from .formats import FILTERS
 
@@ -33,7 +34,7 @@ class CodeCache(BytecodeCache):
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Write the code of a template, unless Python is not to write that of modules either."""
         if not sys.dont_write_bytecode:
-            with suppress(OSError), atomic_file(self._file(bucket)) as partial, partial.open("wb") as file:
+            with suppress(OSError, BadInput), atomic_file(self._file(bucket)) as partial, partial.open("wb") as file:
                 bucket.write_bytecode(file)
 
     def _file(self, bucket: Bucket) -> Path:

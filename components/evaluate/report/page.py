@@ -15,6 +15,7 @@ from ...common.progress import counted
 from ...common.report.formats import difference, duration, metric_name, number, percent, short, thousands
 from ...common.report.pictures import SMALL, picture
 from ...common.rules import sentence
+from ..label_errors import label_issues, label_quality
 from ..metrics import ClassMetrics, PrecisionRecall, Roc
 from ..run import Outcome
 from ..slices import FEW, Slice
@@ -44,6 +45,7 @@ RULES_ABOVE = 3
 """Maximum number of rules in the head of the page; more are only counted there."""
 MISTAKES = 24
 CONFUSIONS = 10
+DOUBTED = 24
 
 Rows = list[tuple[str, ...]]
 AnyCurve = TypeVar("AnyCurve", Roc, PrecisionRecall)
@@ -374,6 +376,33 @@ class Page:
                 picture=picture(image, PHOTO),
             )
             for index, image in zip(shown.tolist(), scored.examples.pictures(shown, PHOTO), strict=True)
+        ]
+
+    @cached_property
+    def _issues(self) -> np.ndarray:
+        """int64: indices of the images whose label may be wrong, the most doubted first."""
+        labels, probabilities = self.scored.labels, self.scored.probabilities
+        found = np.flatnonzero(label_issues(labels, probabilities))
+        return found[np.argsort(label_quality(labels, probabilities)[found], kind="stable")]
+
+    @property
+    def label_issues(self) -> int:
+        """Number of test images whose label may be wrong."""
+        return len(self._issues)
+
+    @property
+    def doubted(self) -> Rows:
+        """Image, its label, the model's answer, and the probability of the label, where it is doubted most."""
+        scored, shown = self.scored, self._issues[:DOUBTED]
+        quality = label_quality(scored.labels[shown], scored.probabilities[shown])
+        return [
+            (
+                scored.dataset.name_of(scored.examples.split, int(scored.places[index])),
+                self.classes[scored.labels[index]],
+                self.classes[scored.answers[index]],
+                percent(float(doubt)),
+            )
+            for index, doubt in zip(shown.tolist(), quality, strict=True)
         ]
 
     @property
