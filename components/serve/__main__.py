@@ -96,6 +96,13 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
 )
 @here("--no-ui", is_flag=True, by_hand=True, help="Same as --ui false.")
 @here(
+    "--shadow",
+    type=click.BOOL,
+    default=False,
+    help="With --canary-percent 0: send the new version what the current one is asked, compare the answers and keep "
+    "the disagreements; nobody waits for it.",
+)
+@here(
     "--cors-origin",
     default="",
     help="Origins of web pages that may send requests to a model server on this machine and read the answers, "
@@ -144,6 +151,7 @@ def main(
     server_image: str,
     ui: bool,
     no_ui: bool,
+    shadow: bool,
     cors_origin: str,
     allow_host: str,
     endpoint: Path | None,
@@ -194,6 +202,7 @@ def main(
         direct,
         replace_different,
         criteria(analyze, max_error_rate, max_latency_ratio, min_requests),
+        shadow,
     )
     if target == "kserve":
         from .kserve.specification import InferenceServiceOptions

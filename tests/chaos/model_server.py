@@ -316,13 +316,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", type=Path, nargs=2)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--requests", type=int, default=20_000, help="Of the measurement of memory.")
     parser.add_argument("--only", choices=("swaps", "attacks", "memory"))
     arguments = parser.parse_args()
     model, other = arguments.models
     runs = {
         "swaps": lambda: swaps((model, other), arguments.seed),
         "attacks": lambda: attacks(model, arguments.seed),
-        "memory": lambda: memory(model, arguments.seed),
+        "memory": lambda: memory(model, arguments.seed, arguments.requests),
     }
     for name, run in runs.items():
         if arguments.only in (None, name):
