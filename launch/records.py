@@ -101,7 +101,8 @@ def written(command: list[str], run: Path) -> list[str]:
 def _written(part: str) -> str:
     if part.startswith("{"):
         with suppress(ValueError):
-            return json.dumps(json.loads(part), sort_keys=True)
+            text = json.dumps(json.loads(part), sort_keys=True)
+            return re.sub(r'\w+://[^\s"]+', lambda url: without_secrets(url[0]), text)
     return without_secrets(part) if re.fullmatch(r"\w+://\S+", part) else part
 
 

@@ -46,6 +46,7 @@ def test_what_a_card_does_not_know_is_not_in_its_json(tmp_path):
         "history": [],
         "libraries": {},
         "parameters": 7,
+        "choices": [],
     }
     written = FULL.as_json()
     assert written["dataset"]["source"] is None

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT, outside_aws
-from tests.kfp_api import STEPS, Frame, kfp_backend
+from tests.kfp_api import Frame, kfp_backend
+from trainyard.pipeline import STEPS
 
 EXAMPLES = PROJECT / "examples" / "ci"
 GITHUB = yaml.safe_load((EXAMPLES / "github.yml").read_text())

@@ -110,7 +110,7 @@ def test_each_step_is_an_extra_with_what_its_image_installs(wheel):
     required = about.get_all("Requires-Dist")
     assert any(one.startswith("tensorflow") and one.endswith('extra == "train"') for one in required)
     always = {re.match(r"[\w-]+", one)[0] for one in required if "extra ==" not in one}
-    assert always == {"click", "kfp", "kfp-kubernetes"}
+    assert always == {"click", "jinja2", "kfp", "kfp-kubernetes"}
 
 
 def test_it_is_imported_and_its_commands_answer_in_a_folder_with_modules_of_the_same_names(bin_folder, team):

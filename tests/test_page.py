@@ -313,7 +313,7 @@ def test_a_phone_is_asked_for_its_camera_and_a_desk_is_not(page, server, digit, 
     page.look(*PHONE, touch=True)
     opened(page, server)
     assert page.run(shown)
-    assert page.run("document.querySelector('#camera').capture") == "environment"
+    assert page.run("document.querySelector('#camera').getAttribute('capture')") == "environment"
     page.run("document.querySelector('#camera').onclick = event => { event.preventDefault(); window.asked = true }")
     page.click("#photograph")
     page.wait("window.asked")

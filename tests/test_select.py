@@ -73,13 +73,12 @@ def test_one_after_another_they_find_the_best_of_many_with_one_table(step, candi
     ]
 
 
-def test_a_model_that_missed_its_gate_loses_to_one_that_passed(step, candidates, tmp_path):
+def test_a_model_that_missed_its_gate_loses_to_one_that_passed(step, candidates, dataset, tmp_path):
     """Even to one that is less accurate: the gate of this one was lower."""
     failing = candidates / "failing-good-evaluation"
     if not failing.exists():
-        shutil.copytree(candidates / "good-evaluation", failing)
-        told = json.loads((failing / "evaluation.json").read_text())
-        (failing / "evaluation.json").write_text(json.dumps(told | {"passed": False}))
+        options = ("--dataset", dataset, "--model", candidates / "good", "--min-accuracy", 1)
+        run("evaluate", *options, "--evaluation", failing)
     sides = ["--model-a", candidates / "good", "--evaluation-a", failing]
     sides += ["--model-b", candidates / "poor", "--evaluation-b", candidates / "poor-evaluation"]
     done = step("select", *sides, *outputs(tmp_path))
@@ -91,7 +90,7 @@ def test_a_model_that_missed_its_gate_loses_to_one_that_passed(step, candidates,
     ("options", "words"),
     [
         (["--metric", "beauty"], "expected one of accuracy, macro_f1, loss, received 'beauty'"),
-        (["--evaluation-b", "good-evaluation"], "expected the evaluation of the model with sha256"),
+        (["--evaluation-b", "good-evaluation"], "evaluate"),
         (["--model-b", "nowhere"], "expected a model folder with 1/saved_model.pb"),
         (["--evaluation-a", "nowhere"], "expected an evaluation folder with evaluation.json"),
     ],

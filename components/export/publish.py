@@ -96,8 +96,10 @@ def _publish(entries: list[Entry], bucket: str, name: str, version: int | None, 
     s3.ensure_bucket(client, bucket)
     if version is not None:
         return _Publication(client, bucket, name, version, entries).publish()
-    first = max(1, _newest_before(client, bucket, name, started))
-    for number in range(first, first + _RACES):  # each, so that of those of one content none passes another
+    first = _newest_before(client, bucket, name, started)
+    there = sorted(number for number in version_numbers(client, bucket, name) if number >= max(1, first))
+    free = (there[-1] if there else 0) + 1
+    for number in (*there, *range(free, free + _RACES)):  # each, so that of those of one content none passes another
         try:
             return _Publication(client, bucket, name, number, entries).publish()
         except Taken:

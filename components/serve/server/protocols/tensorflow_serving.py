@@ -70,7 +70,7 @@ def _values(request: dict[str, Any]) -> tuple[Any, str]:
     if not isinstance(signature, str):
         raise Refused(400, "JSON Value: not formatted correctly. 'signature_name' key must be a string value.")
     if signature not in ("", SIGNATURE):
-        raise Refused(400, f'Serving signature name: "{shown(signature)}" not found in signature def')
+        raise Refused(400, f'Serving signature name: "{shown(signature)[1:-1]}" not found in signature def')
     if ("instances" in request) == ("inputs" in request):
         raise Refused(
             400,
