@@ -29,6 +29,7 @@ class Order:
         direct: Give an update its requests without letting it prove itself first.
         analysis: When a canary is promoted or rolled back by what it answers; None: not by that.
         replace_different: Let a version with another input or other classes take the place of the one served.
+        verify_key: Public keys of which one must have signed the model, see `signing.VerifyKeys`; empty: not verified.
         dry_run: Change nothing, say what would be done.
         timeout: Seconds until the endpoint has to answer.
     """
@@ -44,6 +45,7 @@ class Order:
     direct: bool = False
     replace_different: bool = False
     analysis: Criteria | None = None
+    verify_key: str = ""
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
