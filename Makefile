@@ -17,7 +17,7 @@ GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help run predict start stop test cluster cluster-check cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts licences audit chaos lock clean
+.PHONY: help run predict runs start stop test cluster cluster-check cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts licences audit chaos lock clean
 
 help:  ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ predict: .venv/run  ## Send another test image, or IMAGE, to the endpoint of the
 	$(RUN) -m trainyard.components.serve predict --endpoint "$$(cat "$$endpoint")" \
 		$(if $(strip $(IMAGE)),--image "$(strip $(IMAGE))",--data "$$run/download/dataset") \
 		$(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
+
+runs: .venv/run  ## Print the runs here, and where their page is; ARGS=--open opens it in a browser
+	@$(RUN) -m trainyard runs --here $(ARGS)
 
 start: .venv/run  ## Start the object store and the endpoints of this machine again, as after a restart, on their ports
 	@$(RUN) -m trainyard store start

@@ -33,6 +33,7 @@ setup(
         **steps,
         "predictor": requirements(ROOT / "components/serve/requirements-predictor.in"),
         "tfds": requirements(ROOT / "components/download/requirements-tf.in"),
+        "onnx": requirements(ROOT / "components/common/requirements-onnx.in"),
         "parquet": ["pyarrow>=15"],
         "local": requirements(ROOT / "requirements.txt"),
     },

@@ -9,6 +9,7 @@ time, and every runner can run it. `select` compares two models at a time and re
 """
 
 import json
+import os
 import textwrap
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import click
 
 from trainyard import pipeline
 from trainyard.components.common.cli import BadInput, command_group
-from trainyard.launch.assembly import Step, assemble
+from trainyard.launch.assembly import Step, assemble, load
 from trainyard.launch.cluster import images_option, settings_for, settings_options
 from trainyard.launch.commands import images_for, runner_option, runs_option, write_compiled
 from trainyard.launch.contract import parameters_of
@@ -28,30 +29,30 @@ from trainyard.launch.settings import Settings
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
+    from kfp.dsl.pipeline_task import PipelineTask
 
 STEPS = ("download", "train", "evaluate", "select", "export", "serve")
 WIRED = ("architecture", *pipeline.WIRED)
 PARAMETERS = [one for one in parameters_of(STEPS) if one.name not in (*WIRED, "target")]
 
 
-def build(architectures: list[str], settings: Settings | None = None) -> "GraphComponent":
+def build(
+    architectures: list[str], settings: Settings | None = None, notify_secret: str | None = None
+) -> "GraphComponent":
     """The pipeline.
 
     Args:
         architectures: Networks to compare, at least two; what train's `--architecture` takes.
         settings: What is bound; the image of select runs the exit handler as well.
+        notify_secret: Kubernetes secret with the `url` of a webhook that is told how the run ended; empty: the URL is
+            in NOTIFY_WEBHOOK_URL. None: the log alone is told.
     """
     from kfp import dsl
-
-    from examples.demo import announce
 
     bound = settings or Settings()
 
     def wire(download: Step, train: Step, evaluate: Step, select: Step, export: Step, serve: Step) -> None:
-        told = announce()
-        if bound.images:
-            told.set_container_image(image_of("select", bound.images))
-        with dsl.ExitHandler(told):
+        with dsl.ExitHandler(_teller(bound, notify_secret)):
             dataset = download().outputs["dataset"]
             best: dict[str, Any] = {}
             for architecture in architectures:
@@ -69,6 +70,21 @@ def build(architectures: list[str], settings: Settings | None = None) -> "GraphC
             serve(model_uri=export(**best).outputs["model_uri"])
 
     return assemble("compare-models", "Several networks compared, the best one served.", STEPS, wire, bound, WIRED)
+
+
+def _teller(settings: Settings, notify_secret: str | None) -> "PipelineTask":
+    """The exit handler."""
+    from examples.demo import announce
+
+    if notify_secret is None:
+        told = announce()
+        return told.set_container_image(image_of("select", settings.images)) if settings.images else told
+    told = load("notify", settings.images or None)()
+    if notify_secret:
+        from kfp import kubernetes
+
+        kubernetes.use_secret_as_env(told, notify_secret, {"url": "NOTIFY_WEBHOOK_URL"})
+    return told
 
 
 @command_group
@@ -92,12 +108,16 @@ architectures_option = click.option(
 
 @main.command("compile")
 @architectures_option
+@click.option("--notify-secret", help="Kubernetes secret with the url of a webhook to tell how the run ended.")
 @settings_options
 @parameter_options([one for one in PARAMETERS if one.setting in ("any", "cluster")])
 @click.argument("output", type=click.Path(path_type=Path))
-def compile_(architectures: str, settings_file: Path | None, output: Path, **given: Any) -> None:
+def compile_(
+    architectures: str, notify_secret: str | None, settings_file: Path | None, output: Path, **given: Any
+) -> None:
     """Compile for Kubeflow Pipelines into the file OUTPUT."""
-    write_compiled(build(_networks(architectures), settings_for(settings_file, given, PARAMETERS)), output)
+    settings = settings_for(settings_file, given, PARAMETERS)
+    write_compiled(build(_networks(architectures), settings, notify_secret), output)
 
 
 @main.command()
@@ -108,7 +128,10 @@ def compile_(architectures: str, settings_file: Path | None, output: Path, **giv
 @runs_option
 @parameter_options([one for one in PARAMETERS if one.setting != "cluster" and one.name != "source"])
 def run(architectures: str, data: str, runner: str, images: Path | None, runs: Path, **parameters: Any) -> None:
-    """Run on this machine, each step as a process or a container, and leave the best model served."""
+    """Run on this machine, each step as a process or a container, and leave the best model served.
+
+    With processes, a webhook whose URL is in NOTIFY_WEBHOOK_URL is told how the run ended.
+    """
     from trainyard.launch.checks import check
     from trainyard.launch.laptop import run_pipeline
 
@@ -116,7 +139,8 @@ def run(architectures: str, data: str, runner: str, images: Path | None, runs: P
     settings = Settings(images_for(runner, images, STEPS)).bind(**parameters)
     for network in networks:
         check(STEPS, {**settings.values, "architecture": network})
-    folder = run_pipeline(partial(build, networks), data, settings, runs).folder
+    notify = "" if runner == "process" and os.environ.get("NOTIFY_WEBHOOK_URL") else None
+    folder = run_pipeline(partial(build, networks, notify_secret=notify), data, settings, runs).folder
     last = "select" if len(networks) == 2 else f"select-{len(networks) - 1}"
     click.echo(_tell(folder, json.loads((folder / last / "evaluation" / "comparison.json").read_text())))
 

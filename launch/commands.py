@@ -12,6 +12,7 @@ from ..components.common.cli import SETTINGS, BadInput, StepGroup, leave_at_once
 from . import contract
 from .cluster import ON_A_CLUSTER, PARAMETERS, images_option, settings_for, settings_options
 from .contracts import command_of
+from .importing import main as import_model
 from .kubeflow import commands as kubeflow
 from .parameters import parameter_options
 from .settings import Settings
@@ -49,6 +50,7 @@ def main() -> None:
 
 
 main.add_command(store, "store")
+main.add_command(import_model, "import-model")
 for command in kubeflow.COMMANDS:
     main.add_command(command)
 
@@ -79,8 +81,14 @@ runs_option = click.option(
 @runner_option
 @images_option
 @runs_option
+@click.option(
+    "--cache",
+    is_flag=True,
+    help="Take the outputs of an earlier run for each step whose code, options and inputs did not change; export and "
+    "serve always run.",
+)
 @parameter_options(HERE)
-def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: Any) -> None:
+def run(data: str, runner: str, images: Path | None, runs: Path, cache: bool, **parameters: Any) -> None:
     """Run the pipeline on this machine, each step as a process or a container, and leave a live endpoint.
 
     The object store is the one in AWS_ENDPOINT_URL, or a small one that is started here. The summary is written to
@@ -94,7 +102,7 @@ def run(data: str, runner: str, images: Path | None, runs: Path, **parameters: A
     chosen = images_for(runner, images, pipeline.STEPS)
     settings = Settings(chosen).bind(**parameters)
     check(pipeline.STEPS, {**settings.values, "target": "docker" if chosen else "process"})
-    run_here(pipeline.build, data, settings, runs)
+    run_here(pipeline.build, data, settings, runs, cache)
 
 
 @main.command(name="compile")

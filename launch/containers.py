@@ -7,12 +7,14 @@ capabilities, the caller's user, and this machine's network, where the object st
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..components.common.cli import BadInput
-from .orchestrator import PipelineRun, Task, orchestrated
+from .orchestrator import Ended, PipelineRun, Task, orchestrated
 from .processes import pass_on, without_secrets
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ SERVE = ["python3", "-m", "trainyard.components.serve"]
 
 
 @contextlib.contextmanager
-def steps_as_containers(runs: Path, images: Mapping[str, str], home: Path | None = None) -> Iterator[PipelineRun]:
+def steps_as_containers(
+    runs: Path, images: Mapping[str, str], home: Path | None = None, cache: bool = False
+) -> Iterator[PipelineRun]:
     """Inside the block a pipeline that is called runs here, each step in a container of its image.
 
     Args:
@@ -40,6 +44,7 @@ def steps_as_containers(runs: Path, images: Mapping[str, str], home: Path | None
         images: By step.
         home: State folder; with it, serve may start a model server, itself a container of this machine. It alone
             reaches the engine's socket and this folder.
+        cache: Whether outputs of earlier runs are taken, see `step_cache`.
 
     Raises:
         BadInput, RuntimeError: no engine answers, or an image is neither here nor in its registry.
@@ -47,7 +52,10 @@ def steps_as_containers(runs: Path, images: Mapping[str, str], home: Path | None
     root = runs.resolve()
     environment, certificates = _environment()
 
-    def run_task(task: Task) -> tuple[int, str]:
+    def code_of(task: Task) -> str:
+        return str(engine.images.get(task.image).id)
+
+    def run_task(task: Task) -> Ended:
         serves = task.image == images.get("serve") and task.command[: len(SERVE)] == SERVE
         more = _engine_and(home) if home and serves else {}
         command, secrets = without_secrets(task.command)
@@ -55,6 +63,7 @@ def steps_as_containers(runs: Path, images: Mapping[str, str], home: Path | None
             engine,
             task.image,
             command,
+            task.log,
             environment={**environment, **more.get("environment", {}), **task.environment, **secrets},
             volumes=[*(f"{path}:{path}:ro" for path in certificates), f"{root}:{root}", *more.get("volumes", [])],
             group_add=more.get("group_add", []),
@@ -62,7 +71,7 @@ def steps_as_containers(runs: Path, images: Mapping[str, str], home: Path | None
             **HARDENED,
         )
 
-    with connect() as engine, orchestrated(runs, run_task) as run:
+    with connect() as engine, orchestrated(runs, run_task, code_of if cache else None) as run:
         for image in images.values():
             provide(engine, image)
         yield run
@@ -116,20 +125,46 @@ def provide(engine: "DockerClient", image: str) -> None:
             ) from error
 
 
-def run_container(engine: "DockerClient", image: str, command: list[str], **options: Any) -> tuple[int, str]:
+def run_container(engine: "DockerClient", image: str, command: list[str], log: Path, **options: Any) -> Ended:
     """Run a command in a container of its own, pass on what it says as it comes, and keep the last line.
 
-    Returns:
-        Exit code, and the last line of what it said.
+    Args:
+        log: File to write it to as well.
     """
     container = engine.containers.create(image, command, tty=sys.stderr.isatty(), **options)
     try:
         said = container.attach(stream=True, logs=True)
         container.start()
-        last_line = pass_on(said)
-        return container.wait()["StatusCode"], last_line
+        with measured(container) as used:
+            last_line = pass_on(said, log)
+        return Ended(container.wait()["StatusCode"], last_line, used.cpu_seconds, used.peak_memory)
     finally:
         container.remove(force=True)
+
+
+@dataclass
+class Used:
+    """What a container used, as far as the engine told in time: about once a second."""
+
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+
+
+@contextlib.contextmanager
+def measured(container: Any) -> Iterator[Used]:
+    """Watch what a container uses while the block runs."""
+    used = Used()
+
+    def watch() -> None:
+        with contextlib.suppress(Exception):  # a figure that is missing must not fail a step
+            for told in container.stats(stream=True, decode=True):
+                if memory := told["memory_stats"].get("max_usage") or told["memory_stats"].get("usage"):
+                    used.peak_memory = max(used.peak_memory or 0, memory)
+                if nanoseconds := told["cpu_stats"]["cpu_usage"]["total_usage"]:
+                    used.cpu_seconds = round(nanoseconds / 1e9, 3)
+
+    threading.Thread(target=watch, daemon=True).start()
+    yield used
 
 
 def _engine_and(home: Path) -> dict[str, Any]:

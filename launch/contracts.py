@@ -16,7 +16,7 @@ import click
 
 from ..components.common.cli import BadInput, StepCommand, command, say
 from ..components.common.files import write_text
-from ..components.common.options import ARTIFACTS, Input, JsonObject, Option, Output
+from ..components.common.options import ARTIFACTS, FinalStatus, Input, JsonObject, Option, Output
 from .contract import COMPONENTS, ROOT, SECTIONS, SETTINGS, TRAITS
 
 PAGES = ROOT / "docs" / "components"
@@ -108,6 +108,8 @@ def _placeholder(option: Option) -> dict[str, str]:
 
 
 def _type(option: Option) -> str:
+    if isinstance(option.type, FinalStatus):
+        return "PipelineTaskFinalStatus"
     if isinstance(option.type, Input | Output):
         return option.type.kind
     return next(name for kind, name in TYPES.items() if isinstance(option.type, kind))
@@ -115,7 +117,7 @@ def _type(option: Option) -> str:
 
 def _default(option: Option) -> str | None:
     """The default as component.yaml has it, a text; None: the input is required."""
-    if option.required or isinstance(option.type, Input | Output):
+    if option.required or isinstance(option.type, Input | Output | FinalStatus):
         return None
     if isinstance(option.default, bool):
         return str(option.default).lower()
@@ -166,6 +168,8 @@ def _input_table(options: list[Option]) -> str:
         for one in (option for option in options if option.name in names):
             default = _default(one)
             shown = "required" if default is None else f"`{default}`" if default else ""
+            if isinstance(one.type, FinalStatus):
+                shown = "filled in by KFP"
             lines.append(f"| `{one.name}` | {_type(one)} | {shown} | {_cell(one.help or '')} |")
         lines.append("")
     return "\n".join(lines).rstrip()
@@ -178,7 +182,7 @@ def _output_table(options: list[Option]) -> str:
 
 def _python_example(step: str, options: list[Option]) -> str:
     """A call with what is required; all else has its default."""
-    given = [one for one in options if _default(one) is None]
+    given = [one for one in options if _default(one) is None and not isinstance(one.type, FinalStatus)]
     arguments = ", ".join(
         f"{one.name}={one.name}" if isinstance(one.type, Input) else f'{one.name}="..."' for one in given
     )

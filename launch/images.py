@@ -52,10 +52,14 @@ IMAGES = {
 ON_REQUEST = {
     "download-tf": Image("download", "tf", suffix="-tf"),
     "evaluate-tf": Image("evaluate", "tf", suffix="-tf"),
+    "evaluate-onnx": Image("evaluate", "onnx", suffix="-onnx"),
+    "predict-tf": Image("predict", "tf", suffix="-tf"),
+    "predict-onnx": Image("predict", "onnx", suffix="-onnx"),
     "predictor-tf": Image("serve", "predictor-tf", repository="predictor", suffix="-tf"),
+    "predictor-onnx": Image("serve", "predictor-onnx", repository="predictor", suffix="-onnx"),
     "notebook": Image("notebook", folder="launch"),
 }
-"""With TensorFlow, for what the lean ones leave out; and JupyterLab."""
+"""With TensorFlow or ONNX Runtime, for what the lean ones leave out; and JupyterLab."""
 
 GPU = {
     "train": Image("train", suffix="-gpu"),

@@ -44,10 +44,11 @@ def run_here(
     data: str,
     settings: Settings,
     runs: Path,
+    cache: bool = False,
 ) -> None:
     """Run the quick start's pipeline, send one image to its endpoint, and tell how it went; see `run_pipeline`."""
     started = time.perf_counter()
-    run = run_pipeline(build, data, settings, runs)
+    run = run_pipeline(build, data, settings, runs, cache)
     summary = _summarise(run, time.perf_counter() - started)
     write_json(run.folder / SUMMARY, summary, indent=2)
     click.echo(tell(summary))
@@ -58,6 +59,7 @@ def run_pipeline(
     data: str,
     settings: Settings,
     runs: Path,
+    cache: bool = False,
 ) -> PipelineRun:
     """Run a pipeline here, on a data set that is brought into the store first.
 
@@ -67,6 +69,7 @@ def run_pipeline(
         settings: Parameters that were given; with `images` (of the steps and of the model server) the steps run in
             containers of these, without as processes.
         runs: Folder for the runs; `latest` in it points to the run, failed or not. A failed one gets a summary.json.
+        cache: Whether outputs of earlier runs are taken, see `step_cache`.
 
     Raises:
         BadInput, RuntimeError: a step failed; its last line is part of the message.
@@ -77,10 +80,10 @@ def run_pipeline(
     seeded = seed(data, home)
     runs.mkdir(parents=True, exist_ok=True)
     here = {"target": "process"}
-    steps: AbstractContextManager[PipelineRun] = steps_as_processes(runs)
+    steps: AbstractContextManager[PipelineRun] = steps_as_processes(runs, cache)
     if settings.images:
         here = {"target": "docker", "image": image_of("predictor", settings.images)}
-        steps = steps_as_containers(runs, settings.images, home.resolve())
+        steps = steps_as_containers(runs, settings.images, home.resolve(), cache)
     chosen = replace(settings, values={**seeded.parameters, **settings.values, **here})
     return run_steps(build(chosen), {"source": seeded.source}, steps, runs)
 
@@ -224,6 +227,7 @@ def tell(summary: dict[str, Any]) -> str:
         "caution": summary["guessing"] and f"no better than guessing: {summary['guessing']}",
         "prediction": f"{label} with {prediction['probability']:.1%}, {verdict}  {picture}",
         "report": str(report),
+        "all runs": str(report.parent.with_name("index.html")),
         "model": summary["model_uri"],
         "endpoint": summary["endpoint"],
         "page": f"{summary['page']}  to try it in a browser" if summary["page"] else "",

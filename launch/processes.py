@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import json
 import os
 import pty
 import select
@@ -10,25 +11,28 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .orchestrator import PipelineRun, Task, orchestrated
+from .logs import LogFile
+from .orchestrator import Ended, PipelineRun, Task, orchestrated
+from .step_cache import code_here
 
 TAIL = 4096
 """Characters of a step's stderr that are kept, to tell its last line."""
 
 
 @contextlib.contextmanager
-def steps_as_processes(runs: Path) -> Iterator[PipelineRun]:
+def steps_as_processes(runs: Path, cache: bool = False) -> Iterator[PipelineRun]:
     """Inside the block a pipeline that is called runs here: each step is a process, its image is ignored.
 
     Args:
         runs: Folder for the runs; each gets a folder of its own in it, with a folder per step.
+        cache: Whether outputs of earlier runs are taken, see `step_cache`.
     """
 
-    def run_task(task: Task) -> tuple[int, str]:
+    def run_task(task: Task) -> Ended:
         command, more = without_secrets(task.command)
-        return run_process(command_here(command), {**step_environment(), **task.environment, **more})
+        return run_process(command_here(command), {**step_environment(), **task.environment, **more}, task.log)
 
-    with orchestrated(runs, run_task) as run:
+    with orchestrated(runs, run_task, (lambda task: code_here(task.command)) if cache else None) as run:
         yield run
 
 
@@ -43,7 +47,9 @@ def without_secrets(command: list[str]) -> tuple[list[str], dict[str, str]]:
     source = command[place + 1]
     if "://" not in source or not {"@", "?"} & set(source):
         return command, {}
-    return [*command[:place], *command[place + 2 :]], {"TRAINYARD_SOURCE": source}
+    others = [*command[:place], *command[place + 2 :]]
+    told = json.dumps(source)[1:-1]  # as KFP's description of the inputs has it, which no step reads
+    return [word.replace(told, "...") for word in others], {"TRAINYARD_SOURCE": source}
 
 
 def command_here(command: list[str]) -> list[str]:
@@ -68,45 +74,68 @@ def step_environment() -> dict[str, str]:
     return {**os.environ, "PATH": path}
 
 
-def run_process(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+def run_process(command: list[str], environment: dict[str, str], log: Path | None = None) -> Ended:
     """Run a command, pass its stderr on as it comes, and keep the last line.
 
     On a terminal the command gets one too (a pseudo-terminal), so that its progress bars move.
 
-    Returns:
-        Exit code, and the last line of stderr.
+    Args:
+        log: File to write it to as well.
     """
     ours, theirs = pty.openpty() if sys.stderr.isatty() else os.pipe()
     with subprocess.Popen(command, env=environment, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
+        watched = _Watched(process)
         try:
-            last_line = pass_on(iter(lambda: _next_chunk(ours, process), b""))
-            code = process.wait()
+            last_line = pass_on(iter(lambda: _next_chunk(ours, watched), b""), log)
+            watched.ended(0)
         except BaseException:
             process.terminate()
             raise
         finally:
             os.close(ours)
-    return code, last_line
+    return Ended(process.returncode, last_line, watched.cpu_seconds, watched.peak_memory)
 
 
-def pass_on(chunks: Iterable[bytes]) -> str:
-    """Write what a step says to stderr as it comes; returns its last line."""
+class _Watched:
+    """A process, and what it and its own processes used when it has ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.cpu_seconds = 0.0
+        self.peak_memory = 0
+
+    def ended(self, how: int = os.WNOHANG) -> bool:
+        """Whether it has ended; with 0 for `how`, wait until it has."""
+        if self._process.returncode is None:
+            pid, status, used = os.wait4(self._process.pid, how)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self.cpu_seconds = round(used.ru_utime + used.ru_stime, 3)
+                self.peak_memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return self._process.returncode is not None
+
+
+def pass_on(chunks: Iterable[bytes], log: Path | None = None) -> str:
+    """Write what a step says to stderr as it comes, and to a log; returns its last line."""
     tail = ""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for chunk in chunks:
-        text = decoder.decode(chunk)
-        sys.stderr.write(text)  # as text: a notebook's stderr takes no bytes
-        sys.stderr.flush()
-        tail = (tail + text)[-TAIL:]
+    with LogFile(log) if log else contextlib.nullcontext() as file:
+        for chunk in chunks:
+            text = decoder.decode(chunk)
+            sys.stderr.write(text)  # as text: a notebook's stderr takes no bytes
+            sys.stderr.flush()
+            if file:
+                file.write(text)
+            tail = (tail + text)[-TAIL:]
     lines = [line for line in tail.splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
 
 
-def _next_chunk(descriptor: int, process: subprocess.Popen[bytes]) -> bytes:
+def _next_chunk(descriptor: int, process: _Watched) -> bytes:
     """What the process wrote next; empty when it ended, even if a server it left behind still holds the descriptor."""
     while True:
-        ended = process.poll() is not None
+        ended = process.ended()
         if select.select([descriptor], [], [], 0 if ended else 0.05)[0]:
             try:
                 return os.read(descriptor, 65536)

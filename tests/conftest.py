@@ -19,6 +19,7 @@ from tests.kserve_models import kserve_package
 from tests.kserve_status import PROBABILITIES
 from tests.kubernetes_api import kubernetes_api
 from tests.made_up import made_up_card
+from tests.prometheus import Prometheus
 from trainyard.components.common.store import s3
 from trainyard.launch.engine import engine
 from trainyard.launch.store import start_store, stop_store
@@ -164,6 +165,14 @@ def serve_on_cluster(step, api, tmp_path):
 
 
 @pytest.fixture
+def prometheus():
+    """A double of Prometheus."""
+    double = Prometheus()
+    yield double
+    double.end()
+
+
+@pytest.fixture
 def published(store, bucket):
     """Publish what the smoke test reads of a version; its URI."""
 
@@ -176,6 +185,16 @@ def published(store, bucket):
         return f"s3://{bucket}/{prefix}"
 
     return publish
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate for localhost that signed itself, with its key."""
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    options = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    command = ["openssl", *options.split(), "-keyout", "-", "-out", "-"]
+    path.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    return path
 
 
 @pytest.fixture

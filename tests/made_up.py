@@ -1,8 +1,7 @@
 """Cards and evaluations of models that nobody trained."""
 
 from trainyard.components.common.artifacts.evaluation import CalibrationBins, Evaluation, RuleResult
-from trainyard.components.common.artifacts.model import Card, Input, TrainedOn
-from trainyard.components.common.files import sha256_of_folder
+from trainyard.components.common.artifacts.model import Card, Input, TrainedOn, sha256_of_model
 
 
 def made_up_card(**hyperparameters):
@@ -39,7 +38,7 @@ def made_up_evaluation(model, passed=True):
         labels_sha256="0f" * 32,
         passed=passed,
         rules=[RuleResult(metric="accuracy", value=0.97, at_least=0.95, passed=passed, text=text)],
-        model_sha256=sha256_of_folder(model),
+        model_sha256=sha256_of_model(model),
         backend="LiteRT",
         classes=[],
         slices=[],

@@ -1,5 +1,6 @@
 """Folders of images as people arrange them."""
 
+import os
 import unicodedata
 
 import pytest
@@ -109,3 +110,18 @@ def test_a_name_that_is_no_utf_8_is_refused_before_training(tmp_path):
     write(tmp_path, {"train/cat": 2, "train/caf\udce9": 2})
     with pytest.raises(BadInput, match="expected names in UTF-8, received 'café' in another encoding; rename it"):
         open_dataset(tmp_path)
+
+
+def test_names_around_the_classes_that_are_no_utf_8_can_be_written(tmp_path):
+    """Else the card of a model could not be, after the whole training."""
+    folder = tmp_path / os.fsdecode(b"L\xf6we")
+    write(folder, {"a": 6, "b": 6})
+    first = next((folder / "a").iterdir())
+    first.rename(first.with_name(os.fsdecode(b"\xf6.png")))
+    dataset = open_dataset(folder)
+    assert dataset.name == "L?we"
+    (folder / "a" / os.fsdecode(b"\xf6.png")).write_bytes(b"damaged")
+    dataset = open_dataset(folder, on_corrupt="skip")
+    for split in dataset.counts:
+        dataset.read(split)
+    assert dataset.skipped == ["a/?.png"]

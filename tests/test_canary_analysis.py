@@ -6,9 +6,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -203,47 +201,6 @@ def test_an_analysis_that_cannot_be_is_refused_before_anything_is_done(step, opt
 
 
 # On a cluster
-
-
-class Prometheus:
-    """A double of Prometheus's HTTP API: values by a part of the query."""
-
-    def __init__(self):
-        self.values = {}
-        self.queries = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                query = parse_qs(urlsplit(self.path).query)["query"][0]
-                outer.queries.append(query)
-                found = [value for part, value in outer.values.items() if all(word in query for word in part)]
-                result = [{"metric": {}, "value": [time.time(), str(found[0])]}] if found else []
-                told = {"status": "success", "data": {"resultType": "vector", "result": result}}
-                if "refuse" in outer.values:
-                    self.send_response(400)
-                    told = {"status": "error", "error": "bad query"}
-                else:
-                    self.send_response(200)
-                content = json.dumps(told).encode()
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def prometheus():
-    double = Prometheus()
-    yield double
-    double.server.shutdown()
-    double.server.server_close()
 
 
 @pytest.mark.parametrize(("metrics", "unit"), [("trainyard", 1), ("istio", 1000)])

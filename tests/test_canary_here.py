@@ -103,6 +103,53 @@ def asked(url, image, count):
     return seen
 
 
+def test_a_shadow_is_asked_the_same_and_its_disagreements_are_kept(machine, published, model, other, images):
+    url = machine.done("--model-uri", published[3])
+    assert machine.done("--model-uri", published[4], "--canary-percent", "0", "--shadow", "true") == url
+    assert asked(url, images, 5) == {3: 5}
+    base = url.partition("/v1")[0]
+
+    def compared():
+        with urllib.request.urlopen(f"{base}/metrics") as answer:
+            found = re.findall(
+                r'trainyard_shadow_images_total\{result="(\w+)",version="4"\} (\S+)', answer.read().decode()
+            )
+        return {result: int(float(count)) for result, count in found}
+
+    wait_until(lambda: sum(compared().values()) == 5 * len(images))
+    ours, theirs = answers_of(model, images), answers_of(other, images)
+    differing = np.flatnonzero(ours.argmax(1) != theirs.argmax(1))
+    assert len(differing)
+    assert compared()["disagree"] == 5 * len(differing)
+    kept = machine.home / "serving" / "mnist" / "disagreements-4.jsonl"
+    wait_until(lambda: kept.is_file() and len(kept.read_text().splitlines()) == 5 * len(differing))
+    for index, line in zip(differing, kept.read_text().splitlines(), strict=False):
+        told = json.loads(line)
+        assert np.array_equal(told["instance"], images[index])
+        assert (told["answer"]["version"], told["shadow"]["version"]) == (3, 4)
+        assert np.allclose(told["answer"]["probabilities"], ours[index], atol=1e-5)
+        assert told["shadow"]["label"] == str(theirs[index].argmax())
+    assert machine.done("--action", "promote") == url
+    assert machine.served() == {4: 100}
+    before = compared()
+    assert asked(url, images[:1], 5) == {4: 5}
+    assert compared() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--shadow", "true"), "--shadow: expected --action apply with --canary-percent 0"),
+        (("--shadow", "true", "--canary-percent", "10"), "--shadow: expected --action apply with --canary-percent 0"),
+        (("--shadow", "true", "--target", "kserve"), "--shadow: expected --target process or docker"),
+    ],
+)
+def test_a_shadow_that_cannot_be_is_refused(machine, options, words):
+    done = machine.act("--model-uri", "s3://models/mnist/4/", *options)
+    assert done.returncode == 2
+    assert words in last_line(done)
+
+
 def test_a_canary_gets_its_share_then_all_or_nothing(machine, published, model, other, images):
     """Two rounds on one server: a canary that is rolled back, and one that is promoted. No request fails meanwhile."""
     url = machine.done("--model-uri", published[3])

@@ -268,7 +268,7 @@ def broken(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "notes.txt").write_text("no data")
-    yield other, "received notes.txt"
+    yield other, "received text; this library is for the classification of images"
 
     yield tmp_path / "missing", "received nothing"
 

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 
 from tests.made_up import made_up_card
+from trainyard.components.common.artifacts.answers import check_answers
 from trainyard.components.common.artifacts.classifier import load_classifier
+from trainyard.components.common.artifacts.model import sha256_of_model
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.datasets import open_dataset
-from trainyard.components.common.files import sha256_of_folder
 from trainyard.components.common.rules import Threshold, Verdict, sentence
+from trainyard.components.common.statistics import wilson_interval
 from trainyard.components.evaluate.kfp_views import classification, v1_views
-from trainyard.components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve, wilson_interval
-from trainyard.components.evaluate.scoring import check_answers
+from trainyard.components.evaluate.metrics import cross_entropy, measure, precision_recall, roc_curve
 from trainyard.components.evaluate.slices import measure_slices, metrics_of_slices
 
 PROJECT = Path(__file__).parent.parent
@@ -284,7 +285,7 @@ def test_thinned_curve_keeps_its_ends_and_its_shape():
 
 def test_evaluation_names_the_very_model_and_how_it_was_run(evaluated, model):
     evaluation = read(evaluated / "evaluation" / "evaluation.json")
-    assert evaluation["model_sha256"] == sha256_of_folder(model)
+    assert evaluation["model_sha256"] == sha256_of_model(model)
     assert (evaluation["backend"], evaluation["examples"], evaluation["passed"]) == ("LiteRT", 360, True)
     low, high = evaluation["accuracy_interval"]
     assert low < evaluation["accuracy"] < high

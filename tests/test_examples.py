@@ -49,9 +49,23 @@ def test_two_steps_are_in_order_and_several_side_by_side(tmp_path):
     assert fan["root"]["dag"]["tasks"]["announce"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
-@pytest.mark.parametrize("name", [*RESULTS, "compare_models"])
+@pytest.mark.parametrize("name", [*RESULTS, "compare_models", "batch_predict", "pytorch_step", "tune"])
 def test_alone_it_tells_what_can_be_done(name, tmp_path):
     done = example(name, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "compile" in done.stdout
     assert "run" in done.stdout
+
+
+def test_another_teams_step_stands_between_download_and_evaluate(tmp_path):
+    """The step of PyTorch, with an image of its own; select gets both models."""
+    options = ["--pytorch-image", "registry.example.com/torch:1", "it.yaml"]
+    done = example("pytorch_step", "compile", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    spec = next(yaml.safe_load_all((tmp_path / "it.yaml").read_text()))
+    tasks = spec["root"]["dag"]["tasks"]
+    assert tasks["train-pytorch"]["dependentTasks"] == ["download"]
+    container = spec["deploymentSpec"]["executors"]["exec-train-pytorch"]["container"]
+    assert container["image"] == "registry.example.com/torch:1"
+    assert "torch.onnx.export" in container["command"][-1]
+    assert sorted(tasks["select"]["dependentTasks"]) == ["evaluate", "evaluate-2", "train", "train-pytorch"]

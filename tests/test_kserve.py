@@ -1,5 +1,7 @@
 """The serve step on KServe: the decision on what a cluster shows, and the step against a double of its API."""
 
+import time
+
 import pytest
 
 from tests.kserve_status import (
@@ -19,9 +21,11 @@ from tests.kserve_status import (
     standard,
 )
 from tests.kubernetes_api import SERVICES, Fault, Frame
-from trainyard.components.serve.kserve.cluster import Namespace
+from trainyard.components.serve.kserve import pods
+from trainyard.components.serve.kserve.cluster import SERVICE, Namespace
 from trainyard.components.serve.kserve.modes import look, mode_of
 from trainyard.components.serve.kserve.rollout import Before, Goal, Patience, Phase, RolloutStatus
+from trainyard.components.serve.kserve.watch import Watch
 
 
 class Shown(Namespace):
@@ -411,3 +415,37 @@ def test_what_no_cluster_can_take_is_refused_before_it_is_asked(serve_on_cluster
     assert done.returncode == 2
     assert text in last_line(done)
     assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("state", "previous"),
+    [
+        ({"running": {}}, True),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, False),
+        ({"terminated": {"exitCode": 3, "reason": "Error"}}, False),
+    ],
+)
+def test_the_log_that_is_told_is_that_of_the_container_which_ended_last(state, previous):
+    """The kubelet keeps one or two of them, and writes a line of its own in place of one that it has removed."""
+    container = {"name": "server", "state": state, "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}}
+    pod = {"metadata": {"name": "new"}, "status": {"containerStatuses": [container]}}
+    logs = {previous: "no such setting", not previous: "unable to retrieve container logs for containerd://1"}
+    ended = "pod new: container server ended with exit code 3"
+    assert pods.trouble([pod], lambda *asked: logs[asked[-1]]).message == f"{ended}: no such setting"
+    assert pods.trouble([pod], lambda *asked: logs[not previous]).message == ended
+
+
+def test_a_right_that_is_missing_for_a_moment_is_no_failure():
+    """An API server that has just started does not know all roles yet, and answers 403."""
+
+    class Starting(Shown):
+        looks = 0
+
+        def get(self, kind, name):
+            self.looks += 1
+            if self.looks < 3:
+                raise PermissionError("not allowed to get inferenceservices.serving.kserve.io")
+            return service(standard()) if kind == SERVICE else deployment()
+
+    watch = Watch(Starting(None), "mnist", 60, lambda line: None)
+    assert watch.until_ready(Goal(""), Before(), time.monotonic() + 60)["status"] == standard()

@@ -89,6 +89,25 @@ def test_a_canary_gets_its_share_when_it_has_proved_itself_and_is_promoted(
     assert "canaryTrafficPercent" not in spec_of(api)["predictor"]
 
 
+@pytest.mark.parametrize(("failed", "left", "code"), [(0, 4, 0), (30, 3, 1)])
+def test_an_analyzed_canary_is_promoted_or_rolled_back_by_what_prometheus_tells(
+    serve, cluster, stable, published, endpoint, prometheus, failed, left, code
+):
+    prometheus.values = {
+        ('"r-2(', 'code=~"5.."'): failed,
+        ('"r-2(', "histogram_quantile"): 0.012,
+        ('"r-1(', "histogram_quantile"): 0.010,
+        ('"r-2(',): 300,
+        ('"r-1(',): 2700,
+    }
+    uri = published(4)
+    done = serve("--canary-percent", "10", "--analyze", "1s", "--prometheus", prometheus.url, uri=uri)
+    assert done.returncode == code, done.stderr
+    assert cluster.shares[-1] == {{3: OLD, 4: uri}[left]: 100}
+    decision = "rolled back: error rate 10.00% > 1.00%" if failed else "promoted: error rate 0.00%, latency ratio 1.20"
+    assert f"canary {decision} (canary: 300 requests" in done.stderr
+
+
 def test_a_rejected_model_gets_nothing_from_a_later_update(serve, cluster, stable, published, endpoint):
     """After a rollback the rejected revision is the latest ready one, which gets all requests that no share holds."""
     rejected = published(4)

@@ -6,6 +6,7 @@ KServe's part is played from recorded rollouts by the API double; the endpoint i
 import copy
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -271,6 +272,18 @@ def test_the_smoke_test_asks_an_ingress_for_the_service_until_it_answers(serve_o
     assert done.returncode == 0, done.stderr
     assert f"answers 1 known examples as at evaluation, asked by {endpoint.url}" in done.stderr
     assert set(endpoint.asked) == {("mnist.vision.example.com", "/v1/models/mnist:predict")}
+
+
+def test_an_ingress_whose_certificate_is_not_trusted_is_told_before_anything_changes(
+    serve_on_cluster, api, published, endpoint, certificate
+):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    endpoint.socket = context.wrap_socket(endpoint.socket, server_side=True)
+    done = serve_on_cluster("--route", endpoint.url.replace("http", "https"), uri=published(4))
+    assert done.returncode == 2
+    assert "certificate verify failed" in last_line(done)
+    assert api.writes == []
 
 
 @pytest.fixture

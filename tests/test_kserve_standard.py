@@ -109,6 +109,20 @@ def test_a_canary_gets_its_share_and_is_promoted_under_the_stable_name(
     assert autoscalers(api) == []
 
 
+def test_an_analyzed_canary_is_promoted_by_what_prometheus_tells_of_its_deployment(
+    serve_on_cluster, api, cluster, stable, published, asked, prometheus
+):
+    prometheus.values = {('5..",',): 0, ('5.."}',): 0, ("histogram_quantile",): 0.01, ("sum(increase",): 500}
+    uri = published(4)
+    done = serve_on_cluster("--canary-percent", "10", "--analyze", "1s", "--prometheus", prometheus.url, uri=uri)
+    assert done.returncode == 0, done.stderr
+    assert cluster.shares[-1] == {uri: 100}
+    assert {query.partition('pod=~"')[2].partition("(")[0][:9] for query in prometheus.queries[1:]} == {
+        "mnist-pre",
+        "mnist-v4-",
+    }
+
+
 def test_a_share_that_nothing_splits_is_taken_back(serve_on_cluster, api, cluster, stable, published, asked):
     cluster.splits = False
     done = serve_on_cluster("--canary-percent", "10", uri=published(4))

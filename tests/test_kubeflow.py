@@ -189,16 +189,6 @@ def test_a_server_that_never_answers_is_given_up_within_15_seconds(trainyard):
     assert "received no answer in time" in done.stderr
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for localhost that signed itself, with its key."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    options = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    command = ["openssl", *options.split(), "-keyout", "-", "-out", "-"]
-    path.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
-    return path
-
-
 def test_an_own_certificate_authority_is_known_by_option_or_environment(certificate, trainyard):
     with kfp_backend(certificate) as backend:
         unknown = trainyard("runs", "--host", backend.url)

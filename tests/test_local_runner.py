@@ -235,7 +235,10 @@ print("server started", file=sys.stderr)
 """
     started = time.monotonic()
     try:
-        assert run_process([sys.executable, "-c", program], dict(os.environ)) == (0, "server started")
+        ended = run_process([sys.executable, "-c", program], dict(os.environ))
+        assert (ended.exit_code, ended.last_line) == (0, "server started")
+        assert 0 < ended.cpu_seconds < 30
+        assert ended.peak_memory > 2**20
         assert time.monotonic() - started < 30
     finally:
         os.kill(int(pid.read_text()), signal.SIGTERM)
@@ -249,8 +252,8 @@ def test_on_a_terminal_a_step_gets_a_terminal_too(tmp_path):
 import os, sys
 sys.path.insert(0, {str(root)!r})
 from trainyard.launch.processes import run_process
-code, line = run_process([sys.executable, "-c", {inner!r}], dict(os.environ))
-open(sys.argv[1], "w").write(line)
+ended = run_process([sys.executable, "-c", {inner!r}], dict(os.environ))
+open(sys.argv[1], "w").write(ended.last_line)
 """
     file = tmp_path / "program.py"
     file.write_text(program)

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from tests.training import npz, train_here
-from trainyard.components.common.artifacts.model import About, Card, Epoch, Input, LiteRT, TrainedOn, read_card
+from trainyard.components.common.artifacts.model import (
+    About,
+    Card,
+    Epoch,
+    Input,
+    LiteRT,
+    TrainedOn,
+    read_card,
+    sha256_of_model,
+)
 from trainyard.components.common.cli import BadInput
-from trainyard.components.common.files import sha256_of_folder
 
 HOSTILE = "<script>alert(1)</script> *bold* [link](javascript:alert(1)) `code` | cell & more\n\n# heading"
 
@@ -188,7 +196,7 @@ def test_the_card_is_part_of_what_is_evaluated_and_published(step, store, bucket
     done = step("evaluate", "--dataset", dataset, "--model", model, "--evaluation", tmp_path / "evaluation")
     assert done.returncode == 0, done.stderr
     verdict = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
-    assert verdict["model_sha256"] == sha256_of_folder(model)
+    assert verdict["model_sha256"] == sha256_of_model(model)
     places = ["--bucket", bucket, "--model-name", "mnist"]
     done = step("export", "--model", model, "--evaluation", tmp_path / "evaluation", *places)
     assert done.returncode == 0, done.stderr

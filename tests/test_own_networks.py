@@ -284,3 +284,17 @@ def test_a_base_model_for_images_of_another_size_says_how_to_fit_them(model, tmp
         train_here(data, tmp_path / "model", base_model=str(model))
     train_here(data, tmp_path / "model", base_model=str(model), image_size="28", epochs=1)
     assert read_card(tmp_path / "model").input == Input(shape=(28, 28, 1), resized=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [(b"\x89HDF\r\n\x1a\n" + bytes(100), "received HDF5, as .h5 files are"), (b"weights", "received another file")],
+)
+def test_a_base_model_of_another_format_is_named_at_once(step, dataset, tmp_path, content, received):
+    (tmp_path / "model.keras").write_bytes(content)
+    done = step(
+        "train", "--dataset", dataset, "--base-model", tmp_path / "model.keras", "--model", tmp_path / "out", timeout=20
+    )
+    assert done.returncode == 2
+    assert received in done.stderr
+    assert 'save the model again with model.save("model.keras")' in done.stderr

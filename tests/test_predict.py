@@ -1,366 +1,324 @@
-"""`serve predict`: an image goes to a live endpoint, and the answer is shown."""
+"""The predict step: batch prediction, run as a process on real images, models and a real store."""
 
 import csv
 import json
-import os
-import pty
+import shutil
+import signal
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+import tarfile
+import time
+import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tests.serving import answers_of
+from tests.conftest import PROJECT, outside_aws
+from trainyard.components.common.artifacts.classifier import load_classifier
 from trainyard.components.common.datasets import open_dataset
-
-PROJECT = Path(__file__).parent.parent
-INDEX = 17
+from trainyard.components.common.statistics import chi_square_tail
+from trainyard.components.predict.summary import stability_index
 
 
 @pytest.fixture(scope="module")
-def endpoint(model, tmp_path_factory):
-    """Predict URL of a served model."""
-    home = tmp_path_factory.mktemp("home")
-    command = [sys.executable, "-m", "trainyard.components.serve"]
-    run = {"cwd": PROJECT, "env": {**os.environ, "TRAINYARD_HOME": str(home)}, "check": True, "capture_output": True}
-    arguments = ["--target", "process", "--model-uri", model]
-    yield subprocess.run([*command, *arguments], text=True, **run).stdout.strip()
-    subprocess.run([*command, "stop"], **run)
+def evaluation(dataset, model, tmp_path_factory):
+    """The evaluation of the model, passed."""
+    folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
+    run("evaluate", "--dataset", dataset, "--model", model, "--min-accuracy", 0.9, "--evaluation", folder)
+    return folder
 
 
-@pytest.fixture
-def predict(step):
-    def run(url, *options, env=None):
-        return step("serve", "predict", "--endpoint", url, *options, env=env)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def digit(dataset):
-    """One test image, (28, 28) uint8, and its label."""
-    test = open_dataset(dataset).read("test")
-    return test.images[INDEX, :, :, 0], str(test.labels[INDEX])
+@pytest.fixture(scope="module")
+def images(dataset):
+    """The test images of the digits, and the names of their classes."""
+    opened = open_dataset(dataset)
+    split = opened.read("test")
+    return split.images, [opened.class_names[label] for label in split.labels]
 
 
-def last_line(done):
-    return done.stderr.strip().splitlines()[-1]
+@pytest.fixture(scope="module")
+def photos(images, tmp_path_factory):
+    """Sixty test images as files without labels, in folders that mean nothing."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index, image in enumerate(images[0][:60]):
+        path = folder / f"roll {index // 20}" / f"{index:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
+    return folder
 
 
-def test_an_image_of_the_data_set_is_sent_shown_and_saved(predict, endpoint, dataset, model, digit, tmp_path):
-    picture, result = tmp_path / "new" / "seen.png", tmp_path / "seen.json"
-    options = ["--data", dataset, "--index", INDEX, "--picture", picture, "--result", result]
-    done = predict(endpoint, *options)
+def run(step, *options):
+    command = [sys.executable, "-m", f"trainyard.components.{step}", *map(str, options)]
+    return subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True)
+
+
+def rows_of(folder):
+    with (folder / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_each_image_becomes_a_row_with_the_models_answer(step, model, evaluation, photos, images, tmp_path):
+    out = tmp_path / "out"
+    options = ["--model", model, "--evaluation", evaluation, "--source", photos, "--top-k", 2]
+    done = step("predict", *options, "--predictions", out, "--report", tmp_path / "report", "--count", tmp_path / "n")
     assert done.returncode == 0, done.stderr
-    image, label = digit
-    expected = answers_of(model, image.reshape(1, 28, 28, 1))[0]
-    seen = json.loads(result.read_text())
-    assert seen["label"] == str(expected.argmax())
-    assert seen["probability"] == pytest.approx(expected.max(), abs=1e-5)
-    assert (seen["true_label"], seen["index"]) == (label, INDEX)
-    assert list(seen["probabilities"]) == [str(index) for index in range(10)]
-    assert list(seen["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
-    assert f"true label {label}" in done.stdout
-    assert f"{100 * expected.max():.1f} %" in done.stdout
-    with Image.open(picture) as drawn:
-        assert drawn.size[0] > drawn.size[1] > 400
-        left = np.asarray(drawn.convert("L"))[48:608, 48:608]
-    assert np.array_equal(left[10::20, 10::20], image)
+    expected = load_classifier(model).predict(images[0][:60])
+    rows, lines = rows_of(out), lines_of(out)
+    assert [row["name"] for row in rows] == [f"roll {index // 20}/{index:03}.png" for index in range(60)]
+    assert [row["label"] for row in rows] == [str(best) for best in expected.argmax(axis=1)]
+    assert [float(row["probability"]) for row in rows] == pytest.approx(expected.max(axis=1).tolist(), abs=1e-5)
+    assert [row["label_2"] for row in rows] == [str(order[-2]) for order in expected.argsort(axis=1)]
+    assert "truth" not in rows[0]
+    assert {row["model_version"] for row in rows} == {""}
+    told = json.loads((evaluation / "evaluation.json").read_text())["model_sha256"]
+    assert {row["model_sha256"] for row in rows} == {line["model_sha256"] for line in lines} == {told}
+    assert [line["top"][1]["label"] for line in lines] == [row["label_2"] for row in rows]
+    assert (tmp_path / "n").read_text() == "60"
+    assert (tmp_path / "report").read_text() == (out / "report.html").read_text()
+    assert summary_of(out)["counts"] == {
+        str(digit): [row["label"] for row in rows].count(str(digit)) for digit in range(10)
+    }
 
 
-def test_without_an_index_any_test_image_is_sent_and_its_index_told(predict, endpoint, dataset, tmp_path):
-    seen = []
-    for number in range(3):
-        result = tmp_path / f"{number}.json"
-        done = predict(endpoint, "--data", dataset, "--result", result)
-        assert done.returncode == 0, done.stderr
-        seen.append(json.loads(result.read_text()))
-        assert f"test image {seen[-1]['index']}\n" in done.stdout
-        assert seen[-1]["true_label"] == str(open_dataset(dataset).labels("test")[seen[-1]["index"]])
-    assert len({one["index"] for one in seen}) > 1  # of 360, all three alike once in 130,000 times
-
-
-def test_an_index_that_evaluate_tells_is_of_the_same_image_though_damaged_ones_were_left_out(
-    step, predict, endpoint, dataset, model, tmp_path
+def test_a_published_version_answers_with_its_number_and_the_newest_is_taken(
+    step, store, bucket, model, evaluation, photos, tmp_path
 ):
-    data, made, result = tmp_path / "data", tmp_path / "made", tmp_path / "seen.json"
-    for split in ("train", "test"):
-        examples = open_dataset(dataset).read(split)
-        for index, (image, label) in enumerate(zip(examples.images[:, :, :, 0], examples.labels, strict=True)):
-            (data / split / str(label)).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(data / split / str(label) / f"{index:04d}.png")
-    min((data / "test" / "0").iterdir()).write_bytes(b"")
-    outputs = ["--evaluation", made, "--predictions", tmp_path / "predictions.csv"]
-    done = step("evaluate", "--dataset", data, "--model", model, "--on-corrupt", "skip", *outputs)
+    options = ["--model", model, "--evaluation", evaluation, "--bucket", bucket, "--model-name", "digits"]
+    assert step("export", *options, "--version", 7).returncode == 0
+    for path in sorted(photos.rglob("*.png")):
+        store.client.upload_file(str(path), bucket, f"inbox/{path.relative_to(photos)}")
+    source = ["--source", f"s3://{bucket}/inbox/"]
+    done = step("predict", "--model", f"s3://{bucket}/digits/", *source, "--predictions", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    with (tmp_path / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    told = next(row for row in rows if row["correct"] == "false")
-    done = predict(endpoint, "--data", data, "--index", told["index"], "--result", result)
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(result.read_text())
-    assert (seen["label"], seen["true_label"]) == (told["prediction"], told["label"])
-    assert seen["probability"] == pytest.approx(float(told["probability"]), abs=1e-5)
-    report = (made / "report.html").read_text()
-    assert f"Test image {told['index']}: {told['label']}, answered as {told['prediction']}" in report
-    for example in json.loads((made / "examples.json").read_text())["examples"]:
-        image = open_dataset(data).images("test", np.array([example["index"]]))[0]
-        assert image.tolist() == example["instance"]
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 60
+    assert {row["model_version"] for row in rows} == {"7"}
+    assert rows[0]["name"] == "roll 0/000.png"
+    assert not [path for path in tmp_path.iterdir() if path.name != "out"]
 
 
-def test_plain_characters_are_drawn_where_there_is_no_terminal(predict, endpoint, dataset, digit):
-    done = predict(endpoint, "--data", dataset, "--index", INDEX)
-    assert "\033" not in done.stdout
-    drawn = done.stdout.split("\n")[:14]
-    assert set("".join(drawn)) <= set(" .:-=+*#%@")
-    rows = digit[0].reshape(14, 2, 28).mean(axis=1)
-    lit = np.array([[character != " " for character in line.ljust(28)] for line in drawn])
-    assert np.array_equal(lit, rows >= 25.6)
+@pytest.mark.parametrize("kind", ["zip", "tar", "npy", "npz", "idx", "one file"])
+def test_images_are_taken_however_they_come(step, model, evaluation, photos, images, tmp_path, kind):
+    pixels = images[0][:60]
+    source = tmp_path / {"zip": "a.zip", "tar": "a.tar.gz", "npy": "a.npy", "npz": "a.npz"}.get(kind, "a")
+    count = 60
+    if kind == "zip":
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in sorted(photos.rglob("*.png")):
+                archive.write(path, path.relative_to(photos))
+    elif kind == "tar":
+        with tarfile.open(source, "w:gz") as archive:
+            archive.add(photos, ".")
+    elif kind == "npy":
+        np.save(source, pixels)
+    elif kind == "npz":
+        np.savez_compressed(source, images=pixels[..., 0])
+    elif kind == "idx":
+        source.mkdir()
+        header = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in pixels.shape[:3])
+        (source / "t10k-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+    else:
+        source, count = photos / "roll 1" / "020.png", 1
+    options = ["--model", model, "--evaluation", evaluation, "--source", source, "--predictions", tmp_path / "out"]
+    done = step("predict", *options)
+    assert done.returncode == 0, done.stderr
+    expected = load_classifier(model).predict(pixels).argmax(axis=1).tolist()
+    answered = [row["label"] for row in rows_of(tmp_path / "out")]
+    assert answered == [str(label) for label in (expected if count == 60 else expected[20:21])]
+
+
+def test_images_with_labels_are_scored_too(step, model, evaluation, dataset, tmp_path):
+    """With the numbers that evaluate has, for a data set and for folders that are named as the classes."""
+    known = json.loads((evaluation / "evaluation.json").read_text())
+    opened = open_dataset(dataset)
+    split = opened.read("test")
+    folders = tmp_path / "folders"
+    for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+        (folders / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folders / str(label) / f"{index}.png")
+    for number, source in enumerate((dataset, folders)):
+        out = tmp_path / f"out-{number}"
+        done = step("predict", "--model", model, "--evaluation", evaluation, "--source", source, "--predictions", out)
+        assert done.returncode == 0, done.stderr
+        scores = summary_of(out)["scores"]
+        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+            assert scores[name] == pytest.approx(known[name], abs=1e-9), (source, name)
+        assert scores["accuracy_interval"] == pytest.approx(known["accuracy_interval"])
+        assert summary_of(out)["drift"]["stability_index"] == pytest.approx(0, abs=1e-12)
+        assert f"accuracy {known['accuracy']:.4f}" in done.stderr
+
+
+def test_other_images_than_those_of_the_test_are_told_as_drift(step, model, evaluation, images, tmp_path):
+    np.save(tmp_path / "ones.npy", images[0][[label == "1" for label in images[1]]])
+    options = ["--source", tmp_path / "ones.npy", "--predictions", tmp_path / "out"]
+    done = step("predict", "--model", model, "--evaluation", evaluation, *options)
+    assert done.returncode == 0, done.stderr
+    assert "strong drift from the test split" in done.stderr
+    assert "Strong drift" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_shares_make_up_the_whole(step, model, evaluation, photos, tmp_path):
+    options = ["--model", model, "--evaluation", evaluation, "--source", photos]
+    assert step("predict", *options, "--predictions", tmp_path / "whole").returncode == 0
+    shares = []
+    for number in range(1, 8):
+        done = step("predict", *options, "--shard", f"{number}/7", "--predictions", tmp_path / str(number))
+        assert done.returncode == 0, done.stderr
+        shares.append(rows_of(tmp_path / str(number)))
+    assert [row["name"] for share in shares for row in share] == [row["name"] for row in rows_of(tmp_path / "whole")]
+    assert [row["label"] for share in shares for row in share] == [row["label"] for row in rows_of(tmp_path / "whole")]
+    assert {len(share) for share in shares} == {8, 9}
+
+
+def test_damaged_images_fail_or_are_left_out_up_to_a_number(step, model, evaluation, photos, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(photos, mixed)
+    for name in ("roll 0/005.png", "roll 2/041.png"):
+        (mixed / name).write_bytes(b"no image")
+    options = ["--model", model, "--evaluation", evaluation, "--source", mixed, "--predictions", tmp_path / "out"]
+    done = step("predict", *options)
+    assert done.returncode == 2
+    assert "roll 0/005.png: expected an image" in done.stderr.splitlines()[-1]
+    done = step("predict", *options, "--on-corrupt", "skip", "--max-errors", 1)
+    assert done.returncode == 2
+    assert "--max-errors: expected at most 1 damaged image, received 2 among 60" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    done = step("predict", *options, "--on-corrupt", "skip", "--max-errors", 2)
+    assert done.returncode == 0, done.stderr
+    assert "58 images predicted, 2 damaged images skipped" in done.stderr
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 58
+    assert rows[5]["name"] == "roll 0/006.png"
+    assert (tmp_path / "out" / "skipped.csv").read_text() == "name\nroll 0/005.png\nroll 2/041.png\n"
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(step, start_step, model, evaluation, images, tmp_path):
+    many = np.concatenate([images[0]] * 200)[:60_000]
+    np.save(tmp_path / "many.npy", many)
+    options = ["--model", model, "--evaluation", evaluation, "--source", tmp_path / "many.npy"]
+    command = ["predict", *options, "--predictions", tmp_path / "out"]
+    unfinished = tmp_path / ".out.unfinished"
+    process = start_step(*command)
+    while not (unfinished / "progress.json").is_file() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    done = json.loads((unfinished / "progress.json").read_text())["done"]
+    with (unfinished / "predictions.csv").open("a") as file:
+        file.write("half a row")
+    again = step(*command)
+    assert again.returncode == 0, again.stderr
+    assert f"resuming after {done:,} of {len(many):,} images" in again.stderr
+    rows = rows_of(tmp_path / "out")
+    assert [row["name"] for row in rows] == [f"images[{index}]" for index in range(len(many))]
+    assert len(lines_of(tmp_path / "out")) == len(many)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npy", "out"]
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_model_that_did_not_pass_is_refused_unless_told(step, model, evaluation, photos, tmp_path, evaluated):
+    failed = []
+    if evaluated:
+        shutil.copytree(evaluation, tmp_path / "failed")
+        told = json.loads((evaluation / "evaluation.json").read_text())
+        rules = [rule | {"passed": False, "text": "accuracy 0.9 >= 0.95: failed"} for rule in told["rules"]]
+        (tmp_path / "failed" / "evaluation.json").write_text(json.dumps(told | {"passed": False, "rules": rules}))
+        failed = ["--evaluation", tmp_path / "failed"]
+    options = ["--model", model, *failed, "--source", photos, "--predictions", tmp_path / "out"]
+    done = step("predict", *options)
+    assert done.returncode == 2
+    words = (
+        "did not pass (accuracy 0.9 >= 0.95: failed)" if evaluated else "one without an evaluation; pass --evaluation"
+    )
+    assert words in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".out.unfinished").exists()
+    done = step("predict", *options, "--require-passed", "false")
+    assert done.returncode == 0, done.stderr
+    assert "used because of --require-passed false" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("settings", "code"),
-    [({"COLORTERM": "truecolor"}, "\033[38;2;"), ({"COLORTERM": ""}, "\033[38;5;"), ({"NO_COLOR": "1"}, None)],
-)
-def test_a_terminal_gets_the_colours_it_knows(endpoint, dataset, settings, code):
-    command = [sys.executable, "-m", "trainyard.components.serve", "predict", "--endpoint", endpoint, "--data", dataset]
-    ours, theirs = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | settings
-    process = subprocess.Popen([*command, "--index", "3"], cwd=PROJECT, env=environment, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    while chunk := read(ours):
-        shown += chunk
-    os.close(ours)
-    assert process.wait() == 0
-    assert ("▀" in shown.decode()) == (code is not None)
-    assert code in shown.decode() if code else "\033" not in shown.decode()
-
-
-def read(terminal):
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # the other end is closed
-        return b""
-
-
-def on_paper(digit):
-    """The digit as dark ink on a white sheet, large and in colours."""
-    return ImageOps.invert(Image.fromarray(digit)).resize((280, 280)).convert("RGB")
-
-
-def transparent(digit):
-    """The digit as black ink on nothing."""
-    ink = Image.new("RGBA", (28, 28), "black")
-    ink.putalpha(Image.fromarray(digit))
-    return ink.resize((140, 140))
-
-
-def in_16_bits(digit):
-    """The digit in 65,536 shades of grey."""
-    return Image.fromarray(digit.astype(np.uint16) * 257)
-
-
-@pytest.mark.parametrize(
-    ("draw", "name", "options"),
+    ("options", "words"),
     [
-        (Image.fromarray, "digit.png", []),
-        (on_paper, "digit.jpg", ["--invert"]),
-        (on_paper, "digit.png", ["--invert"]),
-        (transparent, "digit.png", ["--invert"]),
-        (in_16_bits, "digit.png", []),
+        (["--shard", "9/8"], "--shard: expected NUMBER/COUNT from 1/8 to 8/8, received '9/8'"),
+        (["--top-k", "0"], "--top-k: expected 1 or more"),
+        (["--source", "ftp://x/y.zip"], "--source: expected s3, http, https or file before '://'"),
+        (["--model", "https://x/y"], "--model: expected s3://bucket/name/[version/] or a model folder"),
+        (["--split", "test"], "--split: expected a split of"),
+        (["--max-errors", "-2"], "--max-errors: expected 0 or more, or -1 for no limit"),
     ],
 )
-def test_any_image_is_brought_to_what_the_model_takes(predict, endpoint, digit, tmp_path, draw, name, options):
-    image, label = digit
-    draw(image).save(tmp_path / name)
-    done = predict(endpoint, "--image", tmp_path / name, "--result", tmp_path / "result.json", *options)
+def test_what_cannot_be_done_is_told_in_one_line(step, model, evaluation, photos, tmp_path, options, words):
+    given = ["--model", model, "--evaluation", evaluation, "--source", photos, "--predictions", tmp_path / "out"]
+    done = step("predict", *given, *options)
+    assert done.returncode == 2
+    assert words in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_another_size_are_refused_in_one_line(step, model, evaluation, tmp_path):
+    np.save(tmp_path / "large.npy", np.zeros((3, 40, 40, 1), np.uint8))
+    options = ["--source", tmp_path / "large.npy", "--predictions", tmp_path / "out"]
+    done = step("predict", "--model", model, "--evaluation", evaluation, *options)
+    assert done.returncode == 2
+    assert "expected images of 28 x 28 x 1, which the model takes, received 40 x 40 x 1" in done.stderr.splitlines()[-1]
+
+
+def test_a_hostile_name_does_nothing_in_the_report(step, model, evaluation, images, tmp_path):
+    name = "<script>alert(1)<"
+    (tmp_path / "in").mkdir()
+    Image.fromarray(images[0][0, ..., 0]).save(tmp_path / "in" / name, format="PNG")
+    options = ["--source", tmp_path / "in", "--predictions", tmp_path / "out"]
+    assert step("predict", "--model", model, "--evaluation", evaluation, *options).returncode == 0
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert name not in report
+    assert "&lt;script&gt;alert(1)&lt;" in report
+    assert rows_of(tmp_path / "out")[0]["name"] == name
+
+
+def test_the_numbers_of_the_drift_are_those_of_their_definitions():
+    assert stability_index([50, 50], [50, 50]) == 0
+    p, q = (90.5 / 101, 10.5 / 101), (50.5 / 101, 50.5 / 101)
+    expected = sum((a - b) * np.log(a / b) for a, b in zip(p, q, strict=True))
+    assert stability_index([90, 10], [50, 50]) == pytest.approx(expected)
+    for value, freedom, tail in ((16.919, 9, 0.05), (21.666, 9, 0.01), (3.841, 1, 0.05), (123.225, 99, 0.05)):
+        assert chi_square_tail(value, freedom) == pytest.approx(tail, rel=0.08)
+
+
+def test_the_example_predicts_in_shares(model, evaluation, photos, store, bucket, step, tmp_path):
+    options = ["--model", model, "--evaluation", evaluation, "--bucket", bucket, "--model-name", "digits"]
+    assert step("export", *options).returncode == 0
+    command = [sys.executable, "-m", "examples.batch_predict", "run", "--shards", "3", "--runs", tmp_path / "runs"]
+    done = subprocess.run(
+        [
+            *command,
+            "--model",
+            f"s3://{bucket}/digits/",
+            "--source",
+            photos,
+            "--shards",
+            "3",
+            "--runs",
+            tmp_path / "runs",
+        ],
+        cwd=tmp_path,
+        env=outside_aws() | store.environment | {"PYTHONPATH": str(PROJECT), "TRAINYARD_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    seen = json.loads((tmp_path / "result.json").read_text())
-    assert seen["label"] == label
-    assert seen["true_label"] is None
-    assert seen["index"] is None
-
-
-@pytest.mark.parametrize("wrap", [lambda image: image, lambda image: {"instances": [image]}], ids=["image", "request"])
-def test_an_image_in_json_is_sent_as_it_is(predict, endpoint, model, digit, tmp_path, wrap):
-    image = digit[0].reshape(28, 28, 1) + 0.25
-    (tmp_path / "input.json").write_text(json.dumps(wrap(image.tolist())))
-    done = predict(endpoint, "--json", tmp_path / "input.json", "--result", tmp_path / "result.json")
-    assert done.returncode == 0, done.stderr
-    seen = json.loads((tmp_path / "result.json").read_text())
-    expected = answers_of(model, image[None].astype(np.float32))[0]
-    assert list(seen["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
-    assert f"{100 * expected.max():.1f} %" in done.stdout
-
-
-def test_an_endpoint_behind_an_ingress_is_asked_for_by_its_name(predict, dataset, tmp_path):
-    hosts = []
-    with served(signature(-1, 28, 28, 1), [[0.0] * 9 + [1.0]], hosts) as url:
-        options = ["--data", dataset, "--index", "0", "--host-header", "mnist-vision.example.com"]
-        done = predict(url, *options)
-    assert done.returncode == 0, done.stderr
-    assert set(hosts) == {"mnist-vision.example.com"}
-
-
-def test_proportions_and_colours_are_kept(tmp_path):
-    """A red square on a wide white sheet stays square and red in a model of 32 x 32 colour images."""
-    from trainyard.components.serve.predict import _read_image
-
-    sheet = Image.new("RGB", (400, 200), "white")
-    sheet.paste("red", (150, 50, 250, 150))
-    sheet.save(tmp_path / "sheet.png")
-    pixels = _read_image(tmp_path / "sheet.png", (32, 32, 3), invert=False)
-    assert pixels.shape == (32, 32, 3)
-    red = (pixels[..., 0] > 200) & (pixels[..., 1] < 60)
-    assert red.any(axis=0).sum() == red.any(axis=1).sum() == 8
-    assert (pixels[0] == 255).all()
-
-
-def test_a_model_that_learned_from_stretched_images_gets_stretched_ones(predict, tmp_path):
-    """From a file and from the data set the same, pixel for pixel as training brought them to that size."""
-    random = np.random.default_rng(5)
-    for split in ("train", "test"):
-        for name, size in (("a", (60, 20)), ("b", (25, 45))):
-            (tmp_path / "data" / split / name).mkdir(parents=True)
-            image = Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8))
-            image.save(tmp_path / "data" / split / name / "1.png")
-    told, bodies = signature(-1, 16, 24, 3), []
-    told["metadata"]["card"] = {"input": {"shape": [16, 24, 3], "resized": True}, "classes": ["a", "b"]}
-    with served(told, [[0.25, 0.75]], bodies=bodies) as url:
-        for options in (["--data", tmp_path / "data", "--index", "1"], ["--image", tmp_path / "data/test/b/1.png"]):
-            done = predict(url, *options)
-            assert done.returncode == 0, done.stderr
-    from_data, from_file = (np.array(body["instances"][0]) for body in bodies)
-    learned = open_dataset(tmp_path / "data", image_size=(16, 24)).read("test").images[1]
-    np.testing.assert_array_equal(from_data, learned)
-    np.testing.assert_array_equal(from_file, learned)
-
-
-@contextmanager
-def served(metadata, predictions, hosts=None, bodies=None):
-    """An endpoint that answers like TensorFlow Serving, for a model of which it knows nothing but the signature.
-
-    The hosts that it was asked for are added to `hosts`, what it was sent to `bodies`.
-    """
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self._answer(metadata)
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if bodies is not None:
-                bodies.append(json.loads(body))
-            self._answer({"predictions": predictions})
-
-        def _answer(self, content):
-            if hosts is not None:
-                hosts.append(self.headers["Host"])
-            body = json.dumps(content or {"error": "Malformed request"}).encode()
-            self.send_response(200 if content else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1/models/mnist:predict"
-        server.shutdown()
-
-
-def signature(*shape):
-    tensor = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": str(size)} for size in shape]}}
-    signatures = {"serving_default": {"inputs": {"image": tensor}, "outputs": {}}}
-    return {"model_spec": {"name": "mnist"}, "metadata": {"signature_def": {"signature_def": signatures}}}
-
-
-def test_classes_without_names_are_numbered(predict, digit, tmp_path):
-    Image.fromarray(digit[0]).save(tmp_path / "digit.png")
-    with served(signature(-1, 8, 8, 1), [[0.1, 0.2, 0.7]]) as url:
-        done = predict(url, "--image", tmp_path / "digit.png", "--result", tmp_path / "result.json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "result.json").read_text())["probabilities"] == {"0": 0.1, "1": 0.2, "2": 0.7}
-
-
-@pytest.mark.parametrize("channels", [2, 4, 10])
-@pytest.mark.parametrize("width", [20, 80])  # as it is, and made smaller for a terminal
-def test_an_image_of_many_channels_is_shown_by_its_first_ones(predict, tmp_path, channels, width):
-    images = np.random.default_rng(1).integers(0, 256, (2, 20, width, channels), dtype=np.uint8)
-    (tmp_path / "data").mkdir()
-    np.savez(tmp_path / "data" / "bands.npz", x_train=images, y_train=[0, 1], x_test=images, y_test=[0, 1])
-    with served(signature(-1, 20, width, channels), [[0.25, 0.75]]) as url:
-        done = predict(url, "--data", tmp_path / "data", "--index", "1", "--picture", tmp_path / "seen.png")
-    assert done.returncode == 0, done.stderr
-    shown = images[1, :, :, :3] if channels > 2 else images[1, :, :, :1].repeat(3, axis=2)
-    scale, height = 560 // width, 560 * 20 // width
-    with Image.open(tmp_path / "seen.png") as drawn:
-        top = 48 + (560 - height) // 2
-        seen = np.asarray(drawn)[top : top + height, 48:608]
-    assert np.array_equal(seen[scale // 2 :: scale, scale // 2 :: scale], shown)
-
-
-def test_the_data_set_names_the_classes_of_an_endpoint_without_metadata(predict, dataset, tmp_path):
-    with served(None, [[0.0] * 9 + [1.0]]) as url:
-        done = predict(url, "--data", dataset, "--index", "0", "--result", tmp_path / "result.json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "result.json").read_text())["label"] == "9"
-
-
-def test_an_endpoint_that_cannot_be_used_is_told_in_one_plain_line(predict, endpoint, dataset, digit, tmp_path):
-    image = tmp_path / "digit.png"
-    Image.fromarray(digit[0]).save(image)
-    gone = "http://127.0.0.1:9/v1/models/mnist:predict"
-    with served(None, []) as without, served(signature(-1, 13), [[1.0]]) as table, served({"x": 1}, ["a"]) as odd:
-        for url, options, text in [
-            (gone, ["--image", image], "does not answer (Connection refused)"),
-            (gone, ["--data", dataset, "--index", "0"], "does not answer (Connection refused)"),
-            (endpoint.replace("digits", "other"), ["--image", image], "404: Servable not found"),
-            (without, ["--image", image], "answered 404"),
-            (table, ["--image", image], "no grey or RGB image"),
-            (odd, ["--data", dataset, "--index", "0"], "expected one probability per class"),
-        ]:
-            done = predict(url, *options)
-            assert done.returncode == 1, done.stderr
-            assert text in last_line(done)
-            assert "Traceback" not in done.stderr
-
-
-def test_bad_input_is_refused_in_one_plain_line(predict, endpoint, dataset, tmp_path):
-    (tmp_path / "text.png").write_text("no image")
-    images, labels = np.zeros((2, 28, 28), np.uint8), np.array([0, 1])
-    (tmp_path / "untested").mkdir()
-    np.savez(tmp_path / "untested" / "data.npz", x_train=images, y_train=labels, x_test=images[:0], y_test=labels[:0])
-    (tmp_path / "two.json").write_text(json.dumps({"instances": [[[[0]]], [[[0]]]]}))
-    for url, options, text in [
-        (endpoint, ["--data", dataset, "--index", "360"], "--index: expected 0 to 359"),
-        (endpoint, ["--data", dataset, "--index", "-1"], "--index: expected 0 to 359"),
-        (endpoint, ["--image", "x.png", "--index", "0"], "--index: expected --data with it"),
-        (endpoint, [], "expected one of --image, --json"),
-        (endpoint, ["--image", "x.png", "--data", dataset, "--index", "0"], "expected one of --image, --json"),
-        (endpoint, ["--data", tmp_path, "--index", "0"], "expected"),
-        (
-            endpoint,
-            ["--data", tmp_path / "untested"],
-            "--data: expected a data set with test images, received none",
-        ),
-        (endpoint, ["--image", "x.png", "--json", "x.json"], "expected one of --image, --json"),
-        (endpoint, ["--json", tmp_path / "text.png"], '--json: expected {"instances": [image]}'),
-        (endpoint, ["--json", tmp_path / "two.json"], '--json: expected {"instances": [image]}'),
-        (endpoint, ["--json", tmp_path / "none.json"], "--json: expected a file"),
-        (endpoint, ["--image", tmp_path / "text.png"], "text.png: expected an image (PNG, JPEG, "),
-        (endpoint, ["--image", tmp_path / "none.png"], f"--image: {tmp_path / 'none.png'} does not exist"),
-        ("http://127.0.0.1:1/", ["--data", dataset, "--index", "0"], "--endpoint: expected a predict URL"),
-    ]:
-        done = predict(url, *options)
-        assert done.returncode == 2, done.stderr
-        assert text in last_line(done)
-        assert "Traceback" not in done.stderr
+    assert [line.split("  ")[:2] for line in done.stdout.splitlines()] == [
+        [f"share {n}/3", "20 images"] for n in (1, 2, 3)
+    ]

@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_download import contents, pack, pack_tar, pack_zip, tar_with, zip_with
 from trainyard.components.common.cli import BadInput
-from trainyard.components.download.fetch import fetch
+from trainyard.components.common.fetching.fetch import fetch
 
 FILES = {"train/a/0.bin": b"zero" * 5000, "test/a/1.bin": b"one"}
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in - Files</title></head><body>...</body></html>"

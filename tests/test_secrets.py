@@ -28,7 +28,7 @@ class WatchingServer(WebServer):
 
     @property
     def status(self):
-        self.shown.update(subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines())
+        self.shown.update(subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True).stdout.splitlines())
         return []
 
     @status.setter

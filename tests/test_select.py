@@ -10,6 +10,7 @@ import urllib.request
 import numpy as np
 import pytest
 
+from examples import compare_models
 from tests.conftest import PROJECT, outside_aws
 from tests.test_contract import STEPS
 from trainyard.components.common.artifacts.model import read_card
@@ -219,7 +220,7 @@ def test_the_exit_handler_tells_of_a_run_that_failed(home, tmp_path):
 def test_it_compiles_for_a_cluster_with_a_branch_for_each_network(tmp_path):
     import yaml
 
-    images = {name: f"registry.example.com/{name}" for name in STEPS}
+    images = {name: f"registry.example.com/{name}" for name in compare_models.STEPS}
     (tmp_path / "images.json").write_text(json.dumps(images))
     options = ("compile", "--architectures", "dense,cnn,squeezenet,resnet18", "--images", tmp_path / "images.json")
     environment = outside_aws() | {"PYTHONPATH": str(PROJECT)}

@@ -294,6 +294,32 @@ def test_a_value_that_is_no_number_for_the_model_is_refused(base, value):
         assert "expected" in answer["error"] or "JSON Parse error" in answer["error"]
 
 
+def read(body, version):
+    return tensorflow_serving.read(body, version.shape)
+
+
+def test_a_version_that_goes_answers_the_large_requests_it_was_given(model, images):
+    """Their bodies are read elsewhere before its thread gets them."""
+
+    async def asked():
+        version = LoadedVersion(WantedVersion(1, "", "", 100), model, ServerMetrics())
+        await version.load()
+        body = rows(np.tile(images, (20, 1, 1, 1)))
+        answers = [
+            asyncio.create_task(
+                version.predict(body, lambda body, version: tensorflow_serving.read(body, version.shape))
+            )
+            for _ in range(6)
+        ]
+        await asyncio.sleep(0)
+        await version.unload()
+        return await asyncio.wait_for(asyncio.gather(*answers), 20)
+
+    expected = np.tile(answers_of(model, images), (20, 1))
+    for answer in asyncio.run(asked()):
+        assert np.allclose(json.loads(answer.content)["predictions"], expected, atol=1e-5)
+
+
 class Overflowing:
     """A model whose sums leave float32."""
 
@@ -310,7 +336,7 @@ def test_numbers_too_large_for_the_model_are_refused_rather_than_answered_with_n
         await version.load()
         version._classifier = Overflowing()
         body = rows(np.full((count, 28, 28, 1), 3e38))
-        return await version.predict(body, lambda body, version: tensorflow_serving.read(body, version.shape))
+        return await version.predict(body, read)
 
     with pytest.raises(Refused, match="expected numbers from 0 to 255"):
         asyncio.run(asked())

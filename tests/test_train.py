@@ -11,7 +11,7 @@ import pytest
 
 from tests.training import npz, train_here, weights
 from trainyard.components.common.artifacts.classifier import load_classifier
-from trainyard.components.common.artifacts.model import Input, read_card
+from trainyard.components.common.artifacts.model import Input, read_card, sha256_of_model
 from trainyard.components.common.datasets import Split, open_dataset
 
 
@@ -240,6 +240,8 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_other
     a, b, c = (weights(tmp_path / name) for name in "abc")
     assert all((one == other).all() for one, other in zip(a, b, strict=True))
     assert not all((one == other).all() for one, other in zip(a, c, strict=True))
+    a, b, c = (sha256_of_model(tmp_path / name) for name in "abc")  # so that an evaluation of the first fits the second
+    assert a == b != c
 
 
 def test_a_checkpoint_of_other_hyperparameters_is_not_gone_on_with(dataset, tmp_path):

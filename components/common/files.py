@@ -34,13 +34,7 @@ def atomic_folder(path: Path, marker: str) -> Iterator[Path]:
     check_output(path, marker)
     with _partial(path, Path.mkdir) as partial:
         yield partial
-        if path.exists():
-            old = _beside(path)
-            path.rename(old)
-            partial.rename(path)
-            _remove(old)
-        else:
-            partial.rename(path)
+        move_into_place(partial, path)
 
 
 def check_place(path: Path, folder: bool) -> None:
@@ -71,6 +65,17 @@ def check_place(path: Path, folder: bool) -> None:
             raise BadInput(f"{path}: expected a place that can be written, {above} cannot; name another")
     except OSError as error:  # such as a name that is too long
         raise BadInput(f"{shown(path)}: expected a place for an output, received none ({error.strerror})") from error
+
+
+def move_into_place(folder: Path, path: Path) -> None:
+    """Give a finished folder its name on the same disk; what had that name goes."""
+    if not path.exists():
+        folder.rename(path)
+        return
+    old = _beside(path)
+    path.rename(old)
+    folder.rename(path)
+    _remove(old)
 
 
 def check_output(path: Path, marker: str) -> None:

@@ -44,6 +44,10 @@ class JsonObject(click.ParamType):  # type: ignore[type-arg] # generic in newer 
         return parsed
 
 
+class FinalStatus(JsonObject):
+    """An option by which KFP tells an exit handler how the run ended. A pipeline does not pass it."""
+
+
 class Location(click.Path):
     """Where an artifact or an output parameter is.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from ..common.cli import say, step
+from ..common.fetching.limits import MAX_BYTES, MAX_FILES
 from ..common.options import Output, executor_input, inputs, outputs, section
-from .limits import MAX_BYTES, MAX_FILES
 
 limits = section("Limits", setting="any")
 
@@ -78,11 +78,11 @@ def main(
       trainyard download --source s3://datasets/digits.npz --dataset my-data
     """
     from ..common.artifacts.published import verify_folder
+    from ..common.fetching.objects import Access
     from ..common.files import atomic_folder, write_json
     from ..common.kfp_outputs import record_artifacts
     from ..common.progress import counted, readable_size
     from .fetch import RECORD, Terms, fetch
-    from .objects import Access
 
     hosts = tuple(host.strip().lower() for host in allow_host.split(",") if host.strip())
     with atomic_folder(dataset, marker=RECORD) as folder:

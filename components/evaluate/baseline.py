@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.artifacts.answers import differing_classes
 from ..common.artifacts.model import read_card
 from ..common.cli import BadInput
 from ..common.progress import readable_shape
-from .scoring import Scored, differing_classes, score
+from .scoring import Scored, score
 
 FEW = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..common.artifacts.evaluation import guessing
+from ..common.statistics import wilson_interval
 
 EPSILON = 1e-7
 """Keras clips probabilities to EPSILON..1-EPSILON before it takes the logarithm."""
-Z95 = 1.959963984540054
-"""Standard normal quantile of a two-sided 95 % interval."""
 CURVE_POINTS = 200
 """Points kept of a curve; all of them would be one per class and image."""
 CLASS_METRICS = ("precision", "recall", "f1", "auc", "average_precision")
@@ -309,14 +307,6 @@ def precision_recall(roc: Roc, positives: int, examples: int) -> PrecisionRecall
     precision = np.divide(true_positives, answered, out=np.ones_like(answered), where=answered > 0)
     average = float(np.sum(np.diff(roc.true_positive_rate) * precision[1:]))
     return PrecisionRecall(roc.true_positive_rate, precision, average)
-
-
-def wilson_interval(right: int, examples: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; unlike the normal one it stays inside 0 to 1 and holds for few examples."""
-    share, z2 = right / examples, Z95**2
-    centre = (share + z2 / (2 * examples)) / (1 + z2 / examples)
-    half = Z95 * math.sqrt(share * (1 - share) / examples + z2 / (4 * examples**2)) / (1 + z2 / examples)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _distinct(rising: np.ndarray) -> np.ndarray:

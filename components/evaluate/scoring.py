@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.artifacts.answers import check_answers, differing_classes, numbered
 from ..common.artifacts.classifier import load_classifier
-from ..common.artifacts.model import CARD, Card, read_card
+from ..common.artifacts.model import CARD, Card, read_card, sha256_of_model
 from ..common.cli import BadInput
 from ..common.datasets import ImageDataset, Split, open_dataset
-from ..common.files import sha256_of_file, sha256_of_folder
-from ..common.progress import readable_shape, some_of
+from ..common.progress import readable_shape
 from .metrics import ClassifierMetrics, measure
 from .models import card_of
 from .slices import Slice, measure_slices, metrics_of_slices, read_columns
@@ -25,8 +25,6 @@ PART = 64 * 2**20
 BATCH = 256
 """Images that a classifier works through at a time; parts are multiples of it, so that it meets the same batches in
 parts as in one go, and answers the same to the last digit."""
-TOLERANCE = 0.01
-"""How far the probabilities of an image may be from a sum of 1: 16-bit numbers are no more exact."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Scored:
 
     Attributes:
         card: The model's card.
-        model_sha256: Digest of the model folder, which ties these numbers to it.
+        model_sha256: Digest of the model, which ties these numbers to it.
         backend: What ran the model, `LiteRT` or `TensorFlow`.
         examples: The split.
         labels: int64, shape (images,), indices into `classes`.
@@ -145,7 +143,7 @@ def score(model: Path, examples: EvaluationSet, say: Callable[[str], None]) -> S
     check_answers(model, card, probabilities)
     return Scored(
         card=card,
-        model_sha256=sha256_of_folder(model) if model.is_dir() else sha256_of_file(model),
+        model_sha256=sha256_of_model(model),
         backend=classifier.backend,
         examples=examples,
         labels=labels,
@@ -171,41 +169,3 @@ def check_fit(model: Path, card: Card, data: ImageDataset) -> None:
         raise misfit(*differ)
     if len(card.classes) < 2:
         raise BadInput(f"{model}: expected a model of two classes or more, received one; train it on more classes")
-
-
-def differing_classes(knows: list[str], names: list[str]) -> tuple[str, str] | None:
-    """Both sides in words where they are not the same classes; names and bare numbers can be."""
-    if len(knows) != len(names):
-        return f"{len(knows)} classes ({some_of(knows)})", f"{len(names)} ({some_of(names)})"
-    if knows == names or numbered(len(names)) in (knows, names):
-        return None
-    at = next(index for index in range(len(names)) if knows[index] != names[index])
-    return f"classes with {knows[at]!r} at place {at}", repr(names[at])
-
-
-def check_answers(model: Path, card: Card, probabilities: np.ndarray) -> None:
-    """Raise BadInput where the model does not answer with a probability for each class of its card."""
-    classes = len(card.classes)
-    if probabilities.shape[1:] != (classes,):
-        raise BadInput(
-            f"{model}: expected {classes} probabilities for an image, as many as there are classes, received "
-            f"{readable_shape(probabilities.shape[1:])}; train the model again"
-        )
-    unusable = int((~np.isfinite(probabilities)).any(axis=1).sum())
-    if unusable:
-        raise BadInput(
-            f"{model}: expected numbers as answers, received NaN or infinity for {unusable} of {len(probabilities)} "
-            "images; train the model again with a smaller learning rate"
-        )
-    sums = probabilities.sum(axis=1)
-    if probabilities.min() < 0 or abs(sums - 1).max() > TOLERANCE:
-        raise BadInput(
-            f"{model}: expected probabilities that sum to 1 for each image, received answers from "
-            f"{probabilities.min():.3g} to {probabilities.max():.3g} that sum to {sums.min():.3g} to {sums.max():.3g}; "
-            "end the model in a softmax"
-        )
-
-
-def numbered(count: int) -> list[str]:
-    """The class names of data that has none: 0, 1, 2 ..."""
-    return [str(index) for index in range(count)]

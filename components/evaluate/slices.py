@@ -9,7 +9,8 @@ import numpy as np
 
 from ..common.cli import BadInput
 from ..common.datasets import ImageDataset
-from .metrics import confusion_matrix, cross_entropy, wilson_interval
+from ..common.statistics import wilson_interval
+from .metrics import confusion_matrix, cross_entropy
 
 SLICE_METRICS = ("accuracy", "loss", "macro_f1")
 """What can be named in rules: `accuracy[lighting=dark]`."""

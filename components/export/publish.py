@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..common.artifacts.model import CARD, SAVED_MODEL_FILE, read_card
+from ..common.artifacts.model import CARD, WEIGHTS, read_card
 from ..common.artifacts.published import EVALUATION_FOLDER, MANIFEST, File, Manifest, version_numbers
 from ..common.artifacts.signing import SIGNATURE, UNSIGNED, SigningKey
 from ..common.artifacts.validation import VALIDATION, Validation
@@ -213,11 +213,13 @@ class _Publication:
     def _upload_files(self) -> None:
         """Upload what is not there yet: the card first, which claims the version, last what those wait for who watch
         the store for models."""
-        between = [entry for path, entry in self._entries.items() if path not in (CARD, SAVED_MODEL_FILE)]
+        between = [entry for path, entry in self._entries.items() if path not in (CARD, *WEIGHTS)]
         with transfer("export", self._bytes) as advance:
             self._upload(self._entries[CARD], advance)
             in_parallel(lambda entry: self._upload(entry, advance), between)
-            self._upload(self._entries[SAVED_MODEL_FILE], advance)
+            for path in WEIGHTS:
+                if path in self._entries:
+                    self._upload(self._entries[path], advance)
 
     def _upload(self, entry: Entry, advance: Advance) -> None:
         file = entry.file

@@ -102,6 +102,13 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
 )
 @here("--no-ui", is_flag=True, by_hand=True, help="Same as --ui false.")
 @here(
+    "--shadow",
+    type=click.BOOL,
+    default=False,
+    help="With --canary-percent 0: send the new version what the current one is asked, compare the answers and keep "
+    "the disagreements; nobody waits for it.",
+)
+@here(
     "--cors-origin",
     default="",
     help="Origins of web pages that may send requests to a model server on this machine and read the answers, "
@@ -151,6 +158,7 @@ def main(
     server_image: str,
     ui: bool,
     no_ui: bool,
+    shadow: bool,
     cors_origin: str,
     allow_host: str,
     endpoint: Path | None,
@@ -201,15 +209,15 @@ def main(
         direct,
         replace_different,
         criteria(analyze, max_error_rate, max_latency_ratio, min_requests),
+        shadow,
         verify_key,
     )
     if target == "kserve":
         from .kserve.specification import InferenceServiceOptions
         from .kserve.target import KServeTarget
 
-        outcome = carry_out(
-            order, KServeTarget(order, InferenceServiceOptions(**service, verify_key=verify_key), _tell), _tell
-        )
+        options = InferenceServiceOptions(**service, verify_key=verify_key)
+        outcome = carry_out(order, lambda: KServeTarget(order, options, _tell), _tell)
     else:
         from .here.containers import PREDICTOR
         from .here.service import Front
@@ -218,7 +226,7 @@ def main(
         image = (service["image"] or PREDICTOR) if target == "docker" else ""
         front = Front(ui and not no_ui, origins(cors_origin), host_names(allow_host))
         server = ServerOptions(port, front, image, server_image)
-        outcome = carry_out(order, MachineTarget(order, server, _tell), _tell)
+        outcome = carry_out(order, lambda: MachineTarget(order, server, _tell), _tell)
 
     write_parameter(endpoint, outcome.endpoint)
     write_parameter(revision, outcome.revision)

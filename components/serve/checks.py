@@ -23,6 +23,7 @@ def check(
     max_latency_ratio: float,
     min_requests: int,
     prometheus: str,
+    shadow: bool,
     cors_origin: str,
     allow_host: str,
 ) -> None:
@@ -33,6 +34,8 @@ def check(
         raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
     if not 0 <= port <= 65535:
         raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
+    if shadow and target == "kserve":
+        raise BadInput("--shadow: expected --target process or docker, received kserve; use a canary there")
     origins(cors_origin)
     host_names(allow_host)
     analysis = criteria(analyze, max_error_rate, max_latency_ratio, min_requests)
@@ -44,4 +47,14 @@ def check(
         from .kserve.specification import check_name
 
         check_name(model_name)
-    Order(action, model_name, "", canary_percent, auto_promote, dry_run=dry_run, timeout=timeout, analysis=analysis)
+    Order(
+        action,
+        model_name,
+        "",
+        canary_percent,
+        auto_promote,
+        dry_run=dry_run,
+        timeout=timeout,
+        analysis=analysis,
+        shadow=shadow,
+    )

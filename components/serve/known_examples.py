@@ -26,16 +26,21 @@ class KnownExamples:
     Attributes:
         classes: Names of the classes, in the order of the probabilities.
         examples: Images and what the model answered, as evaluate writes them.
+        onnx: Whether the model is in ONNX, and not a SavedModel.
     """
 
     classes: list[str]
     examples: list[AnsweredExample]
+    onnx: bool = False
 
 
 def in_folder(model: Path) -> KnownExamples | None:
     """The examples in a model folder; None when there are none."""
     answered = AnsweredExamples.read(model / EVALUATION_FOLDER)
-    return KnownExamples(Card.read(model).classes, answered.examples) if answered else None
+    if answered is None:
+        return None
+    card = Card.read(model)
+    return KnownExamples(card.classes, answered.examples, card.onnx is not None)
 
 
 def published(uri: str) -> KnownExamples | None:

@@ -28,6 +28,7 @@ class Order:
         smoke_test: Send the examples that travelled with the model, and compare the answers.
         direct: Give an update its requests without letting it prove itself first.
         analysis: When a canary is promoted or rolled back by what it answers; None: not by that.
+        shadow: Send the new version what the current one is asked, and compare; with `canary_percent` 0.
         replace_different: Let a version with another input or other classes take the place of the one served.
         verify_key: Public keys of which one must have signed the model, see `signing.VerifyKeys`; empty: not verified.
         dry_run: Change nothing, say what would be done.
@@ -45,6 +46,7 @@ class Order:
     direct: bool = False
     replace_different: bool = False
     analysis: Criteria | None = None
+    shadow: bool = False
     verify_key: str = ""
 
     def __post_init__(self) -> None:
@@ -61,6 +63,11 @@ class Order:
             raise BadInput(
                 "--analyze: expected --action apply with --canary-percent 1 to 99 and without --auto-promote, received "
                 f"{self.action} with {self.canary_percent}; the analysis promotes or rolls back"
+            )
+        if self.shadow and not (self.action == "apply" and self.canary_percent == 0 and not self.auto_promote):
+            raise BadInput(
+                "--shadow: expected --action apply with --canary-percent 0 and without --auto-promote, received "
+                f"{self.action} with {self.canary_percent}; promote or roll back the version afterwards"
             )
         if self.timeout < 1:
             raise BadInput(

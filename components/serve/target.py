@@ -41,17 +41,23 @@ class Target(Protocol):
         """What the stable version and its canary answer from now on."""
 
 
-def carry_out(order: Order, target: Target, tell: Tell) -> Outcome:
-    """Do the order's action on the target that was made for it, and analyze its canary if it says so."""
-    outcome: Outcome = getattr(target, order.action)()
+def carry_out(order: Order, target: Callable[[], Target], tell: Tell) -> Outcome:
+    """Do the order's action on the target that is made for it, and analyze its canary if it says so.
+
+    Args:
+        order: What is to be done.
+        target: Makes the target; the time of the order's timeout begins with it.
+        tell: Gets lines of progress.
+    """
+    outcome: Outcome = getattr(target(), order.action)()
     if order.analysis is None or order.dry_run:
         return outcome
-    source = target.traffic()
+    source = target().traffic()
     tell(f"{outcome.name}: canary compared with the stable version for {order.analysis.seconds:g} s")
     verdict = analyze(order.analysis, source)
     tell(f"{outcome.name}: canary {verdict}")
     if verdict.decision == PROMOTED:
-        outcome = target.promote()
+        outcome = target().promote()
     elif verdict.decision == ROLLED_BACK:
-        outcome = target.rollback()
+        outcome = target().rollback()
     return replace(outcome, verdict=verdict)

@@ -63,9 +63,10 @@ class Fit:
         if self._replicas > 1:
             share_batch_statistics(model)
         with self._spread.scope():
-            self._tuning = Tuning(model, chosen, math.ceil(self._count / self._batch))
+            steps = math.ceil(self._count / self._batch)
+            self._tuning = Tuning(model, chosen, steps)
             changes = augmentation.layers(chosen.augmentations, chosen.seed)
-        self._pass = TrainingPass(model, learn, class_weights, changes)
+        self._pass = TrainingPass(model, learn, class_weights, steps * chosen.epochs, changes)
         self._validation = Validation(model, validation) if validation else None
         # seed states (dropout, augmentation) are variables too: with them a resumed fit draws what it would have drawn
         seeds = [seed for layer in changes for seed in layer.variables]

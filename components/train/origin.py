@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .hyperparameters import Hyperparameters
 
 Shape = tuple[int, int, int]
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""First bytes of such a file."""
 
 
 class Origin(Protocol):
@@ -185,6 +187,7 @@ def _base_model(uri: str) -> BaseModel:
 
     file = Path(uri.removeprefix("file://"))
     if file.is_file():
+        _check_keras_file(uri, file)
         digest = sha256_of_file(file)
         return BaseModel(uri, _base(uri, digest), lambda folder: (folder / KERAS_MODEL).symlink_to(file.resolve()))
     version = published.choose(uri, "--base-model")
@@ -195,6 +198,19 @@ def _base_model(uri: str) -> BaseModel:
         raise BadInput(f"--base-model: expected {KERAS_MODEL} in {uri}, received a model without it; train it anew")
     where = version.uri if uri.startswith("s3://") else uri
     return BaseModel(where, _base(where, weights.sha256), _fetcher(version))
+
+
+def _check_keras_file(uri: str, file: Path) -> None:
+    """Raise BadInput where a file is no archive of Keras 3; HDF5 is not read, since it may hold code."""
+    with file.open("rb") as opened:
+        first = opened.read(8)
+    if first.startswith(b"PK"):
+        return
+    received = "HDF5, as .h5 files are" if first == HDF5 else "another file"
+    raise BadInput(
+        f"--base-model: expected a .keras file, received {received}, in {uri}; save the model again with "
+        'model.save("model.keras")'
+    )
 
 
 def _base(source: str, sha256: str) -> dict[str, str]:

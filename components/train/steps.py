@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 VALIDATION_BATCH = 1000
 SECONDS_BETWEEN_REPORTS = 0.5
 """How often a long pass says how far it is."""
+WORTH_COMPILING = 1000
+"""Steps of a training from which on XLA saves more time than its compiling takes, about a second."""
 PORTION = 20
 """Steps between them, as long as it is not known how many take so long."""
 
@@ -38,6 +40,7 @@ class TrainingPass:
         model: keras.Model,
         images: LabelledImages,
         class_weights: np.ndarray | None,
+        steps: int,
         changes: list[keras.layers.Layer],
     ) -> None:
         """Put the images on the devices and prepare the steps; they are compiled when the first is taken.
@@ -46,6 +49,7 @@ class TrainingPass:
             model: Its weights change.
             images: What to learn from.
             class_weights: What an image of each class counts in the loss, shape (classes,); None: all the same.
+            steps: How many are taken in the whole training.
             changes: Made to each batch at random.
         """
         import keras
@@ -61,7 +65,7 @@ class TrainingPass:
         self._replicas = self._spread.num_replicas_in_sync
         self._feed = Feed(images, self._spread)
         self._portion = PORTION
-        self._compile = _compiles_well(model) and not changes and self._replicas == 1  # XLA cannot turn images
+        self._compile = _compiles_well(model, steps) and not changes and self._replicas == 1  # XLA cannot turn images
 
     def run(self, order: np.ndarray, groups: list[Group], show: Callable[[float, float], None]) -> tuple[float, int]:
         """Take the steps of an epoch.
@@ -163,8 +167,9 @@ class Validation:
         }
 
 
-def _compiles_well(model: keras.Model) -> bool:
-    """Whether XLA makes this network faster: on a GPU always; on the CPU its convolutions are 3 to 7 times slower.
+def _compiles_well(model: keras.Model, steps: int) -> bool:
+    """Whether XLA makes this network faster: on a GPU always; on the CPU its convolutions are 3 to 7 times slower, and
+    few steps do not make up for compiling.
 
     A network of somebody else's, which is a layer of the model, may hold what XLA has no kernel for.
     """
@@ -174,4 +179,6 @@ def _compiles_well(model: keras.Model) -> bool:
     if any(isinstance(layer, keras.Model) for layer in model.layers):
         return False
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    return on_gpu or not any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+    return on_gpu or (
+        steps >= WORTH_COMPILING and not any(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+    )

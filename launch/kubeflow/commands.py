@@ -13,6 +13,7 @@ from ..parameters import parameter_options
 from .access import Access, access_options
 
 run_option = section("Run")
+here_option = section("This machine")
 experiment_option = run_option("--experiment", default="trainyard", help="Experiment that the runs belong to.")
 wait_option = run_option(
     "--wait", is_flag=True, help="Follow the run to its end; its failure is this command's failure."
@@ -94,9 +95,26 @@ def follow(run: str, wait_timeout: int, access: Access) -> None:
 @plain_command
 @run_option("--experiment", default="", help="Only the runs of this experiment.")
 @run_option("--count", type=click.IntRange(1, 200), default=10, help="Number of runs, the newest first.")
+@here_option("--here", is_flag=True, help="Print the runs on this machine instead, and where their page is.")
+@here_option("--open", "in_browser", is_flag=True, help="Open the page of the runs on this machine in a browser.")
+@here_option(
+    "--runs", "folder", type=click.Path(path_type=Path), default="runs", metavar="FOLDER", help="Folder of these runs."
+)
 @access_options
-def runs(experiment: str, count: int, access: Access) -> None:
-    """Print the recent runs with their accuracy and model, or with the step that failed."""
+def runs(experiment: str, count: int, here: bool, in_browser: bool, folder: Path, access: Access) -> None:
+    """Print the recent runs with their accuracy and model, or with the step that failed.
+
+    \b
+    Examples:
+      trainyard runs --host http://localhost:8080
+      trainyard runs --here
+      trainyard runs --open
+    """
+    if here or in_browser:
+        from ..runs_page.page import tell
+
+        click.echo(tell(folder, count, in_browser))
+        return
     from .listing import tell_runs
 
     click.echo(tell_runs(_connect(access), experiment, count))

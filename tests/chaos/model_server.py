@@ -169,7 +169,7 @@ def attacks(model: Path, seed: int, count: int = 200) -> dict[str, int]:
     images = images_for(model, 1, seed)
     expected = answers_of(model, images)[0]
     counts: Counter[str] = Counter()
-    with served(publish(model, Path(tempfile.mkdtemp()) / "1", 1)) as service:
+    with tempfile.TemporaryDirectory() as folder, served(publish(model, Path(folder) / "1", 1)) as service:
         for _ in range(count):
             status = _status(service.address, hostile(pick, images))
             counts["attacks"] += 1
@@ -284,7 +284,7 @@ def memory(model: Path, seed: int, count: int = 20_000) -> dict[str, int]:
     pick = random.Random(seed)
     images = images_for(model, 200, seed)
     figures = {"requests": count, "start": 0, "end": 0}
-    with served(publish(model, Path(tempfile.mkdtemp()) / "1", 1)) as service:
+    with tempfile.TemporaryDirectory() as folder, served(publish(model, Path(folder) / "1", 1)) as service:
         pid = json.loads((service.home / "serving" / NAME / "state.json").read_text())["pid"]
         v1, v2 = f"/v1/models/{NAME}:predict", f"/v2/models/{NAME}/infer"
         ordinary_ones = [
@@ -316,13 +316,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", type=Path, nargs=2)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--requests", type=int, default=20_000, help="Of the measurement of memory.")
     parser.add_argument("--only", choices=("swaps", "attacks", "memory"))
     arguments = parser.parse_args()
     model, other = arguments.models
     runs = {
         "swaps": lambda: swaps((model, other), arguments.seed),
         "attacks": lambda: attacks(model, arguments.seed),
-        "memory": lambda: memory(model, arguments.seed),
+        "memory": lambda: memory(model, arguments.seed, arguments.requests),
     }
     for name, run in runs.items():
         if arguments.only in (None, name):

@@ -1,12 +1,9 @@
 """The readers of data sets and the parsers of the model server, fuzzed with hypothesis."""
 
 import http.client
-import io
 import json
 import os
-import shutil
 import socket
-import struct
 import subprocess
 import sys
 
@@ -14,13 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from tests.conftest import PROJECT
+from tests.small_data_sets import LAYOUTS, write_damaged
 from trainyard.components.common.cli import LONGEST_LINE, BadInput
 from trainyard.components.common.datasets import open_dataset
 
-PIXELS = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8)
 DAMAGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12)
 
 
@@ -36,66 +32,10 @@ def fuzz(pytestconfig):
     return run
 
 
-def image(kind, pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def arrays(**named):
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **named)
-    return buffer.getvalue()
-
-
-def layouts():
-    """Small data sets as files, by the name of their layout."""
-    labels = bytes([0, 1])
-    both = np.frombuffer(labels, np.uint8)
-    idx = {
-        f"{split}-{kind}-ubyte": content
-        for split in ("train", "t10k")
-        for kind, content in (
-            ("images-idx3", struct.pack(">IIII", 2051, 2, 8, 8) + PIXELS.tobytes()),
-            ("labels-idx1", struct.pack(">II", 2049, 2) + labels),
-        )
-    }
-    folders = {
-        f"{split}/{label}/{number}.{kind.lower()}": image(kind, PIXELS[label])
-        for split in ("train", "test")
-        for label in (0, 1)
-        for number, kind in enumerate(("PNG", "JPEG", "BMP", "GIF"))
-    }
-    table = {f"{number}.png": image("PNG", PIXELS[number % 2]) for number in range(4)}
-    rows = "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(4))
-    return {
-        "npz": {"digits.npz": arrays(x_train=PIXELS, y_train=both, x_test=PIXELS, y_test=both)},
-        "idx": idx,
-        "folders": folders,
-        "table": {**table, "labels.csv": f"file_name,label\n{rows}".encode()},
-    }
-
-
-LAYOUTS = layouts()
-
-
-def damaged(content, damages, kept):
-    content = bytearray(content)
-    for place, value in damages:
-        if content:
-            content[int(place * len(content))] = value
-    return bytes(content[: int(kept * len(content))])
-
-
 def test_a_damaged_data_set_is_read_or_refused_in_one_line(tmp_path, fuzz, note):
     def read(layout, which, damages, kept):
         folder = tmp_path / "data"
-        shutil.rmtree(folder, ignore_errors=True)
-        names = sorted(LAYOUTS[layout])
-        hit = names[int(which * len(names))]
-        for name, content in LAYOUTS[layout].items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(damaged(content, damages, kept) if name == hit else content)
+        write_damaged(folder, layout, which, damages, kept)
         try:
             dataset = open_dataset(folder)
             for split in dataset.counts:

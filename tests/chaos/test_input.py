@@ -15,8 +15,8 @@ from tests.test_export import make_model
 from trainyard.components.common.artifacts import published
 from trainyard.components.common.artifacts.evaluation import EVALUATION, Evaluation
 from trainyard.components.common.cli import LONGEST_LINE, BadInput
-from trainyard.components.download.archives import extract
-from trainyard.components.download.limits import Room
+from trainyard.components.common.fetching.archives import extract
+from trainyard.components.common.fetching.limits import Room
 
 HOSTILE = ["../x", "/x", "a/../../x", "\udcff", "n" * 300, "d/" * 80 + "x", "\x07", "x\ny", "", ".", "b\\c"]
 NAMES = [*HOSTILE, *["a", "b/c", "a/b", "ü", "b"] * 6]

@@ -15,11 +15,14 @@ from tests.e2e.reach import wait_until
 
 def test_a_new_service_answers_with_its_model(service):
     """What `apply` prints is an endpoint, and the model behind it is the one that was evaluated."""
-    service.apply(1)
+    done = service.apply(1)
     assert service.uri() == service.published.uris[0]
     with service.asked() as clients:
         time.sleep(1)
     assert [set(seen.answers) for seen in clients] == [{"v1"}] * len(clients)
+    if service.cluster.gateway and not os.environ.get("E2E_GATEWAY"):  # else the step cannot know where it is
+        assert f"asked by {service.cluster.gateway}" in done.stderr
+        assert [seen.failures for seen in clients] == [[]] * len(clients)
 
 
 def test_an_update_fails_no_request_and_is_waited_for(service):

@@ -9,7 +9,7 @@ from ..cli import BadInput
 from ..native_logs import muted_native_logs
 from ..parallel import processors
 from ..tensorflow import import_tensorflow
-from .model import LITERT_MODEL, SAVED_MODEL
+from .model import LITERT_MODEL, ONNX_MODEL, SAVED_MODEL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ class Classifier(Protocol):
     """A loaded model. Not thread safe.
 
     Attributes:
-        backend: `LiteRT` or `TensorFlow`.
+        backend: `LiteRT`, `ONNX Runtime` or `TensorFlow`.
     """
 
     backend: str
@@ -36,9 +36,13 @@ class Classifier(Protocol):
 
 
 def load_classifier(model: Path) -> Classifier:
-    """Load a model folder: on LiteRT when it carries `model.tflite`, else its SavedModel on TensorFlow."""
+    """Load a model folder: `model.tflite` on LiteRT, else `model.onnx` on ONNX Runtime, else the SavedModel."""
     if (model / LITERT_MODEL).is_file():
         return LiteRTClassifier(model / LITERT_MODEL)
+    if (model / ONNX_MODEL).is_file():
+        from .onnx import OnnxClassifier
+
+        return OnnxClassifier(model)
     return SavedModelClassifier(model / SAVED_MODEL)
 
 

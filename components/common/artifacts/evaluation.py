@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..cli import BadInput
-from ..files import sha256_of_folder, write_json
+from ..files import write_json
 from . import schema
+from .model import sha256_of_model
 
 EVALUATION = "evaluation.json"
 EXAMPLES = "examples.json"
@@ -110,8 +111,8 @@ class Evaluation:
         skipped: Names of the damaged images that were left out; None: there were none.
         passed: Whether the model keeps every rule.
         baseline: How it compares with another model; None: it was compared with none.
-        model_sha256: Digest of the model folder.
-        backend: What ran the model, `LiteRT` or `TensorFlow`.
+        model_sha256: Digest of the model, see `sha256_of_model`.
+        backend: What ran the model, `LiteRT`, `ONNX Runtime` or `TensorFlow`.
         confusion_matrix: Number of images by class (rows) and answer (columns).
     """
 
@@ -185,12 +186,8 @@ class Evaluation:
             BadInput: there is none, or it is that of another model.
         """
         evaluation = cls.read(folder)
-        received = sha256_of_folder(model)
-        if evaluation.model_sha256 != received:
-            raise BadInput(
-                f"{folder}: expected the evaluation of the model with sha256 {received}, "
-                f"received that of {evaluation.model_sha256[:64]}; {ANEW}"
-            )
+        if evaluation.model_sha256 != sha256_of_model(model):
+            raise BadInput(f"{folder}: expected the evaluation of {model}, received that of another; evaluate again")
         return evaluation
 
     def write(self, folder: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..cli import BadInput
-from ..files import write_json
+from ..files import files_below, sha256_of_file, sha256_of_listing, write_json
 from . import schema
 
 CARD = "model.json"
@@ -15,7 +19,11 @@ SAVED_MODEL = "1"
 SAVED_MODEL_FILE = "1/saved_model.pb"
 KERAS_MODEL = "model.keras"
 LITERT_MODEL = "model.tflite"
+ONNX_MODEL = "model.onnx"
+WEIGHTS = (SAVED_MODEL_FILE, ONNX_MODEL)
+"""The files of which a model folder holds one: what a server loads."""
 README = "README.md"
+_WEIGHTS = "model.weights.h5"
 PIXELS = (0, 255)
 """Least and greatest value of a pixel, as clients send it."""
 
@@ -103,6 +111,31 @@ class LiteRT:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Onnx:
+    """How `model.onnx` takes images and gives answers: what its file does not tell.
+
+    Pixels of 0 to 255 are brought to `range`, then `mean` is taken off and `std` divides what is left.
+
+    Attributes:
+        input: Name of its input.
+        layout: `NCHW` or `NHWC`.
+        range: What 0 and 255 become.
+        mean: Of each channel, after that; empty: 0.
+        std: Standard deviation of each channel; empty: 1.
+        answers: `logits` or `probabilities`.
+        opset: Version of the operators of the standard domain that it is written in; 0: not known.
+    """
+
+    input: str
+    layout: str = "NCHW"
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    answers: str = "logits"
+    opset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What is known of a model. JSON: `model.json`, see docs/artifacts.md.
 
@@ -118,6 +151,7 @@ class Card:
         libraries: Versions by name.
         parameters: How many numbers its weights are.
         litert: Of `model.tflite`; None: not known.
+        onnx: Of `model.onnx`; None: there is none.
     """
 
     architecture: str
@@ -131,6 +165,7 @@ class Card:
     libraries: dict[str, Any] = field(default_factory=dict)
     parameters: int
     litert: LiteRT | None = None
+    onnx: Onnx | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Card:
@@ -168,10 +203,56 @@ def read_card(model: Path) -> Card:
     Raises:
         BadInput: it is no model folder of ours.
     """
-    if not (model / SAVED_MODEL_FILE).is_file():
+    if not any((model / file).is_file() for file in WEIGHTS):
         received = "a folder without" if model.is_dir() else "a file" if model.exists() else "nothing at that path"
         raise BadInput(
-            f"{model}: expected a model folder with {SAVED_MODEL_FILE}, received {received}; "
-            "pass the folder that train wrote"
+            f"{model}: expected a model folder with {' or '.join(WEIGHTS)}, received {received}; "
+            "pass the folder that train or import-model wrote"
         )
     return Card.read(model)
+
+
+def sha256_of_model(model: Path, beside: Collection[str] = ()) -> str:
+    """SHA-256 that tells a model from any other: of its files, without what differs between equal trainings.
+
+    The Keras file holds the time of saving, of which its weights alone count here; TensorFlow orders a SavedModel at
+    random, which does not count where the Keras file that it was made from is there; the card tells how long each epoch
+    took. In all else it is `sha256_of_folder`.
+
+    Args:
+        model: Model folder, or a file with a model.
+        beside: What lies in the folder and is no part of the model.
+    """
+    if model.is_file():
+        return sha256_of_file(model)
+    weights = _sha256_of_weights(model / KERAS_MODEL)
+    digests = {}
+    for path in files_below(model):
+        if path.parts[0] in beside:
+            continue
+        if path == Path(CARD):
+            digests[path] = _sha256_without_times(model / path)
+        elif weights and path == Path(KERAS_MODEL):
+            digests[path] = weights
+        elif not (weights and path.parts[0] == SAVED_MODEL):
+            digests[path] = sha256_of_file(model / path)
+    return sha256_of_listing(digests)
+
+
+def _sha256_of_weights(keras_file: Path) -> str:
+    """Of the weights in a `.keras` file; empty where it is none."""
+    try:
+        with zipfile.ZipFile(keras_file) as archive:
+            return hashlib.sha256(archive.read(_WEIGHTS)).hexdigest()
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return ""
+
+
+def _sha256_without_times(card: Path) -> str:
+    """Of a card without the seconds of its epochs."""
+    try:
+        content = json.loads(card.read_bytes())
+        content["history"] = [{**epoch, "seconds": 0} for epoch in content.get("history", [])]
+    except (ValueError, TypeError, AttributeError):  # it is none of ours
+        return sha256_of_file(card)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

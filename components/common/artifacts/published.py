@@ -17,12 +17,15 @@ from ..parallel import in_parallel
 from . import schema
 from .model import CARD, read_card
 from .signing import SIGNATURE, UNSIGNED, VerifyKeys
+from .validation import VALIDATION
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 MANIFEST = "manifest.json"
 EVALUATION_FOLDER = "evaluation"
+BESIDE = (EVALUATION_FOLDER, VALIDATION, MANIFEST, SIGNATURE)
+"""What a published version holds besides the files of the model."""
 PARALLEL_DOWNLOADS = 8
 
 
@@ -158,31 +161,33 @@ def find(uri: str, verify_key: str = "") -> PublishedVersion:
     return _published(LocalFolder(folder), verify_key)
 
 
-def choose(uri: str, option: str) -> PublishedVersion | None:
+def choose(uri: str, option: str, verify_key: str = "") -> PublishedVersion | None:
     """Look up the version that a person means, without fetching it; None: none is published there yet.
 
     Args:
         uri: `s3://bucket/name/` for the newest version, `s3://bucket/name/version/`, or what else `find` takes.
         option: Which option named it, for messages.
+        verify_key: See `signing.VerifyKeys`; empty: the version need not be signed.
 
     Raises:
-        BadInput: there is no version at that place.
+        BadInput: there is no version at that place, or none of the keys signed it.
     """
     if not uri.startswith("s3://"):
-        return find(uri)
+        return find(uri, verify_key)
     from ..store import s3
 
     *name, last = s3.parse_uri(uri)[1].rstrip("/").split("/")
     if not (name or last):
         raise BadInput(f"{option}: expected s3://bucket/name/ or s3://bucket/name/version/, received {uri!r}")
-    return find(uri) if name and last.isdigit() else newest(uri)
+    return find(uri, verify_key) if name and last.isdigit() else newest(uri, verify_key)
 
 
-def newest(uri: str) -> PublishedVersion | None:
+def newest(uri: str, verify_key: str = "") -> PublishedVersion | None:
     """The newest published version of a model, without fetching it; None: there is none yet.
 
     Args:
         uri: `s3://bucket/name/`.
+        verify_key: See `signing.VerifyKeys`; empty: the version need not be signed.
     """
     from ..store import s3
 
@@ -193,7 +198,7 @@ def newest(uri: str) -> PublishedVersion | None:
     except FileNotFoundError:  # not even the bucket
         return None
     sources = (StorePrefix(f"s3://{bucket}/{name}/{number}/") for number in numbers)
-    return next((_published(source) for source in sources if source.is_published()), None)
+    return next((_published(source, verify_key) for source in sources if source.is_published()), None)
 
 
 def version_numbers(store: BaseClient, bucket: str, name: str) -> list[int]:

@@ -84,10 +84,12 @@ class ArrayDataset(ImageDataset):
             notes: What a person should know.
             columns: By split and name.
         """
+        for stored in images.values():
+            _check_shape(stored)
         counts = {split: len(of_split) for split, of_split in labels.items()}
-        self._row = image_of(images["train"].header.shape)
-        train = images["train"]
-        self._scale = scale_of(train.parts(), train.header.dtype, train.path)
+        first = images["train"] if "train" in images else next(iter(images.values()))
+        self._row = image_of(first.header.shape)
+        self._scale = scale_of(first.parts(), first.header.dtype, first.path)
         notes = [*notes, *filter(None, [self._scale.told])]
         super().__init__(folder, name, layout, class_names, counts, self._row, options, notes)
         self._images = dict(images)
@@ -115,7 +117,7 @@ class ArrayDataset(ImageDataset):
     def _columns(self, split: str) -> Mapping[str, Column]:
         return self._all_columns.get(split, {})
 
-    def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         labels = self._labels(split)[places]
         stored = self._images[split]
         if self._row == self.image_shape and stored.header.dtype == np.uint8 and self._scale == Scale():
@@ -140,6 +142,15 @@ class ArrayDataset(ImageDataset):
                 return _whole(stored, stored.unpack)
             self._unpacked[split] = _unpacked(stored, stored.unpack)
         return read_rows(self._unpacked[split], replace(stored.header, offset=0), places, stored.path)
+
+
+def _check_shape(stored: StoredImages) -> None:
+    shape = stored.header.shape
+    if len(shape) not in (3, 4) or 0 in shape[1:]:
+        raise BadInput(
+            f"{stored.path}: expected images of shape (n, height, width) or (n, height, width, channels), "
+            f"received {shape}; reshape them"
+        )
 
 
 def image_of(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..cli import BadInput
 from ..progress import counted, some_of
+from .source import readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,9 +75,9 @@ class ImageDataset(ABC):
     ) -> None:
         """See the attributes; `image_shape` is that of the images on disk."""
         self.folder = folder
-        self.name = name
+        self.name = readable(name)
         self.layout = layout
-        self.class_names = class_names
+        self.class_names = list(map(readable, class_names))
         self.counts = dict(counts)
         self.image_shape = (*options.image_size, image_shape[2]) if options.image_size else image_shape
         self.options = options
@@ -139,6 +140,24 @@ class ImageDataset(ABC):
         for at in range(0, len(places), size):
             images, labels = self._read(self._stored_in[split], places[at : at + size])
             yield Split(images, self._checked(split, labels))
+
+    def sift(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> Split:
+        """The examples at these places of all that are on disk, each decoded once; see `places` for what `read` gives.
+
+        Args:
+            split: Its labels are not checked.
+            places: int64, shape (places,), 0 to `counts[split]` - 1 of a split that was not read before.
+            damaged: Where it is given, the indices of damaged images in `places` are added, and their pixels stay 0;
+                without, a damaged image is an error.
+
+        Raises:
+            BadInput: an image is damaged, or has another size.
+        """
+        return Split(*self._read(self._stored_in[split], places, damaged))
+
+    def all_labels(self, split: str) -> np.ndarray:
+        """The labels of all that are on disk, as they are there: int64, shape (`counts[split]`,) before it is read."""
+        return self._labels(self._stored_in[split])
 
     def column(self, split: str, name: str) -> list[str]:
         """What the data set itself tells of each example under this name, as text; "" where it tells nothing.
@@ -256,8 +275,8 @@ class ImageDataset(ABC):
         return labels
 
     @abstractmethod
-    def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images (places, h, w, c) uint8 and labels (places,) int64."""
+    def _read(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Images (places, h, w, c) uint8 and labels (places,) int64; `damaged` as in `sift`."""
 
     @abstractmethod
     def _labels(self, split: str) -> np.ndarray:

@@ -47,12 +47,15 @@ class EncodedDataset(ImageDataset):
             found[position] = scaled_down(image.reshape(*image.shape[:2], -1), side)
         return [found[position] for position in range(len(places))]
 
-    def _read(self, split: str, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, split: str, places: np.ndarray, damaged: list[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         images = np.empty((len(places), *self.image_shape), np.uint8)
         labels = np.empty(len(places), np.int64)
         for positions, encoded, of_them in _groups(self._examples(split, places)):
             labels[positions] = of_them
-            images[positions] = self._decoded(split, places[positions], encoded)
+            found: list[int] = []
+            images[positions] = self._decoded(split, places[positions], encoded, None if damaged is None else found)
+            if damaged is not None:
+                damaged += [positions[index] for index in found]
         return images, labels
 
     def _damaged(self, split: str) -> list[int]:
@@ -69,10 +72,14 @@ class EncodedDataset(ImageDataset):
         return decode_images(
             encoded,
             self.image_shape,
-            lambda index: f"{self.folder}/{self._name_of(split, int(places[index]))}",
+            lambda index: self._address(split, int(places[index])),
             resize=self.options.image_size is not None,
             damaged=damaged,
         )
+
+    def _address(self, split: str, place: int) -> str:
+        """Where an image is, for messages."""
+        return f"{self.folder}/{self._name_of(split, place)}"
 
 
 def shape_of_first(images: Iterable[tuple[str, bytes]], options: Options) -> tuple[int, int, int] | None:

@@ -15,7 +15,7 @@ from .dataset import Column, Options
 from .decoding import is_grey
 from .encoded import EncodedDataset, Example, shape_of_first
 from .naming import in_order
-from .source import name_of, source_of
+from .source import name_of, readable, source_of
 
 METADATA = "metadata.csv"
 """The table of columns in the folder of a split, as Hugging Face's imagefolder has it."""
@@ -69,7 +69,7 @@ class FilesDataset(EncodedDataset):
 
     def _name_of(self, split: str, place: int) -> str:
         files = self._splits[split]
-        return (files.folder / files.names[place]).relative_to(self.folder).as_posix()
+        return readable((files.folder / files.names[place]).relative_to(self.folder).as_posix())
 
     def _columns(self, split: str) -> dict[str, Column]:
         if (columns := self._splits[split].columns) is not None:

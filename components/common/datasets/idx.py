@@ -50,10 +50,16 @@ def open_found(path: Path, options: Options) -> ArrayDataset:
     if ("train", "labels") not in files:
         raise BadInput(f"{path}: expected train-labels-idx1-ubyte beside the images, received none; add it")
     splits = [split for split in ("train", "test") if {(split, "images"), (split, "labels")} <= set(files)]
-    stored = {split: _stored(files[split, "images"]) for split in splits}
+    images = {split: stored(files[split, "images"]) for split in splits}
     numbered = numbered_classes({split: _labels(files[split, "labels"]) for split in splits})
     notes = [numbered.note] if numbered.note else []
-    return ArrayDataset(path, name or name_of(path), "idx", numbered.names, stored, numbered.labels, options, notes)
+    return ArrayDataset(path, name or name_of(path), "idx", numbered.names, images, numbered.labels, options, notes)
+
+
+def images_alone(folder: Path) -> list[Path]:
+    """The files of images in a folder that have no labels beside them."""
+    sets = _sets(folder).values()
+    return [files[split, "images"] for files in sets for split in ("train", "test") if (split, "images") in files]
 
 
 def _sets(place: Path) -> dict[str, Files]:
@@ -76,7 +82,8 @@ def _labels(path: Path) -> np.ndarray:
     return labels
 
 
-def _stored(path: Path) -> StoredImages:
+def stored(path: Path) -> StoredImages:
+    """The images in an IDX file."""
     header = _header(path)
     unpack = partial(_numbers, path, header.offset) if path.suffix == ".gz" else None
     return StoredImages(path, replace(header, shape=(*header.shape, 1)), unpack)

@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 
 from ..cli import BadInput
+from ..progress import some_of
 from .arrays import ArrayDataset, StoredImages
 from .dataset import Column, Options
 from .naming import SPLITS, as_text, in_order, visible
@@ -150,6 +151,31 @@ def _keys_or_none(path: Path) -> list[str]:
         return []
 
 
+def has_labels(path: Path) -> bool:
+    """Whether there are labels in what `find` gave, to learn from or to compare answers with."""
+    return any(role.startswith("y_") for role in _named(_arrays(path)))
+
+
+def images_alone(path: Path) -> StoredImages:
+    """The images in an `.npz` with one array of them and no labels, or in an `.npy` file.
+
+    Raises:
+        BadInput: there is no such array, or there are several.
+    """
+    arrays = [Stored(path, key) for key in _keys(path)] if path.suffix.lower() == ".npz" else [Stored(path)]
+    shapes = {array: array.header().shape for array in arrays}
+    found = [array for array, shape in shapes.items() if len(shape) in (3, 4)]
+    if len(found) != 1:
+        told = some_of([f"{array.name} {shape}" for array, shape in shapes.items()]) or "none"
+        raise BadInput(
+            f"{path}: expected one array of shape (n, height, width) or (n, height, width, channels), received {told}; "
+            "save the images alone"
+        )
+    stored = _images(found[0])
+    _check_shape(stored.header.shape, found[0].name, path)
+    return stored
+
+
 def _columns(
     others: Mapping[str, Stored], named: Mapping[str, str], labels: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Column]]:
@@ -213,11 +239,6 @@ def _splits(path: Path, keys: list[str], named: Mapping[str, str]) -> list[str]:
 
 
 def _check_shape(shape: tuple[int, ...], key: str, path: Path) -> None:
-    if len(shape) not in (3, 4):
-        raise BadInput(
-            f"{path}: expected x_train of shape (n, height, width) or (n, height, width, channels), "
-            f"received {shape}; reshape it"
-        )
     if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
         raise BadInput(
             f"{path}: expected images of shape (n, height, width, channels), received {shape}, channels first; "

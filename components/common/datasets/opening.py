@@ -1,6 +1,7 @@
 """Find the data set below a folder: which layout it has, and where it begins."""
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -8,12 +9,13 @@ from ..cli import BadInput
 from ..progress import some_of
 from .dataset import ON_CORRUPT, ImageDataset, Options
 from .naming import is_clutter
+from .others import other_kind
 from .source import DOWNLOAD, source_of
 
 LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y_train, x_test, y_test, IDX files \
 (train-images-idx3-ubyte ...), train/<label>/*.png and test/<label>/*.png, <label>/*.png of two classes and \
 more, or images with a table labels.csv of file_name and label"""
-DESCRIBING = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".arrow", ".tar")
+DESCRIBING = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".arrow", ".tar", ".cls")
 """What the names of files end in that may describe a data set though they lie among images."""
 DEEPEST = 4
 """How many folders below the given one a data set may begin: `datasets/mnist/3.0.1/` in a TFDS archive needs three."""
@@ -57,19 +59,14 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
             f"{folder}: expected a data set folder, received {'a file' if folder.exists() else 'nothing'}; "
             "pass the folder that download wrote"
         )
-    places = _folders_below(folder)
-    for layout in _layouts():
-        found = _outermost([path for place in places for path in layout.find(place)])
-        if len(found) > 1:
-            listed = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
-            raise BadInput(
-                f"{source_of(folder)}: expected one data set, received {len(found)}: {listed}; pass the folder of one"
-            )
-        if found:
-            dataset = layout.open_found(found[0], Options(image_size, on_corrupt))
-            if list(dataset.counts) == ["train"]:
-                dataset.hold_out_test()
-            return dataset
+    if found := find(folder, _layouts()):
+        layout, path = found
+        dataset = layout.open_found(path, Options(image_size, on_corrupt))
+        if list(dataset.counts) == ["train"]:
+            dataset.hold_out_test()
+        return dataset
+    if kind := other_kind(folder):
+        raise BadInput(f"{source_of(folder)}: expected images with a class each, received {kind}")
     names = sorted(path.name for path in folder.iterdir() if path.name != DOWNLOAD and not is_clutter(path.name))
     raise BadInput(
         f"{source_of(folder)}: expected {LAYOUTS}, received {some_of(names) or 'an empty folder'}; arrange the data in "
@@ -77,11 +74,41 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
     )
 
 
+def find(
+    folder: Path, layouts: Iterable[Layout], wanted: Callable[[Layout, Path], bool] = lambda layout, path: True
+) -> tuple[Layout, Path] | None:
+    """The data set below a folder: its layout, and where it begins; None: there is none.
+
+    Args:
+        folder: At most DEEPEST folders above it.
+        layouts: In the order in which they are looked for.
+        wanted: Whether one that was found counts.
+
+    Raises:
+        BadInput: there are several of one layout.
+    """
+    places = _folders_below(folder)
+    for layout in layouts:
+        found = [
+            path
+            for path in _outermost([path for place in places for path in layout.find(place)])
+            if wanted(layout, path)
+        ]
+        if len(found) > 1:
+            listed = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
+            raise BadInput(
+                f"{source_of(folder)}: expected one data set, received {len(found)}: {listed}; pass the folder of one"
+            )
+        if found:
+            return layout, found[0]
+    return None
+
+
 def _layouts() -> tuple[Layout, ...]:
     """The layouts, in the order in which they are looked for. Their modules import NumPy, hence here."""
-    from . import folders, hugging_face, idx, npz, tables, tfds, unsplit_folders
+    from . import cifar, folders, hugging_face, idx, npz, tables, tfds, unsplit_folders, webdataset
 
-    return hugging_face, tfds, npz, idx, folders, tables, unsplit_folders
+    return hugging_face, tfds, npz, idx, cifar, webdataset, folders, tables, unsplit_folders
 
 
 def _outermost(found: list[Path]) -> list[Path]:

@@ -17,7 +17,14 @@ def download_of(folder: Path) -> dict[str, Any]:
         told = json.loads((folder / DOWNLOAD).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    if not isinstance(told, dict):
+        return {}
+    return {key: readable(value) if isinstance(value, str) else value for key, value in told.items()}
+
+
+def readable(name: str) -> str:
+    """A name that can be written as UTF-8: what a file system has that is none becomes a question mark."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def source_of(folder: Path) -> str:
@@ -27,7 +34,7 @@ def source_of(folder: Path) -> str:
 
 def name_of(folder: Path) -> str:
     """Name of a data set that has none of its own, for people: that of its source or its folder."""
-    return name_from(download_of(folder).get("source", "")) or folder.resolve().name
+    return name_from(download_of(folder).get("source", "")) or readable(folder.resolve().name)
 
 
 def name_from(source: str) -> str:

@@ -45,9 +45,10 @@ def open_found(path: Path, options: Options) -> FilesDataset:
             continue
         file = _file_column(rows)
         for row in rows:
-            name = by_name.get(_key(table.parent.relative_to(path) / row[file])) or by_name.get(_key(Path(row[file])))
-            if name is None or not row[label]:
-                without.append(row[file])
+            told = row.get(file, "")
+            name = by_name.get(_key(table.parent.relative_to(path) / told)) or by_name.get(_key(Path(told)))
+            if name is None or not row.get(label):
+                without.append(told)
                 continue
             split = _split_of(row, table, name, path)
             found.setdefault(split, {})[name] = {**row, "label": class_name(row[label], table)}

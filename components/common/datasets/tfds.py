@@ -15,6 +15,12 @@ from .encoded import EncodedDataset, Example, shape_of_first
 from .naming import as_text
 from .tfrecord import index_records, read_features
 
+TEMPLATE = ("DATASET", "SPLIT", "FILEFORMAT", "SHARD_X_OF_Y", "SHARD_INDEX", "NUM_SHARDS")
+"""What the name of a shard may be made of."""
+MOST_CLASSES = 100_000
+SHORTEST_RECORD = 16
+"""Bytes of a record without content."""
+
 
 def find(place: Path) -> list[Path]:
     """See `opening.Layout`."""
@@ -56,8 +62,20 @@ class Description:
         Raises:
             BadInput: one is missing or damaged, or it is no image-classification data set in TFRecord files.
         """
-        info = _json(folder / "dataset_info.json")
-        features = dict(_leaves(_json(folder / "features.json")))
+        info, described = _json(folder / "dataset_info.json"), _json(folder / "features.json")
+        try:
+            description = cls._of(folder, info, described)
+            description.check()
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError):
+            raise BadInput(
+                f"{folder}: expected dataset_info.json and features.json as TFDS writes them, received others; fetch "
+                "the data set again"
+            ) from None
+        return description
+
+    @classmethod
+    def _of(cls, folder: Path, info: dict[str, Any], described: dict[str, Any]) -> "Description":
+        features = dict(_leaves(described))
         pair = info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])
         keys = sorted(features, key=lambda key: {"featureKey": key} not in pair)  # what is meant to be learned, first
         image = next((key for key in keys if "image" in features[key]), None)
@@ -75,6 +93,28 @@ class Description:
         splits = {split["name"]: split for split in info.get("splits", [])}
         return cls(folder, info.get("name", folder.parent.name), splits, features, image, label)
 
+    def check(self) -> None:
+        """Look at what is read of the description later on.
+
+        Raises:
+            KeyError, TypeError, AttributeError, ValueError or IndexError: it is none of TFDS's.
+        """
+        for name, split in self.splits.items():
+            _file_template(split).format(**dict.fromkeys(TEMPLATE, ""))
+            if any(int(length) < 0 for length in split.get("shardLengths", [])):
+                raise ValueError("a negative number of examples")
+            files = [path for path in self._paths(name) if path.is_file()]
+            size = sum(path.stat().st_size for path in files)
+            if len(files) == len(split.get("shardLengths", [])) and size < SHORTEST_RECORD * self.counts[name]:
+                raise BadInput(
+                    f"{self.folder}: expected {self.counts[name]:,} examples in {name}, as dataset_info.json says, "
+                    f"received files of {size:,} bytes; fetch the data set again"
+                )
+        _ = self.image_dimensions
+        for key, feature in self.features.items():
+            if "classLabel" in feature:
+                self.class_names(key)
+
     @property
     def image_dimensions(self) -> list[int]:
         """(height, width, channels) of the images, as far as TFDS says: 0 or less, or nothing, where they differ."""
@@ -88,8 +128,15 @@ class Description:
     def class_names(self, key: str) -> list[str]:
         """Names of the classes of a feature; its numbers where they have none."""
         names = self.folder / f"{key.replace('/', '-')}.labels.txt"
+        if names.is_file():
+            return names.read_text(errors="replace").splitlines()
         count = int(self.features[key]["classLabel"]["numClasses"])
-        return names.read_text().splitlines() if names.is_file() else [str(index) for index in range(count)]
+        if count > MOST_CLASSES:
+            raise BadInput(
+                f"{self.folder}: expected at most {MOST_CLASSES:,} classes of {key}, received {count:,}; correct "
+                "numClasses in features.json"
+            )
+        return [str(index) for index in range(count)]
 
     def shards(self, split: str) -> list[Path]:
         """The files of a split.
@@ -97,9 +144,17 @@ class Description:
         Raises:
             BadInput: one is missing.
         """
+        shards = self._paths(split)
+        if missing := [shard.name for shard in shards if not shard.is_file()]:
+            raise BadInput(
+                f"{self.folder}: expected {len(shards)} shards of {split}, {missing[0]} is missing; fetch it again"
+            )
+        return shards
+
+    def _paths(self, split: str) -> list[Path]:
         described = self.splits[split]
-        total = len(described["shardLengths"])
-        template = described.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+        total = len(described.get("shardLengths", []))
+        template = _file_template(described)
         shards = []
         for index in range(total):
             words = {
@@ -111,10 +166,6 @@ class Description:
                 "NUM_SHARDS": f"{total:05d}",
             }
             shards.append(self.folder / template.format(**words))
-        if missing := [shard.name for shard in shards if not shard.is_file()]:
-            raise BadInput(
-                f"{self.folder}: expected {total} shards of {split}, {missing[0]} is missing; fetch it again"
-            )
         return shards
 
 
@@ -254,6 +305,11 @@ def _images(description: Description, records: Records, split: str) -> Iterator[
         _, _, features = next(records.read(split, np.array([place])))
         content = b"" if features is None else b"".join(features[description.image].bytes_list.value)
         yield f"{description.folder}/{split}[{place}]", content
+
+
+def _file_template(split: dict[str, Any]) -> str:
+    template: str = split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    return template
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Refused(PermissionError):
     """The store refuses what these credentials, or none, ask for."""
 
 
+ATTEMPTS = 5
 _SMALL_BODY = 65_536  # bytes; fits what a connection buffers, so that an early refusal is still read
 _NOT_FOUND = (FileNotFoundError, "there is no such object")
 _NO_BUCKET = (FileNotFoundError, "there is no such bucket")
@@ -102,7 +103,20 @@ def client(environment: Mapping[str, str] | None = None, anonymous: bool = False
         made = _client(environment or {}, anonymous, proxies={})
     made.meta.events.register_last("before-call.s3", _send_small_bodies_at_once)
     made.meta.events.register_first("needs-retry.s3", _give_up_certificates_at_once)
+    for operation in ("GetObject", "HeadObject"):
+        made.meta.events.register_first(f"needs-retry.s3.{operation}", _ask_again_where_headers_break_off)
     return made
+
+
+def _ask_again_where_headers_break_off(response: Any, attempts: int, **_: Any) -> float | None:
+    """Seconds until the next attempt: http.client takes headers for whole that a broken connection has cut off."""
+    if response is None or response[0].status_code != 200:
+        return None
+    if {"content-length", "transfer-encoding"} & {name.lower() for name in response[0].headers}:
+        return None
+    if attempts >= ATTEMPTS:
+        raise ConnectionError("the object store: its answers break off; look at it, or try again later")
+    return 0.5
 
 
 def _client(variables: Mapping[str, str], anonymous: bool, **settings: Any) -> "BaseClient":
@@ -113,7 +127,7 @@ def _client(variables: Mapping[str, str], anonymous: bool, **settings: Any) -> "
     if anonymous:
         settings["signature_version"] = UNSIGNED
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         connect_timeout=3,
         read_timeout=30,
         max_pool_connections=16,

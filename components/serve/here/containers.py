@@ -97,6 +97,11 @@ def start_model(service: ServiceFolder, wanted: WantedVersion, image: str) -> Se
         return _wake(there[0])
     _provide(engine, image, "--server-image")
     model = service.versions / wanted.folder / SAVED_MODEL
+    if not model.is_dir():
+        raise BadInput(
+            f"--server-image: expected a model with {SAVED_MODEL}/, as TensorFlow Serving wants it, received ONNX; "
+            "leave it out"
+        )
     place = f"/models/{service.name}/{wanted.version}"
     return _run(
         engine,

@@ -8,6 +8,8 @@ The folder of a service, `$TRAINYARD_HOME/serving/<model name>/`, holds
 - `server.lock`: locked by the server as long as it lives;
 - `versions/<version>-<digest>/`: the downloaded versions;
 
+- `disagreements-<version>.jsonl`: where a shadow version answered otherwise;
+
 and beside it lies `<model name>.log`, what the server says. The step writes what it wants and waits until the state
 shows it; the server follows, and ends when `service.json` is gone. No other word passes between them.
 """
@@ -66,6 +68,7 @@ class WantedVersion:
         since: When it was asked for, ISO 8601 in UTC.
         on_trial: It has yet to prove itself, and goes unless it does.
         url: Predict URL of another server that holds its model; empty: ours loads it.
+        shadow: It is sent what other versions are asked, and its answers are compared with theirs.
     """
 
     version: int
@@ -75,6 +78,7 @@ class WantedVersion:
     since: str = ""
     on_trial: bool = False
     url: str = ""
+    shadow: bool = False
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Rollout:
     @property
     def promoted(self) -> list[WantedVersion]:
         """What is served when the canary is promoted at once."""
-        return [replace(self.after[-1], percent=100)]
+        return [replace(self.after[-1], percent=100, shadow=False)]
 
 
 class MachineTarget:
@@ -159,7 +159,7 @@ class MachineTarget:
 
     def _keep(self, kept: WantedVersion, without: WantedVersion) -> Outcome:
         """Give all requests to one of two versions."""
-        served = [replace(kept, percent=100)]
+        served = [replace(kept, percent=100, shadow=False)]
         self._server.serve(served, self._options.port, self._deadline)
         self._server.tidy()
         self._tell(f"{self._name}: version {kept.version} alone, without version {without.version}")
@@ -203,6 +203,8 @@ class MachineTarget:
         percent = self._order.canary_percent
         if not self._order.canary:
             return [replace(new, percent=100)]
+        if self._order.shadow:
+            new = replace(new, shadow=True)
         if not before:
             raise BadInput(
                 f"--canary-percent: nothing is served as {self._name} yet beside which a canary could stand, received "

@@ -13,6 +13,8 @@ from .rollout import GRACE, Phase, RolloutStatus, one_line
 
 STARTING = ("PodInitializing", "ContainerCreating")
 PULLING = ("ErrImagePull", "ImagePullBackOff")
+NO_LOG = "unable to retrieve container logs"
+"""What the kubelet writes in place of the log of a container that it has removed."""
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 
 Log = Callable[[str, str, bool], str]
@@ -68,7 +70,7 @@ def _failing(pod: Object, log: Log) -> Iterator[tuple[str, str]]:
         waiting = state.get("waiting") or {}
         ended = state.get("terminated") or last.get("terminated") or {}
         if ended.get("exitCode") and not one.get("ready"):
-            yield "CrashLoopBackOff", _crash(pod, one["name"], ended, bool(last.get("terminated")), log)
+            yield "CrashLoopBackOff", _crash(pod, one["name"], ended, "running" in state, log)
         elif waiting.get("reason") not in (None, *STARTING):
             reason = "ImagePullBackOff" if waiting["reason"] in PULLING else waiting["reason"]
             yield reason, one_line(waiting.get("message", "")) or f"container {one['name']} waits"
@@ -80,6 +82,8 @@ def _crash(pod: Object, container: str, ended: Mapping[str, Any], previous: bool
     if not text:
         with suppress(BadInput, OSError, RuntimeError):  # reading logs is a right that the step can do without
             text = log(pod["metadata"]["name"], container, previous)
+    if text.startswith(NO_LOG):
+        text = ""
     reason = ended.get("reason", "Error")
     how = f"exit code {ended['exitCode']}" + ("" if reason == "Error" else f", {reason}")
     return f"container {container} ended with {how}" + (f": {one_line(text)}" if text else "")

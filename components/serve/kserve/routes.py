@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -152,12 +153,17 @@ class Route:
 
 
 def _check_address(url: str, others: str) -> None:
-    """Raises BadInput when an address resolves nowhere or does not answer. Behind a proxy nothing is known."""
+    """Raises BadInput when an address resolves nowhere, does not answer, or has a certificate that is not trusted here.
+
+    Behind a proxy nothing is known.
+    """
     if _is_proxied(url):
         return
     parts = urlsplit(url)
     try:
-        socket.create_connection((parts.hostname or "", _port(parts)), SECONDS_TO_CONNECT).close()
+        with socket.create_connection((parts.hostname or "", _port(parts)), SECONDS_TO_CONNECT) as connection:
+            if parts.scheme == "https":
+                ssl.create_default_context().wrap_socket(connection, server_hostname=parts.hostname).close()
     except socket.gaierror:
         raise BadInput(f"--route: expected an address that resolves, received {url}; pass {others}") from None
     except OSError as error:

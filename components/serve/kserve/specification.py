@@ -206,6 +206,12 @@ def model_uri_of(predictor: Mapping[str, Any]) -> str:
     return next((predictor[name].get("storageUri", "") for name in FORMAT_FIELDS if name in predictor), "")
 
 
+def format_of(predictor: Mapping[str, Any]) -> str:
+    """The format of the model for KServe's own servers; empty: it brings its own server."""
+    name: str = predictor.get("model", {}).get("modelFormat", {}).get("name", "")
+    return name
+
+
 def with_model(predictor: Object, uri: str) -> Object:
     """A predictor with another model of the same kind."""
     result = copy.deepcopy(predictor)

@@ -212,6 +212,11 @@ class KServeTarget:
         known = smoke.examples(uri)
         if known is None:
             self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
+        elif known.onnx and specification.format_of(wanted["spec"]["predictor"]) == specification.FORMAT:
+            raise BadInput(
+                f"--model-uri: expected a SavedModel for KServe's TensorFlow Serving, received ONNX in {uri}; pass "
+                "--image with trainyard-predictor whose tag ends in -onnx"
+            )
         return known
 
     def _stages(self, there: Object | None, wanted: Object, known: KnownExamples | None) -> Iterator[Stage]:

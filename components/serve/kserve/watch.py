@@ -18,6 +18,8 @@ UNTOUCHED = ("NotObserved", "NoDeploymentMode", "NoDeployment", "NoNewRevision")
 """What is seen as long as KServe has done nothing."""
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_OF_CLOCKS_APART = 5
+GRACE_FORBIDDEN = 10.0
+"""Seconds that a right may be missing: an API server that has just started does not know all roles yet."""
 
 
 class Watch:
@@ -72,6 +74,8 @@ class Watch:
             return service, (self._event() if seen.reason in UNTOUCHED else None) or seen
         except ConnectionError as error:  # it answered when the rollout began
             return None, RolloutStatus(Phase.ROLLING, "Unreachable", str(error))
+        except PermissionError as error:
+            return None, RolloutStatus(Phase.FAILED, "Forbidden", str(error), GRACE_FORBIDDEN)
 
     def _say(self, seen: RolloutStatus, deadline: float) -> None:
         """Tell how far the rollout is, when that has changed and now and then."""

@@ -22,7 +22,8 @@ from .protocols import open_inference as protocol_v2
 from .protocols import tensorflow_serving as protocol
 from .protocols.request import PredictRequest, Refused, shown
 from .served import ServedModel
-from .worker import LoadedVersion
+from .shadow import Shadow
+from .worker import LoadedVersion, Read
 
 VERSION_HEADER = "Model-Version"
 """Tells which version has answered a prediction."""
@@ -30,6 +31,7 @@ JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 """Tells where JSON ends and binary tensors begin."""
 
 Handler = Callable[[Request], Awaitable[Response]]
+Predictions = Callable[[Request, Read], Awaitable[Response]]
 
 
 def application(served: ServedModel, limits: Limits, access: Callable[[], Access]) -> Starlette:
@@ -40,7 +42,8 @@ def application(served: ServedModel, limits: Limits, access: Callable[[], Access
         limits: What clients may ask of it.
         access: Tells who may send requests.
     """
-    routes = [*_tensorflow_serving(served, limits), *_open_inference(served, limits), *_page(served)]
+    predictions = _predictions(served, limits)
+    routes = [*_tensorflow_serving(served, predictions), *_open_inference(served, predictions), *_page(served)]
 
     async def scrape(request: Request) -> Response:
         return Response(served.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
@@ -65,7 +68,7 @@ def application(served: ServedModel, limits: Limits, access: Callable[[], Access
     )
 
 
-def _tensorflow_serving(served: ServedModel, limits: Limits) -> list[Route]:
+def _tensorflow_serving(served: ServedModel, predictions: Predictions) -> list[Route]:
     name = served.service.name
 
     def read(body: bytes, version: LoadedVersion) -> PredictRequest:
@@ -73,7 +76,7 @@ def _tensorflow_serving(served: ServedModel, limits: Limits) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         _check_name(request)
-        return await _predicted(served, limits, request, read)
+        return await predictions(request, read)
 
     async def status(request: Request) -> Response:
         _check_name(request)
@@ -104,7 +107,7 @@ def _tensorflow_serving(served: ServedModel, limits: Limits) -> list[Route]:
     ]
 
 
-def _open_inference(served: ServedModel, limits: Limits) -> list[Route]:
+def _open_inference(served: ServedModel, predictions: Predictions) -> list[Route]:
     name = served.service.name
 
     async def infer(request: Request) -> Response:
@@ -114,7 +117,7 @@ def _open_inference(served: ServedModel, limits: Limits) -> list[Route]:
         def read(body: bytes, version: LoadedVersion) -> PredictRequest:
             return protocol_v2.read(body, json_length, version.card, name, version.wanted.version)
 
-        return await _predicted(served, limits, request, read)
+        return await predictions(request, read)
 
     async def model_metadata(request: Request) -> Response:
         version = _answering(request)
@@ -193,19 +196,26 @@ def _static(name: str) -> Response:
     return Response(content, media_type=media_type, headers=page.HEADERS)
 
 
-async def _predicted(
-    served: ServedModel, limits: Limits, request: Request, read: Callable[[bytes, LoadedVersion], PredictRequest]
-) -> Response:
-    with limits.admitted() as admitted:
-        body = await admitted.body(request)
-        version = served.answering(_number(request))
-        request.scope[metrics.VERSION] = str(version.wanted.version)
+def _predictions(served: ServedModel, limits: Limits) -> Predictions:
+    """What answers requests for predictions, once it is known how to read them."""
+    shadow = Shadow(served.service.folder, served.metrics)
+
+    async def predicted(request: Request, read: Read) -> Response:
+        number = _number(request)
+        with limits.admitted() as admitted:
+            body = await admitted.body(request)
+            version = served.answering(number)
+            request.scope[metrics.VERSION] = str(version.wanted.version)
+            answer = await version.predict(body, read)
+        for other in served.shadows if number is None else ():
+            shadow.ask(other, version, answer)
         headers = {VERSION_HEADER: str(version.wanted.version), **({"Connection": "close"} if served.leaving else {})}
-        answer = await version.predict(body, read)
-    if answer.json_length is None:
-        return Response(answer.content, media_type="application/json", headers=headers)
-    headers[JSON_LENGTH_HEADER] = str(answer.json_length)
-    return Response(answer.content, media_type="application/octet-stream", headers=headers)
+        if answer.json_length is None:
+            return Response(answer.content, media_type="application/json", headers=headers)
+        headers[JSON_LENGTH_HEADER] = str(answer.json_length)
+        return Response(answer.content, media_type="application/octet-stream", headers=headers)
+
+    return predicted
 
 
 def _json_length(request: Request) -> int | None:

@@ -24,6 +24,7 @@ from ..here.service import ServiceFolder
 from .access import LOOPBACK, Access
 from .http_api import application
 from .limits import MOST_CONNECTIONS, Limits, impatient
+from .memory import give_back_what_is_freed
 from .served import ServedModel
 
 BACKLOG = 2048
@@ -92,6 +93,7 @@ def run(
     Raises:
         RuntimeError: no version can be loaded, where that is waited for.
     """
+    give_back_what_is_freed()
     served = ServedModel(service, "http://{}:{}".format(*listener.getsockname()))
     own = (listener.getsockname()[0], *LOOPBACK)
 

@@ -50,6 +50,10 @@ class ServerMetrics:
             "trainyard_batch_images", "Images that were answered together.", buckets=IMAGES, registry=self.registry
         )
 
+        self.shadow_images = Counter(
+            "trainyard_shadow_images", "Images that a shadow version was asked for, by how its answers compare.",
+            ["version", "result"], registry=self.registry,
+        )  # fmt: skip
         self._count = cache(self.requests.labels)  # its own look-up takes 3 µs
         self._time = cache(self.seconds.labels)
 

@@ -25,6 +25,7 @@ class ServedModel:
         versions: By folder; of one number, the last is the newest.
         shares: Those that answer requests which name no version, each with its share in percent.
         front: What is shown in a browser, and to whom.
+        shadows: Those that are asked the same, see `Shadow`.
         leaving: Whether it was told to end, and answers only what is still on its way.
     """
 
@@ -35,6 +36,7 @@ class ServedModel:
         self.versions: dict[str, LoadedVersion] = {}
         self.shares: dict[LoadedVersion, int] = {}
         self.front = Front()
+        self.shadows: list[LoadedVersion] = []
         self.leaving = False
         self._wanted: dict[str, WantedVersion] = {}
         self._seen: tuple[int, int] | None = None  # of service.json: time of its last change, and which file it is
@@ -115,6 +117,8 @@ class ServedModel:
         shares = {self.versions[folder]: wanted.percent for folder, wanted in self._wanted.items() if wanted.percent}
         ready = {version: percent for version, percent in shares.items() if version.state == AVAILABLE}
         self.shares = ready or self.shares
+        shadows = [self.versions[folder] for folder, wanted in self._wanted.items() if wanted.shadow]
+        self.shadows = [version for version in shadows if version.state == AVAILABLE]
         for folder, version in list(self.versions.items()):
             if folder not in self._wanted and version not in self.shares and version.state in (AVAILABLE, END):
                 self._start(self._unload(folder, version))

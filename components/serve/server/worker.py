@@ -80,6 +80,7 @@ class LoadedVersion:
         self.error = ""
         self.backend = ""
         self._metrics = metrics
+        self._reading = 0  # bodies that are read elsewhere for this version
         self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()  # None ends the thread
         self._thread = threading.Thread(target=self._work, name=f"version-{wanted.version}", daemon=True)
 
@@ -112,17 +113,33 @@ class LoadedVersion:
         Raises:
             Refused: the body is no such request.
         """
-        loop = asyncio.get_running_loop()
-        asked = _Asked(lambda: read(body, self), loop.create_future())
-        if len(body) > SMALL or ENCODED_IMAGE in body:
-            call = await loop.run_in_executor(_readers, read, body, self)
-            asked = asked._replace(read=lambda: call)
+        if len(body) <= SMALL and ENCODED_IMAGE not in body:
+            return await self._asked(lambda: read(body, self))
+        self._reading += 1
+        try:
+            call = await asyncio.get_running_loop().run_in_executor(_readers, read, body, self)
+        finally:
+            self._reading -= 1
+        return await self.answer(call)
+
+    async def answer(self, call: PredictRequest) -> Answer:
+        """Answer a request that has been read.
+
+        Raises:
+            Refused: the model's answer is no number.
+        """
+        return await self._asked(lambda: call)
+
+    async def _asked(self, read: Callable[[], PredictRequest]) -> Answer:
+        asked = _Asked(read, asyncio.get_running_loop().create_future())
         self._waiting.put(asked)
         return await asked.answer
 
     async def unload(self) -> None:
         """Answer what has been asked, then let the model go."""
         self.state = UNLOADING
+        while self._reading:
+            await asyncio.sleep(0.02)
         self._waiting.put(None)
         if self._thread.ident:
             await asyncio.to_thread(self._thread.join)
@@ -197,7 +214,7 @@ class LoadedVersion:
 
     def _written(self, call: PredictRequest, probabilities: np.ndarray) -> Answer | Refused:
         if np.isfinite(probabilities).all():
-            return call.write(probabilities)
+            return call.write(probabilities)._replace(images=call.images, probabilities=probabilities)
         lowest, highest = self.card.input.range
         return Refused(
             400, f"expected numbers from {lowest} to {highest}, received some for which the model's answer is no number"

@@ -22,6 +22,7 @@ from .request import INPUT, OUTPUT, Answer, PredictRequest, Refused, shown
 DATATYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
 PLATFORMS = {
     "LiteRT": "litert",
+    "ONNX Runtime": "onnxruntime_onnx",
     "TensorFlow": "tensorflow_savedmodel",
     "TensorFlow Serving": "tensorflow_savedmodel",
 }

@@ -25,10 +25,14 @@ class Answer(NamedTuple):
     Attributes:
         content: JSON, with binary tensors behind it or without.
         json_length: Bytes of the JSON where binary tensors follow, else None.
+        images: What was asked, see `PredictRequest`.
+        probabilities: What the model answered, shape (images, classes).
     """
 
     content: bytes
     json_length: int | None = None
+    images: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
 
 
 class PredictRequest(NamedTuple):

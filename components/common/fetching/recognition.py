@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from ..common.cli import BadInput, shown
+from ..cli import BadInput, shown
 from .archives import Decompressed, Decompressor, Gunzip, Readable, is_archive
 from .streams import OpenFile
 
@@ -60,7 +60,7 @@ def recognised(file: OpenFile, where: str) -> OpenFile:
         file = replace(file, stream=stream, size=None)
         head = stream.peek(_FIRST)
     elif encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise BadInput(f"--source: expected {where} as it is, received it encoded as {shown(encoding)}; pass another")
+        raise BadInput(f"{where}: expected the file as it is, received it encoded as {shown(encoding)}; pass another")
     _refuse_what_is_no_data(file, head, where)
     return replace(file, name=_named(file.name, head))
 
@@ -76,16 +76,14 @@ def _refuse_what_is_no_data(file: OpenFile, head: bytes, where: str) -> None:
     if _PAGE.match(text) or (media in ("text/html", "application/xhtml+xml") and text.startswith(b"<")):
         title = _TITLE.search(text)
         told = f" {shown(title[1].decode('utf-8', 'replace'))}" if title else ""
-        raise BadInput(
-            f"--source: expected a file at {where}, received a web page{told}; pass the link of the download itself"
-        )
+        raise BadInput(f"{where}: expected a file, received a web page{told}; pass the link of the download itself")
     if kind := next((kind for begin, kind in _OTHERS.items() if head.startswith(begin)), ""):
-        raise BadInput(f"--source: expected a zip or tar archive at {where}, received {kind}; pack it anew")
+        raise BadInput(f"{where}: expected a zip or tar archive, received {kind}; pack it anew")
     kind = next((kind for kind, pattern in _TEXTS.items() if re.match(pattern, text)), "")
     unasked = media in ("application/json", "application/xml", "text/xml") and not _ending(file.name)
     if kind and (is_archive(file.name) or unasked or "Git LFS" in kind):
         said = "" if "Git LFS" in kind else f" ({shown(text[:60].decode('utf-8', 'replace'))})"
-        raise BadInput(f"--source: expected a data set at {where}, received {kind}{said}; correct the source")
+        raise BadInput(f"{where}: expected a data set, received {kind}{said}; correct the source")
 
 
 def _named(name: str, head: bytes) -> str:

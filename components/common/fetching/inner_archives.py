@@ -3,7 +3,7 @@
 import tarfile
 from pathlib import Path, PurePosixPath
 
-from ..common.files import files_below, without_suffix
+from ..files import files_below, without_suffix
 from .archives import extract, is_archive
 from .limits import Room
 

@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from typing import IO
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from ..common.cli import BadInput, shown
-from ..common.files import ARCHIVES
-from ..common.proxies import Proxies, through_proxy
+from ..cli import BadInput, shown
+from ..files import ARCHIVES
+from ..proxies import Proxies, through_proxy
 from .archives import CHUNK, OTHERS, Readable
 from .streams import OpenFile, Resuming, persist
 

@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Protocol, Self, cast
 
-from ..common.cli import BadInput, shown
-from ..common.files import ARCHIVES
+from ..cli import BadInput, shown
+from ..files import ARCHIVES
 from .limits import Room
 from .names import path_in_tar, path_in_zip
 
@@ -129,7 +129,7 @@ def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError) as error:
         raise DamagedArchive(f"{name}: the archive is damaged or cut off ({error}); fetch or pack it anew") from error
     except _UNUSABLE as error:
-        raise BadInput(f"{name}: the archive holds names that cannot be files ({error}); pack it anew") from error
+        raise BadInput(f"{name}: it holds names that cannot be files ({shown(error)}); pack it anew") from error
 
 
 class _StrictHeader(tarfile.TarInfo):
@@ -193,7 +193,10 @@ class _Files:
             self._made.add(folder)
         if content:
             with open(target, "wb", buffering=0) as file:  # noqa: PTH123
-                copy(content, file)
+                while chunk := content.read(CHUNK):
+                    file.write(chunk)
+                    if len(chunk) < CHUNK:  # the end, since tarfile and zipfile give all that is asked for
+                        break
 
 
 class Decompressed:

@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from ..common.cli import BadInput, shown
+from ..cli import BadInput, shown
 
 MAX_BYTES = 200 * 10**9
 MAX_FILES = 5_000_000

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-from ..common.progress import Advance
+from ..progress import Advance
 from .archives import CHUNK, Readable
 
 _DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between five attempts

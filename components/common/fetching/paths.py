@@ -4,7 +4,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from ..common.cli import BadInput, shown
+from ..cli import BadInput, shown
 from .streams import ListedFile, OpenFile
 
 

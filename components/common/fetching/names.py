@@ -3,7 +3,7 @@
 import struct
 import zipfile
 
-from ..common.cli import BadInput, shown
+from ..cli import BadInput, shown
 
 _UTF_8 = 0x800  # the flag of a zip entry whose name is UTF-8
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8

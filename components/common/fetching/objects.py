@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..common.cli import BadInput
-from ..common.store import s3
-from ..common.store.small_objects import SMALL, SmallObjects
+from ..cli import BadInput
+from ..store import s3
+from ..store.small_objects import SMALL, SmallObjects
 from .archives import Readable
 from .streams import ListedFile, OpenFile, Resuming
 

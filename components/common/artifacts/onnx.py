@@ -1,0 +1,292 @@
+"""`model.onnx` of a model folder: what its file tells, and the model loaded on ONNX Runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cli import BadInput
+from ..parallel import processors
+from ..progress import readable_shape, some_of
+from .model import ONNX_MODEL, Card, Onnx
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LAYOUTS = ("NCHW", "NHWC")
+"""Order of the axes of its input: images, channels, height, width."""
+ANSWERS = ("logits", "probabilities")
+INPUTS = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+"""Types of input that are taken, as ONNX Runtime and NumPy call them."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What an ONNX file tells of its input and output.
+
+    Attributes:
+        input: Name of the input.
+        dtype: Its type, as NumPy calls it.
+        batch: How many images it takes at a time; None: any number.
+        shape: Its other three sizes, in its own order.
+        classes: How many numbers it answers for an image; None: not told.
+        opset: Version of the operators; 0: not told.
+        parameters: How many numbers its weights are; those in other files are counted too.
+    """
+
+    input: str
+    dtype: str
+    batch: int | None
+    shape: tuple[int, int, int]
+    classes: int | None
+    opset: int
+    parameters: int
+
+    def image(self, layout: str) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        first, second, third = self.shape
+        return (second, third, first) if layout == "NCHW" else self.shape
+
+
+def read_signature(path: Path) -> Signature:
+    """Load an ONNX file and look at what it takes and gives.
+
+    Raises:
+        BadInput: ONNX Runtime cannot load it, or it is no classifier of images of one size.
+    """
+    return _signature(path, _session(path))
+
+
+class OnnxClassifier:
+    """A model folder with `model.onnx`, which takes and gives what its card says; see `Onnx`."""
+
+    backend = "ONNX Runtime"
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / ONNX_MODEL
+        card = Card.read(folder)
+        if card.onnx is None:
+            raise BadInput(f"{folder}: expected a card that describes {ONNX_MODEL}, received none; use import-model")
+        check_description(card.onnx, card.input.shape, str(folder))
+        self._session = _session(path)
+        self._signature = _signature(path, self._session)
+        self._how = card.onnx
+        if self._signature.input != card.onnx.input:
+            raise _other(folder, f"an input {card.onnx.input!r}", repr(self._signature.input))
+        if (image := self._signature.image(card.onnx.layout)) != card.input.shape:
+            wanted = f"images of {readable_shape(card.input.shape)} as {card.onnx.layout}"
+            raise _other(folder, wanted, readable_shape(image))
+
+    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
+        """See `Classifier.predict`; works through `batch` images at a time, or as many as the model takes."""
+        import numpy as np
+
+        size = self._signature.batch or batch
+        return np.concatenate([self._answer(images[at : at + size]) for at in range(0, len(images), size)])
+
+    def _answer(self, images: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        count, fixed = len(images), self._signature.batch
+        if fixed and count < fixed:
+            images = np.concatenate([images, np.repeat(images[-1:], fixed - count, axis=0)])
+        feed = {self._how.input: prepared(images, self._how).astype(self._signature.dtype, copy=False)}
+        answer: np.ndarray = np.asarray(self._session.run(None, feed)[0], np.float32)[:count]
+        return softmax(answer) if self._how.answers == "logits" else answer
+
+
+def prepared(images: np.ndarray, how: Onnx) -> np.ndarray:
+    """Images as an ONNX model takes them.
+
+    Args:
+        images: uint8 or float32, shape (images, height, width, channels), 0 to 255.
+        how: From its card.
+
+    Returns:
+        float32, in the model's layout; C-contiguous.
+    """
+    import numpy as np
+
+    low, high = how.range
+    pixels = images.astype(np.float32)
+    if (low, high) != (0.0, 255.0):
+        pixels *= np.float32((high - low) / 255)
+        pixels += np.float32(low)
+    if how.mean:
+        pixels -= np.asarray(how.mean, np.float32)
+    if how.std:
+        pixels /= np.asarray(how.std, np.float32)
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if how.layout == "NCHW" else pixels
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits, shape (images, classes)."""
+    import numpy as np
+
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: np.ndarray = shares / shares.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def check_description(how: Onnx, shape: tuple[int, int, int], where: str) -> None:
+    """Raise BadInput for a description of a model that cannot be.
+
+    Args:
+        how: The description.
+        shape: Height, width and channels of an image.
+        where: What to call it in messages.
+    """
+    channels = shape[2]
+    if how.layout not in LAYOUTS:
+        raise BadInput(f"{where}: expected the layout NCHW or NHWC, received {how.layout!r}; choose one")
+    if how.answers not in ANSWERS:
+        raise BadInput(f"{where}: expected logits or probabilities as answers, received {how.answers!r}; choose one")
+    if not how.range[0] < how.range[1]:
+        raise BadInput(f"{where}: expected a range from low to high, received {list(how.range)}; swap or correct them")
+    for name, values in (("mean", how.mean), ("std", how.std)):
+        if values and (len(values) != channels or not all(map(math.isfinite, values))):
+            raise BadInput(f"{where}: expected a {name} for each of {channels} channels, received {values}; correct it")
+    if any(value <= 0 for value in how.std):
+        raise BadInput(f"{where}: expected standard deviations above 0, received {how.std}; correct them")
+
+
+def _session(path: Path) -> Any:
+    """An ONNX file, loaded.
+
+    Raises:
+        BadInput: it cannot be, or ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise BadInput(
+            f"{path}: expected ONNX Runtime for a model in this format, received none; use the image whose tag ends in "
+            '-onnx, or pip install "trainyard[onnx]"'
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = processors()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # its lines on stderr come before ours
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base of their own
+        opset, _ = _read(path)
+        known = f" that ONNX Runtime {onnxruntime.__version__} loads"
+        received = f"one of opset {opset}" if opset else "a damaged or other file"
+        reason = " ".join(str(error).split())
+        reason = reason.rpartition(" : ")[2].removeprefix("/onnxruntime_src/")[:160]
+        raise BadInput(
+            f"{path}: expected an ONNX model{known}, received {received} ({reason}); export it with an older opset"
+        ) from None
+
+
+def _signature(path: Path, session: Any) -> Signature:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1:
+        names = some_of([one.name for one in inputs]) or "none"
+        raise BadInput(f"{path}: expected one input, the images, received {len(inputs)} ({names}); export it with one")
+    [takes] = inputs
+    if takes.type not in INPUTS:
+        raise BadInput(
+            f"{path}: expected an input of float32 or uint8, received {takes.type[7:-1]}; "
+            f"{'convert it with keep_io_types=True' if '16' in takes.type else 'export it with one of them'}"
+        )
+    if len(takes.shape) != 4:
+        raise BadInput(
+            f"{path}: expected images with four axes (NCHW or NHWC), received {readable_shape(takes.shape)}; export "
+            "the model for images"
+        )
+    batch, *sizes = takes.shape
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise BadInput(
+            f"{path}: expected a fixed height, width and number of channels, received {readable_shape(takes.shape)}; "
+            "export it with only the first axis dynamic"
+        )
+    gives = outputs[0]
+    if len(gives.shape or []) != 2 or not gives.type.startswith("tensor(float"):
+        raise BadInput(
+            f"{path}: expected a first output of shape images x classes, received {gives.type[7:-1]} of "
+            f"{readable_shape(gives.shape or [])}; export the classifier with that output alone"
+        )
+    classes = gives.shape[1] if isinstance(gives.shape[1], int) else None
+    opset, parameters = _read(path)
+    first, second, third = sizes
+    fixed = batch if isinstance(batch, int) else None
+    return Signature(takes.name, INPUTS[takes.type], fixed, (first, second, third), classes, opset, parameters)
+
+
+def _other(folder: Path, expected: str, received: str) -> BadInput:
+    return BadInput(
+        f"{folder}: expected {expected}, as its card says, received {received} in {ONNX_MODEL}; import it anew"
+    )
+
+
+# The file is a protobuf message ModelProto (onnx/onnx.proto). Three of its fields are all that is needed here.
+OPSET_IMPORT, GRAPH = 8, 7  # of ModelProto
+INITIALIZER = 5  # of GraphProto: the weights
+DOMAIN, VERSION = 1, 2  # of OperatorSetIdProto
+DIMS = 1  # of TensorProto
+
+
+def _read(path: Path) -> tuple[int, int]:
+    """Opset of the standard operators, and the number of parameters; 0 where the file does not tell."""
+    opset = parameters = 0
+    try:
+        for field, value in _fields(memoryview(path.read_bytes())):
+            if field == OPSET_IMPORT and isinstance(value, memoryview):
+                told = dict(_fields(value))
+                if not bytes(told.get(DOMAIN, b"")):
+                    opset = int(told.get(VERSION, 0))
+            elif field == GRAPH and isinstance(value, memoryview):
+                parameters = sum(_size(tensor) for part, tensor in _fields(value) if part == INITIALIZER)
+    except (IndexError, ValueError, OSError):
+        return opset, parameters
+    return opset, parameters
+
+
+def _size(tensor: Any) -> int:
+    sizes = []
+    for field, value in _fields(tensor):
+        if field == DIMS:
+            sizes += [value] if isinstance(value, int) else _varints(value)
+    return math.prod(sizes)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
+    """Numbers and values of the fields of a protobuf message: an int, or the bytes of what has a length."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        if key & 7 == 0:
+            value, at = _varint(message, at)
+            yield key >> 3, value
+        elif key & 7 == 2:
+            length, at = _varint(message, at)
+            yield key >> 3, message[at : at + length]
+            at += length
+        elif key & 7 in (1, 5):
+            at += 8 if key & 7 == 1 else 4
+        else:
+            raise ValueError("no protobuf")
+
+
+def _varints(content: memoryview) -> list[int]:
+    at, found = 0, []
+    while at < len(content):
+        value, at = _varint(content, at)
+        found.append(value)
+    return found
+
+
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7

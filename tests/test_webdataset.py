@@ -1,0 +1,91 @@
+"""WebDataset's tars, packed and unpacked, and data that is of no layout."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+
+from tests.test_datasets import pictures, png
+from trainyard.components.common.cli import BadInput
+from trainyard.components.common.datasets import open_dataset
+from trainyard.components.common.fetching.fetch import fetch
+
+TRAIN, TEST = pictures(12), pictures(6, seed=1)
+NAMES = ("ant", "bee", "cat")
+
+
+def record(index, image, label, kind):
+    label = {"cls": str(label), "names": NAMES[label], "json": json.dumps({"label": int(label), "caption": "x"})}[kind]
+    return {f"{index:06d}.png": png(image), f"{index:06d}.{'json' if kind == 'json' else 'cls'}": label.encode()}
+
+
+def write_shards(folder, kind="cls"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, (images, labels) in (("train", TRAIN), ("val", TEST)):
+        for shard in range(2):
+            with tarfile.open(folder / f"shapes-{split}-{shard:06d}.tar", "w") as archive:
+                for index in range(shard, len(labels), 2):
+                    for name, content in record(index, images[index], labels[index], kind).items():
+                        member = tarfile.TarInfo(name)
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
+    return folder
+
+
+def assert_read(dataset, names=("0", "1", "2")):
+    assert (dataset.layout, dataset.class_names) == ("webdataset", list(names))
+    assert dataset.counts == {"train": 12, "validation": 6}
+    order = [*range(0, 12, 2), *range(1, 12, 2)]
+    np.testing.assert_array_equal(dataset.read("train").images, TRAIN[0][order])
+    np.testing.assert_array_equal(dataset.labels("train"), TRAIN[1][order])
+    np.testing.assert_array_equal(dataset.images("train", np.array([7, 0])), TRAIN[0][order][[7, 0]])
+
+
+@pytest.mark.parametrize("kind", ["cls", "names", "json"])
+def test_shards_are_read_as_they_are(tmp_path, kind):
+    assert_read(open_dataset(write_shards(tmp_path, kind)), NAMES if kind == "names" else ("0", "1", "2"))
+
+
+def test_shards_are_downloaded_as_they_are_and_one_tar_is_unpacked(tmp_path):
+    shards = write_shards(tmp_path / "shards")
+    (tmp_path / "all").mkdir()
+    fetch(str(shards), tmp_path / "all")
+    assert_read(open_dataset(tmp_path / "all"))
+    (tmp_path / "one").mkdir()
+    fetch(str(shards / "shapes-train-000000.tar"), tmp_path / "one")
+    dataset = open_dataset(tmp_path / "one")
+    assert (dataset.layout, dataset.counts) == ("webdataset", {"train": 3, "test": 3})
+
+
+def test_records_that_lack_something_are_told_and_damaged_shards_named(tmp_path):
+    write_shards(tmp_path)
+    with tarfile.open(tmp_path / "shapes-train-000000.tar", "a") as archive:
+        member = tarfile.TarInfo("000100.png")
+        archive.addfile(member, io.BytesIO(b""))
+    assert open_dataset(tmp_path).notes == ["1 record without an image or a label left out"]
+    shard = tmp_path / "shapes-train-000001.tar"
+    shard.write_bytes(shard.read_bytes()[:2000])
+    with pytest.raises(BadInput, match=r"train-000001.tar: expected a tar of records"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["weights.pt", "data.pth"], "received PyTorch or pickle files, which can run code"),
+        (["clip.mp4"], "received videos"),
+        (["iris.csv"], "received tables without image files"),
+        (["reviews.txt", "reviews.json"], "received text"),
+        (["digits.mat"], "received MATLAB files"),
+        (["x.h5"], "received HDF5 files"),
+        (["a.wav"], "received sound"),
+        (["a.png", "b.png"], "received images without a class each"),
+    ],
+)
+def test_what_is_not_read_is_named_as_what_it_is(tmp_path, names, told):
+    for name in names:
+        (tmp_path / name).write_bytes(png(TRAIN[0][0]) if name.endswith("png") else b"1,2\n3,4\n")
+    with pytest.raises(BadInput, match=told):
+        open_dataset(tmp_path)
