@@ -135,9 +135,7 @@ def read_images(path: Path) -> dict[str, str]:
     try:
         return {str(name): str(reference) for name, reference in json.loads(path.read_text()).items()}
     except FileNotFoundError:
-        raise BadInput(
-            f"--images: expected a file of images, received {str(path)!r}, where nothing is; make build writes it"
-        ) from None
+        raise BadInput(f"--images: {str(path)!r} does not exist; make build writes it") from None
     except (ValueError, AttributeError):
         raise BadInput(f"--images: expected what make push writes, received something else in {path}") from None
 

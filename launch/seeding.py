@@ -47,7 +47,7 @@ def seed(data: str, home: Path) -> Seeded:
         return Seeded(data)
     path = Path(data.removeprefix("file://"))
     if not path.exists():
-        raise BadInput(f"--data: expected a file, a folder or a URI, received {data!r}, where nothing is; correct it")
+        raise BadInput(f"--data: {data!r} does not exist; check the path")
     return Seeded(_upload(path))
 
 

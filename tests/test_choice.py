@@ -1,4 +1,4 @@
-"""What train chooses where nothing is said: the network, the size of the images, and how long to learn."""
+"""What train chooses unless told: the network, the size of the images, and how long to learn."""
 
 import numpy as np
 import pytest

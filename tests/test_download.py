@@ -276,7 +276,7 @@ def test_tfds_without_a_network_fails_at_once(step, output):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("/nowhere/data.tar", "where nothing is"),
+        ("/nowhere/data.tar", "does not exist"),
         ("gs://bucket/key", "expected s3, http, https, file or tfds"),
         ("http://user@/x", "expected a URL"),
         ("s3://", "expected s3://bucket/key"),

@@ -307,7 +307,7 @@ def test_what_a_step_would_refuse_is_refused_before_the_first_one_runs(tmp_path,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--data", "nowhere.tar.gz"], "--data: expected a file, a folder or a URI, received 'nowhere.tar.gz'"),
+        (["--data", "nowhere.tar.gz"], "--data: 'nowhere.tar.gz' does not exist"),
         (["--data", "s3://nowhere/at/all.npz"], "step download failed"),
         (["--epochs", "none"], "Invalid value for '--epochs'"),
         (["--learning-rate", "nan"], "--learning-rate: expected a number above 0, received nan"),

@@ -48,7 +48,7 @@ def main(
     winner: Path | None,
     executor_input: str,
 ) -> None:
-    """Of two evaluated models, hand on the better one.
+    """Of two evaluated models, pass on the better one.
 
     A model that passed its gate beats one that did not; then the metric decides. The evaluation that is handed on
     remembers all models compared so far, so that steps one after another find the best of many, with one table.

@@ -1,4 +1,4 @@
-"""What a training starts from: a network of ours, a team's own, or a trained model to go on from.
+"""What a training starts from: a network of ours, a team's own, or a trained model to fine-tune.
 
 Each ends up in the same form: raw 0..255 pixels in (`image`), a layer Softmax `probabilities` last, whose input are the
 logits that training takes.

@@ -167,7 +167,7 @@ def _fetch_path(source: str, folder: Path, terms: Terms) -> Fetched:
     if path.is_dir():
         return _fetch_folder(source, list_folder(path), folder, terms)
     if not path.is_file():
-        raise BadInput(f"--source: expected a file, a folder or a URI, received {shown(source)}, where nothing is")
+        raise BadInput(f"--source: {shown(source)} does not exist; check the path")
     return _fetch_file(source, open_path(path), folder, terms)
 
 
