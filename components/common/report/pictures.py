@@ -25,7 +25,9 @@ def picture(image: np.ndarray, side: int = PICTURE) -> str:
 
     drawn = Image.fromarray(image if image.shape[2] in (3, 4) else image.mean(axis=2).astype(np.uint8))
     drawn.thumbnail((side, side))
-    kind = "jpeg" if max(drawn.size) > SMALL and drawn.mode != "RGBA" else "png"
+    kind = "jpeg" if max(drawn.size) > SMALL else "png"
+    if kind == "jpeg" and drawn.mode == "RGBA":
+        drawn = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
     file = io.BytesIO()
     file.name = f"picture.{kind}"  # for a name, Pillow imports the plugin of its format alone
     drawn.save(file)
