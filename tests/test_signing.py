@@ -120,6 +120,20 @@ def test_the_predictor_verifies_what_it_is_given(publish, fetched, keys, tmp_pat
         assert said in done.stderr.splitlines()[-1]
 
 
+def test_predict_takes_a_signed_version_with_its_validation_and_no_other(publish, step, dataset, model, keys, tmp_path):
+    (private, public), (_, other) = keys
+    folders = ("--validation", tmp_path / "validation"), ("--evaluation", tmp_path / "evaluation")
+    assert step("validate", "--dataset", dataset, *folders[0]).returncode == 0
+    assert step("evaluate", "--dataset", dataset, "--model", model, *folders[1]).returncode == 0
+    uri = publish("digits", "--signing-key", private, *folders[0], *folders[1])
+    options = ("--model", uri, "--source", dataset, "--predictions", tmp_path / "predictions", "--verify-key")
+    done = step("predict", *options, other)
+    assert done.returncode == 2
+    assert "another key" in done.stderr.splitlines()[-1]
+    done = step("predict", *options, public)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_predictor_on_a_cluster_gets_the_public_keys(publish, step, keys, tmp_path):
     (private, public), _ = keys
     uri = publish("digits", "--signing-key", private)
