@@ -141,8 +141,10 @@ def _newest(client: "BaseClient", bucket: str, name: str) -> int:
 
 
 def _newest_before(client: "BaseClient", bucket: str, name: str, started: float) -> int:
-    """The highest version below a name that was begun before this publisher was, by the store's own clock; 0: none."""
-    for number in version_numbers(client, bucket, name):
+    """The highest version below a name that was begun before this publisher was, by the store's own clock; if all were
+    begun later, the lowest; 0: none."""
+    numbers = version_numbers(client, bucket, name)
+    for number in numbers:
         key = f"{name}/{number}/{CARD}"
         try:
             with s3.s3_errors(f"s3://{bucket}/{key}"):
@@ -152,7 +154,7 @@ def _newest_before(client: "BaseClient", bucket: str, name: str, started: float)
         now = parsedate_to_datetime(card["ResponseMetadata"]["HTTPHeaders"]["date"])
         if (now - card["LastModified"]).total_seconds() > time.monotonic() - started + _SECOND:
             return number
-    return 0
+    return min(numbers, default=0)
 
 
 class _Publication:
