@@ -60,6 +60,7 @@ class StepSettings:
         istio_sidecar: Whether Istio may add its proxy, which keeps a finished pod running.
         cache: Whether an earlier result for equal inputs may be taken; None: as the component says.
         secret: Whether it gets the secret of the object store; None: if its inputs may need it.
+        secret_files: Further secrets by name, such as one with a key to sign with, and the folder that each appears in.
     """
 
     cpu: str = ""
@@ -79,6 +80,7 @@ class StepSettings:
     istio_sidecar: bool | None = None
     cache: bool | None = None
     secret: bool | None = None
+    secret_files: Mapping[str, str] = field(default_factory=dict)
 
 
 NAMES = tuple(one.name for one in fields(StepSettings))
@@ -144,7 +146,7 @@ def _value(name: str, value: Any, where: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise BadInput(f"{where}: expected a whole number, at least 0, received {value!r}")
         return value
-    if name in ("node_selector", "labels", "annotations"):
+    if name in ("node_selector", "labels", "annotations", "secret_files"):
         return {key: _text(one, f"{where}.{key}") for key, one in _mapping(value, where).items()}
     if name == "tolerations":
         return tuple(_toleration(one, where) for one in _list(value, where))
@@ -228,6 +230,8 @@ def apply(task: PipelineTask, settings: StepSettings) -> None:
         kubernetes.add_pod_label(task, key, value)
     for key, value in settings.annotations.items():
         kubernetes.add_pod_annotation(task, key, value)
+    for secret, folder in settings.secret_files.items():
+        kubernetes.use_secret_as_volume(task, secret, folder)
     if settings.cache is not None:
         task.set_caching_options(settings.cache)
 

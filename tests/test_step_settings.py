@@ -32,6 +32,7 @@ steps:
     timeout: 3600
     istio_sidecar: false
     secret: false
+  export: {secret_files: {signing-key: /keys}}
   download: {retries: 3, retry_after: 30, cache: true}
 """
 
@@ -51,6 +52,8 @@ def compile_(folder, settings, *options, module="trainyard"):
 
 def test_each_setting_of_a_step_reaches_its_pod(tmp_path):
     spec, kubernetes = compile_(tmp_path, SETTINGS)
+    (volume,) = kubernetes["deploymentSpec"]["executors"]["exec-export"]["secretAsVolume"]
+    assert (volume["secretName"], volume["mountPath"]) == ("signing-key", "/keys")
     container = spec["deploymentSpec"]["executors"]["exec-train"]["container"]
     assert {name: value for name, value in container["resources"].items() if name.startswith("resource")} == {
         "resourceCpuRequest": "4",

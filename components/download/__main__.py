@@ -37,6 +37,13 @@ limits = section("Limits", setting="any")
     help="The only hosts that http(s) sources and their redirects may name, with ports other than 80 and 443; "
     "empty: any.",
 )
+@inputs(
+    "--verify-key",
+    default="",
+    by_hand=True,
+    help="PEM files of public keys, comma-separated, of which one must have signed the source, a published version "
+    "(s3://bucket/name/version/); empty: not verified.",
+)
 @outputs("--dataset", required=True, type=Output("Dataset"), help="Folder to write the data set to.")
 @executor_input
 def main(
@@ -47,6 +54,7 @@ def main(
     max_bytes: int,
     max_files: int,
     allow_host: str,
+    verify_key: str,
     dataset: Path,
     executor_input: str,
 ) -> None:
@@ -69,6 +77,7 @@ def main(
     Example:
       trainyard download --source s3://datasets/digits.npz --dataset my-data
     """
+    from ..common.artifacts.published import verify_folder
     from ..common.fetching.objects import Access
     from ..common.files import atomic_folder, write_json
     from ..common.kfp_outputs import record_artifacts
@@ -79,6 +88,8 @@ def main(
     with atomic_folder(dataset, marker=RECORD) as folder:
         terms = Terms(max_bytes, max_files, hosts, Access(anonymous, requester_pays))
         fetched = fetch(source, folder, sha256.lower(), terms)
+        if verify_key:
+            verify_folder(folder, verify_key)
         write_json(folder / RECORD, asdict(fetched), indent=2)
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
     say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")

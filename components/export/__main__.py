@@ -35,6 +35,12 @@ destination = section("Destination")
     default="next",
     help="A positive integer, or 'next' for the first free one; unchanged content keeps the newest version.",
 )
+@section("Signature", setting="any")(
+    "--signing-key",
+    default="",
+    help="PEM file of a private key (P-256, P-384 or P-521, no password) to sign the version with, in the format of "
+    "OpenSSF Model Signing; empty: it is not signed.",
+)
 @outputs("--model-uri", type=Output("String"), help="File to write the published URI to.")
 def main(
     model: Path,
@@ -43,6 +49,7 @@ def main(
     bucket: str,
     model_name: str,
     version: str,
+    signing_key: str,
     model_uri: Path | None,
 ) -> None:
     """Publish a model that passed its evaluation as s3://BUCKET/MODEL_NAME/VERSION/.
@@ -62,12 +69,14 @@ def main(
     started = time.monotonic()
     from ..common.artifacts.model import read_card
     from ..common.artifacts.names import name_for
+    from ..common.artifacts.signing import SigningKey
     from ..common.kfp_outputs import write_parameter
     from ..common.progress import counted, readable_size
     from .evaluation import check_evaluation
     from .publish import publish
     from .validation import check_validation
 
+    key = SigningKey(Path(signing_key)) if signing_key else None
     card = read_card(model)
     model_name = model_name or name_for(card)
     validated = check_validation(validation, card) if validation else None
@@ -77,9 +86,10 @@ def main(
     else:
         say("export", "no --evaluation: the model is published unevaluated")
     number = None if version == "next" else int(version)
-    published = publish(model, evaluation, validated, bucket, model_name, number, started)
+    published = publish(model, evaluation, validated, bucket, model_name, number, started, key)
     write_parameter(model_uri, published.uri)
     there = ", published already with this very content" if published.already else ""
+    there += ", signed" if key else ""
     say("export", f"{published.uri}  {counted(published.files)}, {readable_size(published.bytes)}{accuracy}{there}")
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..common.artifacts.model import CARD, WEIGHTS, read_card
 from ..common.artifacts.published import EVALUATION_FOLDER, MANIFEST, File, Manifest, version_numbers
+from ..common.artifacts.signing import SIGNATURE, UNSIGNED, SigningKey
 from ..common.artifacts.validation import VALIDATION, Validation
 from ..common.cli import BadInput
 from ..common.files import files_below, sha256_of_file
@@ -65,6 +67,7 @@ def publish(
     name: str,
     version: int | None,
     started: float | None = None,
+    signing_key: SigningKey | None = None,
 ) -> ExportResult:
     """Publish a model folder as `s3://bucket/name/version/`, with its evaluation and the validation of its data.
 
@@ -77,6 +80,8 @@ def publish(
         version: A positive integer. None: the newest one when it is of this very content, else the one after it.
         started: Monotonic time when the caller began; without a version, what others began to publish since then
             counts as published at the same time, and the same content gets one version. None: now.
+        signing_key: Signs the version; None: it is published unsigned. A version that is there already, and unsigned,
+            is signed then.
 
     Raises:
         BadInput: this is no model folder, or (Taken) the version is there with other content.
@@ -88,20 +93,22 @@ def publish(
         if validation:
             validation.write(Path(scratch))
         entries = collect(model, evaluation, Path(scratch) / VALIDATION if validation else None)
-        return _publish(entries, bucket, name, version, started)
+        return _publish(entries, bucket, name, version, started, signing_key)
 
 
-def _publish(entries: list[Entry], bucket: str, name: str, version: int | None, started: float) -> ExportResult:
+def _publish(
+    entries: list[Entry], bucket: str, name: str, version: int | None, started: float, key: SigningKey | None
+) -> ExportResult:
     client = s3.client()
     s3.ensure_bucket(client, bucket)
     if version is not None:
-        return _Publication(client, bucket, name, version, entries).publish()
+        return _Publication(client, bucket, name, version, entries, key).publish()
     first = _newest_before(client, bucket, name, started)
     there = sorted(number for number in version_numbers(client, bucket, name) if number >= max(1, first))
     free = (there[-1] if there else 0) + 1
     for number in (*there, *range(free, free + _RACES)):  # each, so that of those of one content none passes another
         try:
-            return _Publication(client, bucket, name, number, entries).publish()
+            return _Publication(client, bucket, name, number, entries, key).publish()
         except Taken:
             continue  # the newest is of other content, or another publisher was faster
     raise RuntimeError(f"s3://{bucket}/{name}/: other publishers were faster {_RACES} times; run again")
@@ -115,7 +122,7 @@ def collect(model: Path, evaluation: Path | None, validation: Path | None = None
     """
     read_card(model)
     files = {path.as_posix(): model / path for path in files_below(model)}
-    reserved = [path for path in files if path in (MANIFEST, VALIDATION) or path.startswith(f"{EVALUATION_FOLDER}/")]
+    reserved = [path for path in files if path in (*UNSIGNED, VALIDATION) or path.startswith(f"{EVALUATION_FOLDER}/")]
     if reserved:
         raise BadInput(f"--model: expected no {reserved[0]} in {model}, which publishing adds; remove it")
     if evaluation:
@@ -136,8 +143,10 @@ def _newest(client: "BaseClient", bucket: str, name: str) -> int:
 
 
 def _newest_before(client: "BaseClient", bucket: str, name: str, started: float) -> int:
-    """The highest version below a name that was begun before this publisher was, by the store's own clock; 0: none."""
-    for number in version_numbers(client, bucket, name):
+    """The highest version below a name that was begun before this publisher was, by the store's own clock; if all were
+    begun later, the lowest; 0: none."""
+    numbers = version_numbers(client, bucket, name)
+    for number in numbers:
         key = f"{name}/{number}/{CARD}"
         try:
             with s3.s3_errors(f"s3://{bucket}/{key}"):
@@ -147,14 +156,23 @@ def _newest_before(client: "BaseClient", bucket: str, name: str, started: float)
         now = parsedate_to_datetime(card["ResponseMetadata"]["HTTPHeaders"]["date"])
         if (now - card["LastModified"]).total_seconds() > time.monotonic() - started + _SECOND:
             return number
-    return 0
+    return min(numbers, default=0)
 
 
 class _Publication:
     """One content on its way to one version."""
 
-    def __init__(self, client: "BaseClient", bucket: str, name: str, version: int, entries: list[Entry]) -> None:
+    def __init__(
+        self,
+        client: "BaseClient",
+        bucket: str,
+        name: str,
+        version: int,
+        entries: list[Entry],
+        signing_key: SigningKey | None = None,
+    ) -> None:
         self._client = client
+        self._signing_key = signing_key
         self._small_files = SmallObjects(client, "PutObject", bucket)
         self._bucket = bucket
         self._name = name
@@ -180,13 +198,21 @@ class _Publication:
         self._upload_files()
         strangers = self._sizes().items() ^ {file.path: file.size for file in self._files}.items()
         for path, _ in sorted(strangers):
-            if path != MANIFEST:
+            if path not in UNSIGNED:
                 raise self._taken(f"holds {path}, which is not of this model")
+        self._sign()
         try:
             self._create(MANIFEST, Manifest(self._name, self._version, self._files).as_text().encode())
         except FileExistsError:  # by a publisher of the same content
             return self._found()
         return self._published(already=False)
+
+    def _sign(self) -> None:
+        """Add the signature, if there is none yet: each is made with random numbers, so that no two are equal."""
+        if self._signing_key:
+            digests = {file.path: file.sha256 for file in self._files}
+            with suppress(FileExistsError):
+                self._create(SIGNATURE, self._signing_key.sign(self._name, self._version, digests))
 
     def _upload_files(self) -> None:
         """Upload what is not there yet: the card first, which claims the version, last what those wait for who watch
@@ -247,6 +273,7 @@ class _Publication:
             same = False
         if not same:
             raise self._taken("is published with other content, and versions never change")
+        self._sign()
         return self._published(already=True)
 
     def _published(self, already: bool) -> ExportResult:

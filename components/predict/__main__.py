@@ -36,6 +36,12 @@ answers = section("Answers")
     default=True,
     help="Refuse a model that did not pass its evaluation, or has none.",
 )
+@inputs(
+    "--verify-key",
+    default="",
+    help="PEM files of public keys, comma-separated, of which one must have signed the model (export --signing-key); "
+    "empty: not verified.",
+)
 @data(
     "--split", default="", help="Split of data that has splits: train, validation, test, or all; empty: test, if any."
 )
@@ -58,6 +64,7 @@ def main(
     source: str,
     evaluation: Path | None,
     require_passed: bool,
+    verify_key: str,
     split: str,
     shard: str,
     on_corrupt: str,
@@ -90,7 +97,7 @@ def main(
     from ..common.kfp_outputs import record_artifacts, write_parameter
     from .run import Job, predict
 
-    job = Job(model, source, evaluation, require_passed, split, shard, top_k, on_corrupt, max_errors)
+    job = Job(model, source, evaluation, require_passed, verify_key, split, shard, top_k, on_corrupt, max_errors)
     summary = predict(job, predictions, partial(say, "predict"))
     shown = summary.scalars()
     write_json(metrics, shown)

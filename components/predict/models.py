@@ -11,9 +11,6 @@ from ..common.artifacts.evaluation import Evaluation
 from ..common.artifacts.model import Card, read_card, sha256_of_model
 from ..common.cli import BadInput
 
-BESIDE = (published.EVALUATION_FOLDER, published.MANIFEST)
-"""What publishing adds to a model folder; the model's digest leaves it out."""
-
 
 @dataclass(frozen=True)
 class PredictingModel:
@@ -42,7 +39,12 @@ class PredictingModel:
 
 
 def open_model(
-    uri: str, evaluation: Path | None, require_passed: bool, scratch: Path, say: Callable[[str], None]
+    uri: str,
+    evaluation: Path | None,
+    require_passed: bool,
+    verify_key: str,
+    scratch: Path,
+    say: Callable[[str], None],
 ) -> PredictingModel:
     """Fetch a model, and look whether it passed its evaluation.
 
@@ -50,6 +52,7 @@ def open_model(
         uri: `s3://bucket/name/` for the newest version, `s3://bucket/name/version/`, or a folder.
         evaluation: Evaluation folder of a model that is not published with one; None: none.
         require_passed: Whether a model is refused that did not pass, or was not evaluated.
+        verify_key: Public keys of which one must have signed it, see `signing.VerifyKeys`; empty: not verified.
         scratch: An existing folder, for a model from the store.
         say: Receives a line about a model that is taken all the same.
 
@@ -58,7 +61,7 @@ def open_model(
         RuntimeError: the published version is damaged.
     """
     if uri.startswith("s3://"):
-        version = published.choose(uri, "--model")
+        version = published.choose(uri, "--model", verify_key)
         if version is None:
             raise BadInput(f"--model: expected a published version below {uri}, received none; publish one with export")
         folder, place, number = scratch / "model", version.uri, version.number
@@ -67,8 +70,10 @@ def open_model(
         folder, place, number = Path(uri), uri, None
         if (folder / published.MANIFEST).is_file():
             number = published.Manifest.read(folder).version
+        if verify_key:
+            published.verify_folder(folder, verify_key)
     card = read_card(folder)
-    sha256 = sha256_of_model(folder, BESIDE)
+    sha256 = sha256_of_model(folder, published.BESIDE)
     known = _evaluation(folder, evaluation, sha256)
     _check(known, place, require_passed, say)
     return PredictingModel(place, folder, number, sha256, card, known)

@@ -47,6 +47,7 @@ class Job:
         source: Where the images are; see `open_source`.
         evaluation: Evaluation folder of a model folder; None: the one that is published with it, if any.
         require_passed: Whether the model must have passed its evaluation.
+        verify_key: Public keys of which one must have signed the model; empty: not verified.
         split: Split of a data set that has some; see `open_images`.
         shard: `2/8`: the second of eight shares; empty: all.
         top_k: How many of the most probable classes are told.
@@ -58,6 +59,7 @@ class Job:
     source: str
     evaluation: Path | None = None
     require_passed: bool = True
+    verify_key: str = ""
     split: str = ""
     shard: str = ""
     top_k: int = 3
@@ -84,7 +86,7 @@ def predict(job: Job, output: Path, say: Callable[[str], None] = lambda line: No
     try:
         fetched = journal.scratch / "images"
         fetched.mkdir()
-        model = open_model(job.model, job.evaluation, job.require_passed, journal.scratch, say)
+        model = open_model(job.model, job.evaluation, job.require_passed, job.verify_key, journal.scratch, say)
         takes = model.card.input
         selection = open_source(job.source, takes.shape, takes.resized, job.split, fetched).share(*shard_of(job.shard))
         for note in selection.dataset.notes:

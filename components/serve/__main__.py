@@ -79,6 +79,12 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     help="Accept a version with another input shape or other classes than the one that is served.",
 )
 @rollout("--dry-run", type=click.BOOL, default=False, help="Change nothing: print what apply would send.")
+@policy(
+    "--verify-key",
+    default="",
+    help="PEM files of public keys, comma-separated, of which one must have signed the version (export --signing-key); "
+    "our predictor on a cluster verifies what it loads too. Empty: not verified.",
+)
 @policy("--timeout", default=600, help="Seconds to wait until the endpoint answers.")
 @service_options
 @here("--port", default=0, help="Port of a model server on this machine; 0: any free one.")
@@ -146,6 +152,7 @@ def main(
     direct: bool,
     replace_different: bool,
     dry_run: bool,
+    verify_key: str,
     timeout: int,
     port: int,
     server_image: str,
@@ -203,12 +210,13 @@ def main(
         replace_different,
         criteria(analyze, max_error_rate, max_latency_ratio, min_requests),
         shadow,
+        verify_key,
     )
     if target == "kserve":
         from .kserve.specification import InferenceServiceOptions
         from .kserve.target import KServeTarget
 
-        options = InferenceServiceOptions(**service)
+        options = InferenceServiceOptions(**service, verify_key=verify_key)
         outcome = carry_out(order, lambda: KServeTarget(order, options, _tell), _tell)
     else:
         from .here.containers import PREDICTOR

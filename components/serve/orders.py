@@ -30,6 +30,7 @@ class Order:
         analysis: When a canary is promoted or rolled back by what it answers; None: not by that.
         shadow: Send the new version what the current one is asked, and compare; with `canary_percent` 0.
         replace_different: Let a version with another input or other classes take the place of the one served.
+        verify_key: Public keys of which one must have signed the model, see `signing.VerifyKeys`; empty: not verified.
         dry_run: Change nothing, say what would be done.
         timeout: Seconds until the endpoint has to answer.
     """
@@ -46,6 +47,7 @@ class Order:
     replace_different: bool = False
     analysis: Criteria | None = None
     shadow: bool = False
+    verify_key: str = ""
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from ..common.artifacts.model import read_card
-from ..common.artifacts.published import MANIFEST, Manifest
+from ..common.artifacts.published import MANIFEST, Manifest, verify_folder
+from ..common.artifacts.signing import VERIFY_KEY
 from ..common.cli import command
 from .here.service import Front, ServiceFolder, WantedVersion
 from .options import host_names, origins
@@ -31,6 +32,13 @@ from .server.main import bind, run
     default="model",
     envvar="INFERENCE_SERVICE_NAME",
     help="Name of the model in its URL; on KServe, which sets INFERENCE_SERVICE_NAME, that of the service.",
+)
+@click.option(
+    "--verify-key",
+    default="",
+    envvar=VERIFY_KEY,
+    help="Public keys of which one must have signed the version: PEM files, comma-separated, or their content; on "
+    "KServe, where serve --verify-key sets it, from the environment. Empty: not verified.",
 )
 @click.option("--host", default="0.0.0.0", help="Address to listen on.")
 @click.option("--port", default=8080, help="Port to listen on.")
@@ -53,6 +61,7 @@ from .server.main import bind, run
 def main(
     model: Path,
     model_name: str,
+    verify_key: str,
     host: str,
     port: int,
     patience: float,
@@ -70,6 +79,8 @@ def main(
       python -m trainyard.components.serve.predictor --model runs/latest/train/model --model-name mnist
     """
     read_card(model)
+    if verify_key:
+        verify_folder(model, verify_key)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as home, bind(host, port, listening=False) as listener:

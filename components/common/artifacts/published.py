@@ -16,12 +16,16 @@ from ..files import atomic_folder, files_below, sha256_of_file, sha256_of_listin
 from ..parallel import in_parallel
 from . import schema
 from .model import CARD, read_card
+from .signing import SIGNATURE, UNSIGNED, VerifyKeys
+from .validation import VALIDATION
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 MANIFEST = "manifest.json"
 EVALUATION_FOLDER = "evaluation"
+BESIDE = (EVALUATION_FOLDER, VALIDATION, MANIFEST, SIGNATURE)
+"""What a published version holds besides the files of the model."""
 PARALLEL_DOWNLOADS = 8
 
 
@@ -95,6 +99,9 @@ class Source(Protocol):
             BadInput: there is no such version.
         """
 
+    def signature(self) -> bytes | None:
+        """The content of model.sig; None: the version is not signed."""
+
     def fetch(self, path: str, target: Path) -> None:
         """Copy one file to `target`."""
 
@@ -124,19 +131,20 @@ class PublishedVersion:
         return f"{self.number}-{self.digest}"
 
 
-def find(uri: str) -> PublishedVersion:
+def find(uri: str, verify_key: str = "") -> PublishedVersion:
     """Look a version up, without fetching it.
 
     Args:
         uri: `s3://bucket/name/version/` as export prints it, or (by hand) a folder of this machine as a path or file://
             URL: a published version with its manifest, or a model folder as train writes it, which counts as version 1.
+        verify_key: See `signing.VerifyKeys`; empty: the version need not be signed.
 
     Raises:
-        BadInput: there is no version at that place, or its manifest is none.
+        BadInput: there is no version at that place, its manifest is none, or none of the keys signed it.
     """
     scheme = urlsplit(uri).scheme
     if scheme == "s3":
-        return _published(StorePrefix(uri))
+        return _published(StorePrefix(uri), verify_key)
     if scheme not in ("", "file"):
         raise BadInput(
             f"expected s3://bucket/name/version/ or a folder of this machine, received {uri!r}; "
@@ -147,35 +155,39 @@ def find(uri: str) -> PublishedVersion:
         read_card(folder)  # BadInput if it is no model folder
         digests = {path: sha256_of_file(folder / path) for path in files_below(folder)}
         files = [File(path.as_posix(), (folder / path).stat().st_size, digest) for path, digest in digests.items()]
+        if verify_key:
+            raise BadInput(f"{uri}: expected a published version, signed, received a model folder; publish it first")
         return PublishedVersion(LocalFolder(folder), 1, sha256_of_listing(digests)[:12], files)
-    return _published(LocalFolder(folder))
+    return _published(LocalFolder(folder), verify_key)
 
 
-def choose(uri: str, option: str) -> PublishedVersion | None:
+def choose(uri: str, option: str, verify_key: str = "") -> PublishedVersion | None:
     """Look up the version that a person means, without fetching it; None: none is published there yet.
 
     Args:
         uri: `s3://bucket/name/` for the newest version, `s3://bucket/name/version/`, or what else `find` takes.
         option: Which option named it, for messages.
+        verify_key: See `signing.VerifyKeys`; empty: the version need not be signed.
 
     Raises:
-        BadInput: there is no version at that place.
+        BadInput: there is no version at that place, or none of the keys signed it.
     """
     if not uri.startswith("s3://"):
-        return find(uri)
+        return find(uri, verify_key)
     from ..store import s3
 
     *name, last = s3.parse_uri(uri)[1].rstrip("/").split("/")
     if not (name or last):
         raise BadInput(f"{option}: expected s3://bucket/name/ or s3://bucket/name/version/, received {uri!r}")
-    return find(uri) if name and last.isdigit() else newest(uri)
+    return find(uri, verify_key) if name and last.isdigit() else newest(uri, verify_key)
 
 
-def newest(uri: str) -> PublishedVersion | None:
+def newest(uri: str, verify_key: str = "") -> PublishedVersion | None:
     """The newest published version of a model, without fetching it; None: there is none yet.
 
     Args:
         uri: `s3://bucket/name/`.
+        verify_key: See `signing.VerifyKeys`; empty: the version need not be signed.
     """
     from ..store import s3
 
@@ -186,7 +198,7 @@ def newest(uri: str) -> PublishedVersion | None:
     except FileNotFoundError:  # not even the bucket
         return None
     sources = (StorePrefix(f"s3://{bucket}/{name}/{number}/") for number in numbers)
-    return next((_published(source) for source in sources if source.is_published()), None)
+    return next((_published(source, verify_key) for source in sources if source.is_published()), None)
 
 
 def version_numbers(store: BaseClient, bucket: str, name: str) -> list[int]:
@@ -198,9 +210,29 @@ def version_numbers(store: BaseClient, bucket: str, name: str) -> list[int]:
     return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
 
 
-def _published(source: Source) -> PublishedVersion:
+def verify_folder(folder: Path, verify_key: str) -> None:
+    """Make sure that a folder holds a version as one of the keys signed it, every file.
+
+    Args:
+        folder: With manifest.json and model.sig.
+        verify_key: See `signing.VerifyKeys`.
+
+    Raises:
+        BadInput: it does not.
+    """
+    source = LocalFolder(folder)
+    manifest = Manifest.parse(source.manifest(), source.uri)
+    paths = {path.as_posix(): folder / path for path in files_below(folder)}
+    digests = {path: sha256_of_file(file) for path, file in paths.items() if path not in UNSIGNED}
+    VerifyKeys(verify_key).verify(source.signature(), manifest.name, manifest.version, digests, source.uri)
+
+
+def _published(source: Source, verify_key: str = "") -> PublishedVersion:
     content = source.manifest()
     manifest = Manifest.parse(content, source.uri)
+    if verify_key:
+        digests = {file.path: file.sha256 for file in manifest.files}
+        VerifyKeys(verify_key).verify(source.signature(), manifest.name, manifest.version, digests, source.uri)
     return PublishedVersion(source, manifest.version, hashlib.sha256(content).hexdigest()[:12], manifest.files)
 
 
@@ -246,6 +278,11 @@ class LocalFolder:
                 f"{self._folder}: expected a model folder, received nothing there; pass the folder of a model"
             ) from None
 
+    def signature(self) -> bytes | None:
+        """See `Source.signature`."""
+        path = self._folder / SIGNATURE
+        return path.read_bytes() if path.is_file() else None
+
     def fetch(self, path: str, target: Path) -> None:
         """See `Source.fetch`."""
         shutil.copyfile(self._folder / path, target)
@@ -273,6 +310,16 @@ class StorePrefix:
                 f"{self.uri}: expected a published version, received no {MANIFEST} there; "
                 "pass the URI that export printed, s3://bucket/name/version/"
             ) from None
+        return content
+
+    def signature(self) -> bytes | None:
+        """See `Source.signature`."""
+        try:
+            with self._errors(self.uri + SIGNATURE):
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + SIGNATURE)
+                content: bytes = answer["Body"].read()
+        except FileNotFoundError:
+            return None
         return content
 
     def is_published(self) -> bool:

@@ -92,7 +92,7 @@ class MachineTarget:
 
     def apply(self) -> Outcome:
         """See `Target`."""
-        version = published.find(self._order.model_uri)
+        version = published.find(self._order.model_uri, self._order.verify_key)
         if self._order.dry_run:
             return self._foretell(self._plan(version))
         with self._service.alone(self._deadline):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...common.artifacts.signing import VERIFY_KEY, VerifyKeys
 from ...common.cli import BadInput
 from . import prometheus, status
 from .cluster import Object
@@ -69,6 +70,7 @@ class InferenceServiceOptions:
     sidecar_injection: str = ""
     prometheus: str = ""
     prometheus_metrics: str = "trainyard"
+    verify_key: str = ""
 
     def __post_init__(self) -> None:
         prometheus.check(self.prometheus, self.prometheus_metrics)
@@ -323,8 +325,10 @@ def _predictor(base: Object, model_uri: str, options: InferenceServiceOptions) -
     if "containers" in predictor:
         server = predictor["containers"][0]
         if model_uri:
-            others = [one for one in server.get("env") or [] if one["name"] != "STORAGE_URI"]
-            server["env"] = [*others, {"name": "STORAGE_URI", "value": storage_uri(model_uri)}]
+            keys = VerifyKeys(options.verify_key).pem if options.verify_key else ""
+            given = _present({"STORAGE_URI": storage_uri(model_uri), VERIFY_KEY: keys})
+            others = [one for one in server.get("env") or [] if one["name"] not in ("STORAGE_URI", VERIFY_KEY)]
+            server["env"] = [*others, *({"name": name, "value": value} for name, value in given.items())]
     elif "workerSpec" in predictor and "model" not in predictor:
         raise BadInput("--inference-service: expected a predictor with a model or containers; give it one of these")
     else:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from ...common.artifacts import published
 from ...common.artifacts.published import StorePrefix
 from ...common.cli import BadInput
 from ...common.waiting import wait_for
@@ -63,6 +64,8 @@ class KServeTarget:
         """See `Target`."""
         if self._order.dry_run:
             return self._foretold()
+        if self._order.verify_key:
+            self._verify()
         self._wait_for_a_deletion()
         there = self._get()
         wanted = self._wanted(there)
@@ -125,6 +128,14 @@ class KServeTarget:
         return PrometheusTraffic(
             options.prometheus, options.prometheus_metrics, self._cluster.name, stable=stable, canary=canary
         )
+
+    def _verify(self) -> None:
+        """Raises BadInput when the version is not signed with one of the keys."""
+        published.find(self._order.model_uri, self._order.verify_key)
+        if not self._options.image:
+            self._tell(
+                f"{self._name}: signature verified here; KServe's own model servers do not verify what they load"
+            )
 
     def _get(self) -> Object | None:
         return self._cluster.get(SERVICE, self._name)
