@@ -85,7 +85,7 @@ def audit() -> None:
     if missing:
         raise RuntimeError(
             f"no vulnerability known in {looked_up} packages, but {len(missing)} could not be looked up "
-            f"({some_of(sorted(missing))}): this network has no vulnerability database; run where pypi.org answers"
+            f"({some_of(sorted(missing))}): this network has no vulnerability database; run where PyPI answers"
         )
     say("audit", f"no vulnerability known in {counted(looked_up, 'package')}")
 
