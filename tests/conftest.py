@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import boto3
 import pytest
 
 from tests.kserve_models import kserve_package
@@ -130,6 +131,12 @@ def model(dataset, tmp_path_factory):
     command = [sys.executable, "-m", "trainyard.components.train", "--dataset", dataset, "--model", folder]
     subprocess.run([*command, "--epochs", "20", "--batch-size", "32"], cwd=PROJECT, check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def new_credentials(monkeypatch):
+    """boto3's default session keeps the credentials that it saw first, of another test."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 def outside_aws():

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from ...common.waiting import wait_for
 from ..client import Endpoint
 from ..target import Tell
 from . import containers
-from .service import AVAILABLE, END, LOADING, Front, ServerState, ServiceFolder, WantedVersion
+from .service import AVAILABLE, END, LOADING, Front, ServerState, ServiceFolder, VersionState, WantedVersion
 
 SECONDS_TO_STOP = 15
 Result = TypeVar("Result")
@@ -76,11 +76,11 @@ class ModelServer:
         self._service.want(versions, front)
         if not self._service.runs():
             self.start(port, deadline)
-        as_wanted = {one.folder: one.percent for one in versions}, self._service.front()
+        as_wanted = _roles(versions), self._service.front()
 
         def settled() -> bool:
             state = self.state()
-            return ({version.folder: version.percent for version in state.versions}, state.front) == as_wanted
+            return (_roles(state.versions), state.front) == as_wanted
 
         _wait(settled, deadline, f"{self._service.name}: earlier versions still answer requests")
 
@@ -193,6 +193,11 @@ class Process:
     def last_line(self) -> str:
         """See `Started`."""
         return last_line(self._log.read_text(errors="replace"))
+
+
+def _roles(versions: Iterable[WantedVersion | VersionState]) -> dict[str, tuple[int, bool]]:
+    """{folder: share of the requests, whether it is a shadow}."""
+    return {version.folder: (version.percent, version.shadow) for version in versions}
 
 
 def _until(ready: Callable[[], Result | None], started: Started, deadline: float, what: str) -> Result:

@@ -90,6 +90,7 @@ class VersionState:
         state: LOADING, AVAILABLE, UNLOADING or END.
         backend: `LiteRT`, `TensorFlow` or `TensorFlow Serving`, once loaded.
         error: Why it could not be loaded.
+        shadow: Whether it is sent what other versions are asked.
     """
 
     version: int
@@ -99,6 +100,7 @@ class VersionState:
     state: str
     backend: str = ""
     error: str = ""
+    shadow: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,21 @@ SECONDS_TO_START = 60
 
 
 def start(tell: Tell) -> None:
-    """Start the model servers that do not run, as after a restart of the machine, on the ports they had.
+    """Start the model servers that do not run, as after a restart of the machine, on the ports they had, and wait until
+    their models are loaded.
 
     Raises:
         BadInput: a port is taken by something else meanwhile.
-        RuntimeError, TimeoutError: a server ended, or did not answer in time.
+        RuntimeError, TimeoutError: a server ended, or its models were not loaded in time.
     """
     services = ServiceFolder.all()
     for service in services:
         deadline = time.monotonic() + SECONDS_TO_START
+        server = ModelServer(service)
         with service.alone(deadline):
-            state = service.state() or ModelServer(service).start(service.last_port(), deadline)
+            state = service.state() or server.start(service.last_port(), deadline)
+            for version in service.served():
+                server.wait_until_loaded(version, deadline)
         tell(f"{service.name}: {service.url(state.url)}")
     if not services:
         tell("nothing is served here")

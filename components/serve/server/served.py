@@ -155,6 +155,7 @@ class ServedModel:
                 state=version.state,
                 backend=version.backend,
                 error=version.error,
+                shadow=version in self.shadows,
             )
             for folder, version in self.versions.items()
         )
