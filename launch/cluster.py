@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .. import pipeline
+from ..components.common.cli import BadInput, say
 from .contract import Parameter, parameters_of
 from .contract import read as read_contract
 from .settings import Settings
@@ -74,6 +75,33 @@ def settings_for(file: Path | None, given: dict[str, Any], parameters: Iterable[
     return settings.bind(**given)
 
 
+def check_images(settings: Settings, command: str, needed: bool) -> None:
+    """Warn of images that a cluster cannot pull.
+
+    Args:
+        command: Who says so.
+        needed: Whether the pipeline is about to run.
+
+    Raises:
+        BadInput: it is, and a step has no image.
+    """
+    from .images import unreachable
+
+    missing, local = unreachable(pipeline.STEPS, settings.images)
+    if missing and needed:
+        raise BadInput(
+            f"--images: expected an image of each step, received none of {', '.join(missing)}; "
+            "make build push REGISTRY=... writes dist/images.json"
+        )
+    if missing:
+        say(command, f"warning: no image given for {', '.join(missing)}: a cluster cannot pull it; pass --images")
+    if local:
+        say(
+            command,
+            f"warning: no registry in the image of {', '.join(local)}: only nodes that it was loaded into have it",
+        )
+
+
 @dataclass(frozen=True)
 class ToSubmit:
     """A pipeline with its settings bound, the parameters of a run of it, and the service account of its pods."""
@@ -83,14 +111,14 @@ class ToSubmit:
     service_account: str
 
 
-def to_submit(settings_file: Path | None, given: dict[str, Any]) -> ToSubmit:
-    """What the command line and a settings file say.
+def to_submit(command: str, settings_file: Path | None, given: dict[str, Any]) -> ToSubmit:
+    """What the command line of a command and a settings file say.
 
     The parameters are known: a step whose inputs name nothing in the store gets no secret, and one whose inputs mean
     the same for good may take an earlier result.
 
     Raises:
-        BadInput: the steps would refuse some of them.
+        BadInput: the steps would refuse some of them, or one has no image.
     """
     from .assembly import reusable, uses_store
     from .checks import check
@@ -99,6 +127,7 @@ def to_submit(settings_file: Path | None, given: dict[str, Any]) -> ToSubmit:
     settings = settings_for(settings_file, given)
     values = {**settings.values, **chosen}
     check(pipeline.STEPS, values)
+    check_images(settings, command, needed=True)
     without = [step for step in pipeline.STEPS if not uses_store(read_contract(step), values)]
     fixed = [step for step in pipeline.STEPS if reusable(read_contract(step), values)]
     built = pipeline.build(settings.without_secret(without).with_cache(fixed))

@@ -10,7 +10,7 @@ import click
 from .. import pipeline
 from ..components.common.cli import SETTINGS, BadInput, StepGroup, leave_at_once, say
 from . import contract
-from .cluster import ON_A_CLUSTER, PARAMETERS, images_option, settings_for, settings_options
+from .cluster import ON_A_CLUSTER, PARAMETERS, check_images, images_option, settings_for, settings_options
 from .contracts import command_of
 from .importing import main as import_model
 from .kubeflow import commands as kubeflow
@@ -118,7 +118,9 @@ def compile_(output: Path, settings_file: Path | None, **given: Any) -> None:
 
     settings = settings_for(settings_file, given)
     check(pipeline.STEPS, settings.values)
-    write_compiled(pipeline.build(settings), output)
+    built = pipeline.build(settings)
+    check_images(settings, "compile", needed=False)
+    write_compiled(built, output)
 
 
 def images_for(runner: str, images: Path | None, steps: Iterable[str]) -> dict[str, str]:

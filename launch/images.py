@@ -9,7 +9,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,6 +149,23 @@ def image_of(name: str, images: Mapping[str, str]) -> str:
     if name not in images:
         raise BadInput(f"--images: expected an image of {name} as well, received none; make build")
     return images[name]
+
+
+def unreachable(names: Iterable[str], images: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The images that a cluster has no registry to pull from.
+
+    Returns:
+        Those of these names without an image, and those whose image has a name but no registry, as `make build` without
+        REGISTRY gives it: only nodes that such an image was loaded into have it.
+    """
+    missing = [name for name in names if name not in images]
+    return missing, [name for name in names if name in images and not _has_registry(images[name])]
+
+
+def _has_registry(reference: str) -> bool:
+    """Whether a reference names a registry, by Docker's rule: its first part is a host."""
+    host, slash, _ = reference.partition("/")
+    return bool(slash) and ("." in host or ":" in host or host == "localhost")
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,7 +14,8 @@ from tests.conftest import PROJECT, outside_aws
 from tests.kfp_api import PAGE, STEPS, STORE, Fault, Frame, kfp_backend, pod_of, something_else
 
 GOLDEN = PROJECT / "tests" / "golden" / "pods"
-SOURCE = ("--source", "s3://data/digits.npz")
+IMAGES = PROJECT / "tests" / "golden" / "images.json"
+SOURCE = ("--source", "s3://data/digits.npz", "--images", IMAGES)
 LOGS = {
     "export": "I1124 10:00:00.000000 1 launcher_v2.go:90] input ComponentSpec\n"
     "export    s3://models/digits/3/  7 files, 2.1 MB, accuracy 0.9741\n"
@@ -72,6 +73,21 @@ def last_line(done):
 
 def steps(*states):
     return dict(zip(STEPS, states, strict=False))
+
+
+@pytest.mark.parametrize("command", [("submit",), ("schedule", "create", "--name", "nightly", "--every", "6h")])
+def test_images_that_no_cluster_can_pull_are_told_before_anything_is_sent(backend, trainyard, tmp_path, command):
+    at = ("--host", backend.url, "--source", "s3://data/digits.npz")
+    none = trainyard(*command, *at)
+    assert none.returncode == 2
+    assert "expected an image of each step, received none of download, validate, train" in last_line(none)
+    images = json.loads(IMAGES.read_text())
+    (tmp_path / "images.json").write_text(json.dumps({**images, "train": "trainyard-train:dev"}))
+    assert not backend.requests
+    local = trainyard(*command, *at, "--images", tmp_path / "images.json")
+    assert local.returncode == 0, local.stderr
+    assert "warning: no registry in the image of train: only nodes that it was loaded into have it" in local.stderr
+    assert "warning" not in trainyard(*command, *SOURCE, "--host", backend.url).stderr
 
 
 def test_submit_starts_a_run_and_prints_its_id_and_how_to_follow_it(backend, trainyard):

@@ -115,6 +115,7 @@ def test_a_settings_file_binds_what_belongs_to_a_place_and_options_override_it(t
     executors = spec["deploymentSpec"]["executors"]
     assert executors["exec-serve"]["container"]["image"] == "registry.example.com/serve@sha256:1"
     assert executors["exec-train"]["container"]["resources"]["accelerator"]["resourceCount"] == "2"
+    assert "warning: no image given for download, validate, train, evaluate, export: a cluster" in done.stderr
 
 
 @pytest.mark.parametrize(

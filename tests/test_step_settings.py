@@ -11,6 +11,7 @@ import yaml
 from tests.conftest import PROJECT, outside_aws
 
 README = PROJECT / "README.md"
+IMAGES = PROJECT / "tests" / "golden" / "images.json"
 SETTINGS = """
 run_service_account: default-editor
 ttl: 604800
@@ -161,8 +162,8 @@ def test_a_submitted_step_gets_the_secret_of_the_store_only_if_it_may_use_it(par
 
     from trainyard.launch.cluster import PARAMETERS, to_submit
 
-    given = {one.name: None for one in PARAMETERS} | {"source": "s3://data/digits.npz", **parameters}
-    spec = to_submit(None, given).pipeline.platform_spec
+    given = {one.name: None for one in PARAMETERS} | {"images": IMAGES, "source": "s3://data/digits.npz", **parameters}
+    spec = to_submit("submit", None, given).pipeline.platform_spec
     assert secrets(MessageToDict(spec)["platforms"]["kubernetes"]) == expected
 
 
@@ -170,8 +171,8 @@ def run_anew(parameters, settings_file=None):
     """The steps of a submitted run that take no earlier result."""
     from trainyard.launch.cluster import PARAMETERS, to_submit
 
-    given = {one.name: None for one in PARAMETERS} | {"no_cache": (), **parameters}
-    tasks = to_submit(settings_file, given).pipeline.pipeline_spec.root.dag.tasks
+    given = {one.name: None for one in PARAMETERS} | {"images": IMAGES, "no_cache": (), **parameters}
+    tasks = to_submit("submit", settings_file, given).pipeline.pipeline_spec.root.dag.tasks
     return sorted(name for name, task in tasks.items() if not task.caching_options.enable_cache)
 
 

@@ -21,7 +21,8 @@ wait_option = run_option(
 wait_timeout_option = run_option(
     "--wait-timeout",
     type=click.IntRange(min=0),
-    default=0,
+    default=86_400,
+    show_default=True,
     metavar="SECONDS",
     help="Seconds after which to stop waiting, the run goes on; 0: no limit.",
 )
@@ -64,7 +65,7 @@ def submit(
     """
     from .submitting import submit as send
 
-    sent = to_submit(settings_file, given)
+    sent = to_submit("submit", settings_file, given)
     api = _connect(access)
     run = send(api, sent.pipeline, sent.parameters, experiment, another, sent.service_account)
     click.echo(run)
@@ -174,7 +175,7 @@ def create(
     if bool(cron) == bool(every):
         raise BadInput(f"--cron: expected it or --every, received {'both' if cron else 'neither'}; e.g. --every 24h")
     trigger = cron_trigger(cron) if cron else interval_trigger(every)
-    sent = to_submit(settings_file, given)
+    sent = to_submit("schedule", settings_file, given)
     api = _connect(access)
     click.echo(create_schedule(api, sent.pipeline, sent.parameters, experiment, name, trigger, sent.service_account))
 
