@@ -23,6 +23,11 @@ from .store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
 
 SECONDS_TO_START = 30.0
 SECONDS_TO_STOP = 10.0
+_WARNING = """\
+if command -v flock >/dev/null && flock --nonblock --shared {lock} true; then
+  echo "store     these variables name a store that is not running; start it with: trainyard store start" >&2
+fi
+"""  # for a shell that takes the variables after the store has crashed
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def start_store(home: Path) -> Store:
         server = None if folder.held() else _launch(folder)
         store = _wait_until_it_answers(folder, server)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in store.environment.items()]
-    write_private(home / "env", "".join(lines))
+    write_private(home / "env", "".join([*lines, _WARNING.format(lock=shlex.quote(str(folder.lock)))]))
     return store
 
 

@@ -33,7 +33,7 @@ class StoreFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.log = self.path / "store.log"
-        self._lock = self.path / "lock"
+        self.lock = self.path / "lock"
         self._record = self.path / "server.json"
         self._secret = self.path / "secret"
         self._port = self.path / "port"
@@ -61,7 +61,7 @@ class StoreFolder:
         Raises:
             BlockingIOError: another server holds it.
         """
-        lock = self._lock.open("ab")
+        lock = self.lock.open("ab")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return lock
 

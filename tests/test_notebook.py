@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -43,7 +44,7 @@ def test_the_notebook_runs_from_top_to_bottom_and_recognises_a_digit(executed):
 
 
 def test_git_ignores_what_it_leaves_in_its_folder():
-    left = [f"examples/{name}" for name in (".trainyard/env", "runs/latest", "pipeline.yaml")]
+    left = [f"examples/{name}" for name in (".trainyard/env", "runs/latest", "dist/pipeline.yaml")]
     ignored = subprocess.run(["git", "check-ignore", *left], cwd=PROJECT, capture_output=True, text=True)
     assert ignored.stdout.split() == left
 
@@ -53,12 +54,20 @@ def test_it_is_kept_without_outputs():
     assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook.cells)
 
 
+def test_in_the_repository_it_shares_the_runs_and_servers_of_make(monkeypatch):
+    monkeypatch.chdir(PROJECT / "examples")
+    first = next(cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code")
+    exec(first, {})
+    assert Path.cwd() == PROJECT
+
+
 def test_its_last_part_sends_the_pipeline_to_a_cluster_and_follows_it(monkeypatch, capsys):
     cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
     with kfp_backend() as backend:
         backend.script = [Frame("SUCCEEDED", dict.fromkeys(STEPS, "SUCCEEDED"))]
         monkeypatch.setenv("KFP_HOST", backend.url)
         monkeypatch.setenv("KFP_SOURCE", "s3://data/digits.npz")
+        monkeypatch.setenv("KFP_IMAGES", str(PROJECT / "tests" / "golden" / "images.json"))
         names = {}
         for cell in (cells[0], next(cell for cell in cells if "KFP_HOST" in cell)):
             exec(cell, names)

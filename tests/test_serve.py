@@ -603,3 +603,21 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_one_endpoint_that_cannot_be_started_keeps_no_other_from_starting(machine, three, model, images):
+    machine.serve(three, "--model-name", "first")
+    url = machine.serve(three, "--model-name", "second").stdout.strip()
+    for name in ("first", "second"):
+        pid = machine.state(name)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: not alive(pid))
+    port = int(machine.state("first")["url"].rpartition(":")[2])
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        done = machine.command("start")
+    assert done.returncode == 2
+    assert f"first: port {port} is in use" in last_line(done)
+    assert served_alike(url, model, images)

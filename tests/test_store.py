@@ -68,6 +68,11 @@ def test_the_store_outlives_its_starter_and_a_shell_can_use_it(home):
     subprocess.run([*command, "start"], env=variables, check=True, capture_output=True)
     program = "from trainyard.components.common.store import s3; s3.client().list_buckets()"
     script = f". {home}/env && {sys.executable} -c '{program}'"
+    assert not subprocess.run(["sh", "-c", script], check=True, capture_output=True).stderr
+    kill(home)
+    told = subprocess.run(["sh", "-c", f". {home}/env"], capture_output=True, text=True)
+    assert "not running; start it with: trainyard store start" in told.stderr
+    subprocess.run([*command, "start"], env=variables, check=True, capture_output=True)
     subprocess.run(["sh", "-c", script], check=True)
     stopped = subprocess.run([*command, "stop"], env=variables, check=True, capture_output=True, text=True)
     assert "stopped" in stopped.stderr

@@ -5,7 +5,7 @@ import time
 from ...common.cli import BadInput
 from ..target import Tell
 from .model_server import SECONDS_TO_STOP, ModelServer
-from .service import ServiceFolder
+from .service import ServerState, ServiceFolder
 
 SECONDS_TO_START = 60
 
@@ -18,17 +18,39 @@ def start(tell: Tell) -> None:
         BadInput: a port is taken by something else meanwhile.
         RuntimeError, TimeoutError: a server ended, or its models were not loaded in time.
     """
-    services = ServiceFolder.all()
+    services, failures = ServiceFolder.all(), []
     for service in services:
-        deadline = time.monotonic() + SECONDS_TO_START
-        server = ModelServer(service)
-        with service.alone(deadline):
-            state = service.state() or server.start(service.last_port(), deadline)
-            for version in service.served():
-                server.wait_until_loaded(version, deadline)
-        tell(f"{service.name}: {service.url(state.url)}")
+        try:
+            tell(f"{service.name}: {_started(service)}")
+        except (BadInput, RuntimeError, TimeoutError) as error:  # the others are started all the same
+            failures.append(error)
+    for failure in failures[:-1]:
+        tell(str(failure))
+    if failures:
+        raise failures[-1]
     if not services:
         tell("nothing is served here")
+
+
+def _started(service: ServiceFolder) -> str:
+    """The predict URL of a service, once its models are loaded."""
+    deadline = time.monotonic() + SECONDS_TO_START
+    with service.alone(deadline):
+        state = service.state() or _start_on_its_port(service, deadline)
+        for version in service.served():
+            ModelServer(service).wait_until_loaded(version, deadline)
+    return service.url(state.url)
+
+
+def _start_on_its_port(service: ServiceFolder, deadline: float) -> ServerState:
+    port = service.last_port()
+    try:
+        return ModelServer(service).start(port, deadline)
+    except BadInput as error:
+        raise BadInput(
+            f"{service.name}: port {port} is in use; end what uses it and start again, or remove this endpoint: "
+            f"trainyard serve stop --model-name {service.name}"
+        ) from error
 
 
 def stop(model_name: str, tell: Tell) -> None:
