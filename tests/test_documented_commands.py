@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -69,12 +70,15 @@ def test_one_that_works_is_accepted(command):
 
 @pytest.fixture
 def clone(tmp_path):
-    """Runs lines in a clone as a new shell would; its .venv is ours, which make takes for up to date."""
-    folder = tmp_path / "trainyard"
+    """Runs lines in a clone as a new shell would; its .venv is ours, which its make must not renew."""
+    folder, programs = tmp_path / "trainyard", tmp_path / "bin"
     subprocess.run(["git", "clone", "--quiet", PROJECT, folder], check=True)
     (folder / ".venv").symlink_to(PROJECT / ".venv")
-    flags = " ".join(f"--old-file=.venv/{stamp}" for stamp in ("made", "run", "test"))
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path), "MAKEFLAGS": flags}
+    programs.mkdir()
+    old = " ".join(f"--old-file=.venv/{stamp}" for stamp in ("made", "run", "test"))
+    (programs / "make").write_text(f'#!/bin/sh\nexec {shutil.which("make")} {old} "$@"\n')
+    (programs / "make").chmod(0o755)
+    environment = {"PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
 
     def run(lines):
         done = subprocess.run(
