@@ -9,6 +9,7 @@ import http.server
 import io
 import json
 import lzma
+import os
 import random
 import shutil
 import signal
@@ -28,6 +29,7 @@ import pytest
 from trainyard.components.common.cli import BadInput
 from trainyard.components.common.fetching.archives import extract
 from trainyard.components.common.fetching.limits import Room
+from trainyard.components.common.fetching.paths import list_folder
 from trainyard.components.common.files import sha256_of_folder
 
 PROJECT = Path(__file__).parent.parent
@@ -501,6 +503,18 @@ def test_a_link_that_would_be_lost_is_refused(step, folder, output, target, word
     (folder / "link").symlink_to(target)
     done = step("download", "--source", folder, "--dataset", output)
     assert_refused(done, 2, f"{folder}/link", words, output=output)
+
+
+def test_a_folder_that_cannot_be_read_is_refused_and_not_left_out(folder, monkeypatch):
+    def closed(path, scandir=os.scandir):
+        if Path(path).name == "train":
+            raise PermissionError(13, "Permission denied", str(path))  # root, who runs the tests, is denied nothing
+        return scandir(path)
+
+    (folder / "train").mkdir()
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(BadInput, match="train' cannot be read .Permission denied.; change its permissions or remove"):
+        list_folder(folder)
 
 
 # ---------------------------------------------------------------- network

@@ -8,7 +8,7 @@ import sys
 from tests.conftest import PROJECT, outside_aws
 from tests.test_download import WebServer
 from trainyard.components.common.store import s3
-from trainyard.launch.store import start_store
+from trainyard.launch.store import start_store, stop_store
 
 SECRETS = {
     "the password": "pa55word-of-url",
@@ -75,3 +75,18 @@ def test_a_run_from_end_to_end_shows_no_secret(tmp_path, digits):
         for module in ("components.serve", "launch.store"):
             stop = [sys.executable, "-m", f"trainyard.{module}", "stop"]
             subprocess.run(stop, cwd=PROJECT, env=os.environ | {"TRAINYARD_HOME": str(home)}, capture_output=True)
+
+
+def test_a_url_that_is_none_is_refused_without_its_password(tmp_path):
+    command = [sys.executable, "-m", "trainyard", "run", "--runs", tmp_path / "runs", "--data"]
+    done = subprocess.run(
+        [*command, "http://user:pa55word-of-url@exa\u2100mple.com/x.npz"],
+        env=outside_aws() | {"TRAINYARD_HOME": str(tmp_path / "home")},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+    )
+    stop_store(tmp_path / "home")
+    assert done.returncode == 2
+    assert "expected a URL" in done.stderr
+    assert "pa55word" not in done.stdout + done.stderr

@@ -40,6 +40,9 @@ def name_of(folder: Path) -> str:
 def name_from(source: str) -> str:
     """The name that ends a path or URI, without what tells an archive; empty where there is none."""
     if "://" in source:
-        address = urlsplit(source)
+        try:
+            address = urlsplit(source)
+        except ValueError:  # what fetches it says so, without the password that may be in it
+            return ""
         source = unquote(address.path).strip("/") or address.netloc
     return without_suffix(PurePosixPath(source).name)

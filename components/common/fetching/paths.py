@@ -17,11 +17,11 @@ def list_folder(folder: Path) -> list[ListedFile]:
     """The files below a folder of this machine.
 
     Raises:
-        BadInput: there are links in it to nothing, to folders, or out of it.
+        BadInput: there are links in it to nothing, to folders, or out of it, or folders that cannot be read.
     """
     inside = os.path.realpath(folder)
     listed = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_refuse):
         for name in (*folders, *files):
             if os.path.islink(path := os.path.join(place, name)):  # noqa: PTH114, PTH118 # Paths would take twice the time
                 _check_link(path, inside)
@@ -29,6 +29,12 @@ def list_folder(folder: Path) -> list[ListedFile]:
             if os.path.isfile(path := os.path.join(place, name)):  # noqa: PTH113, PTH118
                 listed.append((os.path.relpath(path, folder), os.stat(path).st_size))  # noqa: PTH116
     return [ListedFile(path, size, partial(open_path, folder / path)) for path, size in sorted(listed)]
+
+
+def _refuse(error: OSError) -> None:
+    raise BadInput(
+        f"--source: {shown(str(error.filename))} cannot be read ({error.strerror}); change its permissions or remove it"
+    ) from error
 
 
 def _check_link(link: str, inside: str) -> None:
