@@ -4,6 +4,7 @@ import os
 import unicodedata
 
 import pytest
+from PIL import Image
 
 from tests.test_datasets import pictures, png
 from trainyard.components.common.cli import BadInput
@@ -38,6 +39,14 @@ def test_folders_of_splits_are_known_by_any_common_name(tmp_path, train, test):
     other = "test" if "est" in test else "validation"
     assert dataset.counts == {"train": 9, other: 5}
     assert dataset.labels(other).tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PPM", "TIFF", "WEBP"])
+def test_an_image_without_an_ending_is_known_by_its_first_bytes(tmp_path, kind):
+    for index, name in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
+        (tmp_path / name).mkdir(parents=True)
+        Image.fromarray(pictures(1, seed=index, channels=1)[0][0, ..., 0]).save(tmp_path / name / "0", kind)
+    assert open_dataset(tmp_path).read("test").images.shape[0] == 2
 
 
 @pytest.mark.parametrize("ending", [".png", ".JFIF", ".webp", "", ".dat"])
@@ -125,3 +134,59 @@ def test_names_around_the_classes_that_are_no_utf_8_can_be_written(tmp_path):
     for split in dataset.counts:
         dataset.read(split)
     assert dataset.skipped == ["a/?.png"]
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "split"),
+    [
+        ("01_train", "02_test", "test"),
+        ("1. Training", "2. Testing", "test"),
+        ("train_v2", "test_v2", "test"),
+        ("train1", "test1", "test"),
+        ("train", "eval", "test"),
+        ("train", "validate", "validation"),
+    ],
+)
+def test_splits_may_be_numbered(tmp_path, train, other, split):
+    write(tmp_path, {f"{train}/cat": 5, f"{train}/dog": 5, f"{other}/cat": 2, f"{other}/dog": 2})
+    assert open_dataset(tmp_path).counts == {"train": 10, split: 4}
+
+
+def test_a_number_makes_no_class_a_split(tmp_path):
+    write(tmp_path, {"train1": 5, "train2": 5, "train3": 5})
+    assert open_dataset(tmp_path).class_names == ["train1", "train2", "train3"]
+
+
+@pytest.mark.parametrize("inside", ["", "train/"])
+def test_a_copy_of_all_classes_beside_them_is_no_class(tmp_path, inside):
+    names = [f"{inside}{copy}{name}" for copy in ("", "cells/") for name in ("healthy", "ill")]
+    dataset = open_dataset(write(tmp_path, dict.fromkeys(names, 5)))
+    assert (dataset.class_names, sum(dataset.counts.values())) == (["healthy", "ill"], 10)
+    assert dataset.notes[1].startswith("10 files left out")
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (
+            ["test/cat", "test/dog"],
+            "expected a folder train beside test, received none; add it, or rename one to train",
+        ),
+        (["cat"], "expected a folder for each of two classes or more, received cat alone; add others"),
+        (["cat/train", "cat/test", "dog/train", "dog/test"], "put the classes into the splits, <split>/<class>/"),
+        (["first train/cat", "first train/dog", "my test/cat", "my test/dog"], "rename them to train and test"),
+        (["a/train/x", "a/train/y", "b/train/x", "b/train/y"], "received 2: a, b; pass the folder of one"),
+        (["images"], "received images without a class each"),
+    ],
+)
+def test_a_refusal_says_what_to_rename(tmp_path, folders, told):
+    with pytest.raises(BadInput) as refused:
+        open_dataset(write(tmp_path, dict.fromkeys(folders, 3)))
+    assert told in str(refused.value)
+
+
+def test_a_class_with_one_image_does_not_keep_others_from_the_test(tmp_path):
+    write(tmp_path, {"train/cat": 6, "train/dog": 1})
+    dataset = open_dataset(tmp_path)
+    assert dataset.counts == {"train": 6, "test": 1}
+    assert dataset.notes[1] == "classes with one image only, of which the test has none: dog"

@@ -44,7 +44,7 @@ def test_images_and_rows_without_each_other_are_told(tmp_path):
     dataset = open_dataset(tmp_path)
     assert sum(dataset.counts.values()) == 5
     assert dataset.notes[1:] == [
-        "1 row of the table without an image: train/05.png",
+        "1 row of the table without an image or a label: train/05.png",
         "2 images that no table labels left out: test/00.png, test/01.png",
     ]
 
@@ -54,3 +54,53 @@ def test_a_table_of_other_files_is_refused(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label\nx.png,a\ny.png,b\n")
     with pytest.raises(BadInput, match=r"rows as x.png, y.png and images as images/00.png, images/01.png;"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("sep=;\r\nid;label\r\n{};a\r\n{};b\r\n{};a\r\n{};b", "utf-8"),
+        ("id,label\n{},a\n{},b\n{},a\n{},b", "utf-16-le"),
+        ("id,label\n{},a\n{},b\n{},a\n{},b", "utf-16-be"),
+        ("{}.png,a\n{}.png,b\n{}.png,a\n{}.png,b", "utf-8"),
+        ("file,label\nimages\\{}.png,a\nimages\\{}.png,b\nimages\\{}.png,a\nimages\\{}.png,b", "utf-8"),
+        ("file,label\n/home/me/{}.png,a\nC:\\x\\{}.png,b\n/home/me/{}.png,a\nC:\\x\\{}.png,b", "utf-8"),
+        ("id,label\r{},a\r{},b\r{},a\r{},b", "utf-8"),
+    ],
+)
+def test_a_table_is_read_as_programs_write_it(tmp_path, content, encoding):
+    write(tmp_path, {"images": 4})
+    (tmp_path / "labels.csv").write_bytes(content.format("00", "01", "02", "03").encode(encoding))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, sum(dataset.counts.values())) == (["a", "b"], 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"image,cat,dog\n00,1,0\n01,0,1\n",
+            "expected a column file_name and a column label, received image, cat, dog",
+        ),
+        (b"label\ncat\ndog\n", "expected a column file_name and a column label, received label;"),
+        (b"id,label\n00,c\x81t\n", "save it as CSV in UTF-8"),
+        (
+            b"id,label\n00,cat\n01,cat\n00,dog\n",
+            "expected one label for each image, received cat and dog for images/00",
+        ),
+    ],
+)
+def test_a_table_that_does_not_tell_labels_is_named(tmp_path, content, told):
+    write(tmp_path, {"images": 2})
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(BadInput) as refused:
+        open_dataset(tmp_path)
+    assert told in str(refused.value)
+
+
+def test_a_label_that_is_missing_is_no_class(tmp_path):
+    write(tmp_path, {"images": 6})
+    (tmp_path / "labels.csv").write_text("id,label\n00,a\n01,b\n02,a\n03,b\n04,\n05,NaN\n")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, sum(dataset.counts.values())) == (["a", "b"], 4)
+    assert "2 rows of the table without an image or a label: 04, 05" in dataset.notes

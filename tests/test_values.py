@@ -126,3 +126,29 @@ def test_an_array_that_is_cut_off_is_refused(tmp_path):
                 archive.writestr(name, content[:-8] if name == member else content)
         with pytest.raises(BadInput):
             open_dataset(tmp_path / "npz")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (lambda images: images, lambda images: images / 255),
+        (lambda images: images, lambda images: (images > 99).astype(np.uint8)),
+        (lambda images: images.astype(np.uint16) * 257, lambda images: images),
+        (lambda images: images / 255, lambda images: images),
+        (lambda images: images.astype(float), lambda images: np.where(images == images.max(), np.inf, images)),
+    ],
+)
+def test_splits_of_different_scales_are_refused(tmp_path, change):
+    train, test = pictures(9), pictures(6)
+    with pytest.raises(BadInput, match=r"data\.npz: expected pixels .* as in train, .*; scale them alike"):
+        open_dataset(write_npz(tmp_path, (change[0](train[0]), train[1]), (change[1](test[0]), test[1]))).read("test")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_idx_files_are_known_as_packed_by_their_bytes(tmp_path, packed):
+    """Browsers unpack some downloads and keep their names."""
+    train, test = pictures(9, channels=1), pictures(6, channels=1)
+    write_idx(tmp_path, train, test, ".gz" if packed else "")
+    for file in list(tmp_path.iterdir()):
+        file.rename(file.with_suffix("") if packed else f"{file}.gz")
+    np.testing.assert_array_equal(open_dataset(tmp_path).read("train").images, train[0])

@@ -89,3 +89,21 @@ def test_what_is_not_read_is_named_as_what_it_is(tmp_path, names, told):
         (tmp_path / name).write_bytes(png(TRAIN[0][0]) if name.endswith("png") else b"1,2\n3,4\n")
     with pytest.raises(BadInput, match=told):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC, the format of iPhones"),
+        (b"\0\0\0\x18ftypavif", "AVIF"),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG, which has no pixels"),
+        (b"%PDF-1.7", "a PDF"),
+    ],
+)
+def test_images_of_other_formats_are_named(tmp_path, content, told):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.dat").write_bytes(content)
+    with pytest.raises(BadInput, match=f"received {told}, as cat/1.dat; save them as PNG or JPEG"):
+        open_dataset(tmp_path)

@@ -90,6 +90,9 @@ class ArrayDataset(ImageDataset):
         first = images["train"] if "train" in images else next(iter(images.values()))
         self._row = image_of(first.header.shape)
         self._scale = scale_of(first.parts(), first.header.dtype, first.path)
+        for split, stored in images.items():
+            if stored is not first:
+                self._scale.check(stored.parts(), stored.header.dtype, stored.path, split)
         notes = [*notes, *filter(None, [self._scale.told])]
         super().__init__(folder, name, layout, class_names, counts, self._row, options, notes)
         self._images = dict(images)

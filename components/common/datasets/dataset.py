@@ -231,14 +231,14 @@ class ImageDataset(ABC):
     def hold_out_test(self) -> None:
         """Keep every fifth image of each class of train, from the second on, for a test split that there is not.
 
-        Where a class has one image only, nothing is kept.
+        Of a class with one image only nothing is kept.
         """
         import numpy as np
 
         labels = self._checked("train", self._labels("train"))
         order = np.argsort(labels, kind="stable")
-        _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
-        if not len(counts) or counts.min() < 2:
+        present, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        if not len(counts) or counts.max() < 2:
             return
         rank = np.empty(len(labels), np.int64)
         rank[order] = np.arange(len(labels)) - np.repeat(first, counts)
@@ -251,6 +251,8 @@ class ImageDataset(ABC):
             f"split here, for want of a test split: {self.counts['train']:,} images to learn from, "
             f"{self.counts['test']:,} for the test (every fifth of each class)",
         )
+        if single := [self.class_names[label] for label in present[counts == 1].tolist()]:
+            self.notes.insert(1, f"classes with one image only, of which the test has none: {some_of(single)}")
 
     def _damaged_in(self, stored: str) -> list[int]:
         if stored not in self._damaged_on_disk:

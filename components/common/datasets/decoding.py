@@ -32,6 +32,7 @@ KINDS = "an image (PNG, JPEG, WebP, BMP, GIF or TIFF)"
 OTHER_KINDS = {
     "HEIC, the format of iPhones": rb"....ftyp(heic|heix|hevc|mif1|msf1)",
     "AVIF": rb"....ftypavi[fs]",
+    "DICOM": rb".{128}DICM",
     "SVG, which has no pixels": rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg",
     "a web page": rb"\s*<(!doctype html|html|head|body)",
     "a PDF": rb"%PDF",

@@ -24,7 +24,7 @@ from .source import name_of, source_of
 from .values import numbered_classes
 
 NAME = re.compile(
-    r"(?P<set>.*?)[-_.]?(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-._]idx(?P<rank>[13])[-_]ubyte(\.gz)?",
+    r"(?P<set>.*?)[-_.]?(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-._]idx(?P<rank>\d)[-_]ubyte(\.gz)?",
     re.IGNORECASE,
 )
 """Name of a file: `train-images-idx3-ubyte.gz`, or `emnist-letters-test-labels-idx1-ubyte` of one set of several."""
@@ -85,7 +85,7 @@ def _labels(path: Path) -> np.ndarray:
 def stored(path: Path) -> StoredImages:
     """The images in an IDX file."""
     header = _header(path)
-    unpack = partial(_numbers, path, header.offset) if path.suffix == ".gz" else None
+    unpack = partial(_numbers, path, header.offset) if _is_gzip(path) else None
     return StoredImages(path, replace(header, shape=(*header.shape, 1)), unpack)
 
 
@@ -102,9 +102,15 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     """An IDX file, open; a gzipped one is unpacked while it is read."""
     try:
         with path.open("rb") as file:
-            yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if _is_gzip(path) else file
     except (gzip.BadGzipFile, EOFError, zlib.error, struct.error) as error:
         raise BadInput(f"{path}: expected an IDX file, received a damaged or other file; fetch it again") from error
+
+
+def _is_gzip(path: Path) -> bool:
+    """Whether a file is packed, whatever its ending: browsers unpack some, and leave the name."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _header(path: Path) -> Header:
@@ -112,7 +118,7 @@ def _header(path: Path) -> Header:
         zeros, kind, rank = struct.unpack(">HBB", file.read(4))
         header = Header(4 + 4 * rank, struct.unpack(f">{rank}I", file.read(4 * rank)), np.dtype(np.uint8))
     length = math.prod(header.shape)
-    stored = length if path.suffix == ".gz" else path.stat().st_size - header.offset
+    stored = length if _is_gzip(path) else path.stat().st_size - header.offset
     if zeros != 0 or kind != 8 or rank not in (1, 3) or stored != length:
         raise BadInput(
             f"{path}: expected an IDX file of bytes with {header.shape} values, received {stored}; fetch it again"

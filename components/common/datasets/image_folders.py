@@ -1,6 +1,7 @@
 """Image files in folders: which files are images, and whose class they tell."""
 
 import os
+import re
 from pathlib import Path
 
 from .naming import class_name, folders_in, is_clutter, visible
@@ -22,8 +23,12 @@ ENDINGS = (
     ".pbm",
 )
 """What the names of images end in."""
-SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-"""First bytes of images whose names end in something else. BMP and PGM begin as many other files do."""
+FIRST_BYTES = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s[\s\d#]"
+    rb"|BM....\0{4}....[\x0c\x28\x34\x38\x6c\x7c]\0{3}",  # BMP: two numbers that are 0, and the size of its header
+    re.DOTALL,
+)
+"""How images begin whose names end in something else."""
 IMAGE_FOLDER = ("image", "images", "img", "imgs", "photos", "pictures", "jpg", "jpeg", "png")
 """Folders in that of a class which stand for nothing but its images."""
 
@@ -35,13 +40,13 @@ def is_image(file: "os.DirEntry[str]") -> bool:
     if file.name.lower().endswith(ENDINGS):
         return True
     with open(file.path, "rb") as opened:  # noqa: PTH123 (a Path for each of a million files takes long)
-        first = opened.read(12)
-    return first.startswith(SIGNATURES) or (first[:4] == b"RIFF" and first[8:] == b"WEBP")
+        return FIRST_BYTES.match(opened.read(18)) is not None
 
 
 def has_images(folder: Path) -> bool:
     """Whether there are images directly in a folder."""
-    return any(is_image(entry) for entry in os.scandir(folder))
+    with os.scandir(folder) as entries:
+        return any(map(is_image, entries))
 
 
 def holds_class(folder: Path) -> bool:
@@ -70,15 +75,25 @@ def images_by_class(folder: Path) -> tuple[dict[str, list[str]], list[str], int]
     """
     images: dict[str, list[str]] = {}
     others, deep = [], 0
+    labels = folders_in(folder)
     for label in visible(folder):
         if not label.is_dir():
             others.append(label.name)
+            continue
+        if is_copy(label.path, labels):
+            others += [f"{label.name}/{name}" for name in files_below(Path(label))]
             continue
         found, left_out = _images_below(label)
         images.setdefault(class_name(label.name, folder), []).extend(f"{label.name}/{name}" for name in found)
         others += [f"{label.name}/{name}" for name in left_out]
         deep += sum("/" in name for name in found)
     return images, others, deep
+
+
+def is_copy(folder: str, classes: list[str]) -> bool:
+    """Whether a folder among those of classes is a copy of them all: archives hold some folders twice."""
+    others = set(classes) - {Path(folder).name}
+    return len(others) > 1 and others <= set(folders_in(Path(folder)))
 
 
 def _images_below(folder: "os.DirEntry[str]") -> tuple[list[str], list[str]]:

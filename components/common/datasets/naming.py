@@ -14,17 +14,22 @@ SPLITS = {
     "training": "train",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
+    "validate": "validation",
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
     "dev": "validation",
 }
-"""The splits by what people call them, in lower case."""
+"""The splits by what people call them, in lower case; `eval` is a test as with Hugging Face."""
 SPLIT_NAME = re.compile(
-    rf"(?P<prefix>.+[ _.-])??(?P<split>{'|'.join(sorted(SPLITS, key=len, reverse=True))})"
+    rf"(\d+[ _.)-]+)?(?P<prefix>.+[ _.-])??(?P<split>{'|'.join(sorted(SPLITS, key=len, reverse=True))})"
     r"([ _.-]?(set|data|dataset|images?|imgs?|pictures|photos|split|folder|\d{4}))?"
+    r"(?P<version>[ _.-]?(v?\d{1,3}|\(\d+\)))?"
 )
-"""A name that tells a split: `train`, `training_set`, `val2017`, `seg_train`."""
+"""A name that tells a split: `train`, `training_set`, `val2017`, `seg_train`, `01_train`, `train_v2`."""
 CLUTTER = re.compile(
     r"\..*|__MACOSX|__pycache__|Thumbs\.db|ehthumbs\.db|desktop\.ini|Icon\r|lost\+found|@eaDir|@Recycle|#recycle|@tmp"
     r"|\$RECYCLE\.BIN|RECYCLER|System Volume Information|Network Trash Folder|Temporary Items|.*_\$folder\$",
@@ -36,7 +41,7 @@ CLUTTER = re.compile(
 def splits_in(names: Iterable[str], where: str) -> dict[str, str]:
     """The names that tell a split, by the split.
 
-    A prefix is understood where several splits have the same, as `seg_train` and `seg_test`.
+    A prefix or a version is understood where several splits have the same, as `seg_train` and `seg_test`.
 
     Args:
         names: Of folders or arrays that stand side by side.
@@ -45,19 +50,19 @@ def splits_in(names: Iterable[str], where: str) -> dict[str, str]:
     Raises:
         BadInput: two names tell the same split.
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[tuple[str, str], dict[str, str]] = {}
     for name in names:
         if told := SPLIT_NAME.fullmatch(name.lower().strip()):
             split = SPLITS[told["split"]]
-            of_prefix = found.setdefault(told["prefix"] or "", {})
-            if split in of_prefix:
+            alike = found.setdefault((told["prefix"] or "", told["version"] or ""), {})
+            if split in alike:
                 raise BadInput(
-                    f"{where}: expected one folder of the split {split}, received {of_prefix[split]} and {name}; "
+                    f"{where}: expected one folder of the split {split}, received {alike[split]} and {name}; "
                     "move their images into one"
                 )
-            of_prefix[split] = name
-    several = [of_prefix for prefix, of_prefix in found.items() if not prefix or len(of_prefix) > 1]
-    return next((of_prefix for of_prefix in several if "train" in of_prefix), several[0] if several else {})
+            alike[split] = name
+    several = [alike for around, alike in found.items() if around == ("", "") or len(alike) > 1]
+    return next((alike for alike in several if "train" in alike), several[0] if several else {})
 
 
 def class_name(name: str, where: Path) -> str:

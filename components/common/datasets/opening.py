@@ -9,7 +9,7 @@ from ..cli import BadInput
 from ..progress import some_of
 from .dataset import ON_CORRUPT, ImageDataset, Options
 from .naming import is_clutter
-from .others import other_kind
+from .others import other_kind, remedy, why_not
 from .source import DOWNLOAD, source_of
 
 LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y_train, x_test, y_test, IDX files \
@@ -65,6 +65,8 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
         if list(dataset.counts) == ["train"]:
             dataset.hold_out_test()
         return dataset
+    if wrong := why_not(folder, _folders_below(folder)):
+        raise BadInput(wrong)
     if kind := other_kind(folder):
         raise BadInput(f"{source_of(folder)}: expected images with a class each, received {kind}")
     names = sorted(path.name for path in folder.iterdir() if path.name != DOWNLOAD and not is_clutter(path.name))
@@ -96,9 +98,8 @@ def find(
         ]
         if len(found) > 1:
             listed = ", ".join(str(path.relative_to(folder)) for path in sorted(found)[:5])
-            raise BadInput(
-                f"{source_of(folder)}: expected one data set, received {len(found)}: {listed}; pass the folder of one"
-            )
+            what = remedy(found)
+            raise BadInput(f"{source_of(folder)}: expected one data set, received {len(found)}: {listed}; {what}")
         if found:
             return layout, found[0]
     return None

@@ -1,13 +1,17 @@
 """Data that is none of the layouts: what it is, in words."""
 
 import os
+import re
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path, PurePath
 
-from .image_folders import has_images
-from .naming import is_clutter
-from .source import DOWNLOAD
+from ..progress import some_of
+from .decoding import OTHER_KINDS, kind_of
+from .image_folders import IMAGE_FOLDER, files_below, has_images, holds_class, images_below
+from .naming import SPLITS, folders_in, is_clutter
+from .source import DOWNLOAD, source_of
 
 KINDS: dict[str, tuple[str, ...]] = {
     "PyTorch or pickle files, which can run code of their own; save the arrays with numpy.savez": (
@@ -27,8 +31,51 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """What data is and what to do about it, by how the names of at least half of its files end."""
 UNSORTED = "images without a class each; sort them into a folder for each class, or add a table labels.csv"
+FIRST = 5
+"""Files whose first bytes are looked at."""
 LOOKED_AT = 10_000
-"""Files."""
+"""Files whose names are looked at."""
+
+
+def why_not(folder: Path, places: Iterable[Path]) -> str:
+    """What is wrong with folders that nearly are a data set, and what to do; empty where nothing is known.
+
+    Args:
+        folder: That was given.
+        places: The folders in it where a data set may begin, nearest first.
+    """
+    from . import tables
+    from .folders import split_folders
+
+    where, images = source_of(folder), bool(images_below(folder))
+    for place in places if images else ():
+        if splits := split_folders(place):
+            told = some_of(sorted(splits.values()))
+            return f"{where}: expected a folder train beside {told}, received none; add it, or rename one to train"
+        if wrong := tables.why_not(place):
+            return wrong
+        classes = [name for name in folders_in(place) if holds_class(place / name)]
+        if place == folder and len(classes) == 1 and classes[0].lower() in IMAGE_FOLDER:
+            return f"{where}: expected images with a class each, received {UNSORTED}"
+        if place == folder and len(classes) == 1:
+            return (
+                f"{where}: expected a folder for each of two classes or more, received {classes[0]} alone; add others"
+            )
+    return ""
+
+
+def remedy(found: Iterable[Path]) -> str:
+    """What to do about several data sets in one folder."""
+    from .folders import split_folders
+
+    if all(
+        path.is_dir() and set(map(str.lower, folders_in(path))) <= set(SPLITS) - set(split_folders(path))
+        for path in found
+    ):
+        return "put the classes into the splits, <split>/<class>/, in place of the splits into the classes"
+    if all(re.search("|".join(SPLITS), path.name.lower()) for path in found):
+        return "if they are splits, rename them to train and test; else pass the folder of one"
+    return "pass the folder of one"
 
 
 def other_kind(folder: Path) -> str:
@@ -40,4 +87,9 @@ def other_kind(folder: Path) -> str:
     for told, ending in KINDS.items():
         if 2 * sum(endings[one] for one in ending) >= endings.total() > 0:
             return told
+    for path in islice((path for path in files_below(folder) if "/" in path), FIRST):
+        with (folder / path).open("rb") as file:
+            kind = kind_of(file.read(1000))
+        if kind in OTHER_KINDS:
+            return f"{kind}, as {path}; save them as PNG or JPEG"
     return ""

@@ -2,9 +2,11 @@
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from ..cli import BadInput
 from ..progress import counted, some_of
 from .dataset import Options
 from .files import FilesDataset, FilesOfSplit, image_shape_of
+from .image_folders import ENDINGS as IMAGES
 from .image_folders import images_below
 from .naming import as_text, class_name, in_order, splits_in, visible
 from .source import source_of
@@ -45,13 +48,24 @@ def open_found(path: Path, options: Options) -> FilesDataset:
             continue
         file = _file_column(rows)
         for row in rows:
-            told = row.get(file, "")
-            name = by_name.get(_key(table.parent.relative_to(path) / told)) or by_name.get(_key(Path(told)))
-            if name is None or not row.get(label):
+            told = row.get(file, "").replace("\\", "/")
+            names = (
+                table.parent.relative_to(path) / told,
+                Path(told),
+                *([Path(Path(told).name)] if _is_absolute(told) else []),
+            )
+            name = next((by_name[key] for key in map(_key, names) if key in by_name), None)
+            if name is None or row.get(label, "").lower() in ("", "nan"):
                 without.append(told)
                 continue
-            split = _split_of(row, table, name, path)
-            found.setdefault(split, {})[name] = {**row, "label": class_name(row[label], table)}
+            rows_of_split = found.setdefault(_split_of(row, table, name, path), {})
+            told_label = class_name(row[label], table)
+            if name in rows_of_split and rows_of_split[name]["label"] != told_label:
+                raise BadInput(
+                    f"{table}: expected one label for each image, received {rows_of_split[name]['label']} and "
+                    f"{told_label} for {name}; correct one"
+                )
+            rows_of_split[name] = {**row, "label": told_label}
     if not found.get("train"):
         raise BadInput(
             f"{source_of(path)}: expected a table that names images to learn from, received rows as "
@@ -60,7 +74,11 @@ def open_found(path: Path, options: Options) -> FilesDataset:
     classes = in_order({row["label"] for row in found["train"].values()})
     splits = {split: _files(path, rows, classes) for split, rows in sorted(found.items())}
     unnamed = set(images) - {name for rows in found.values() for name in rows}
-    notes = [f"{counted(len(without), 'row')} of the table without an image: {some_of(without)}"] if without else []
+    notes = (
+        [f"{counted(len(without), 'row')} of the table without an image or a label: {some_of(without)}"]
+        if without
+        else []
+    )
     notes += (
         [f"{counted(len(unnamed), 'image')} that no table labels left out: {some_of(sorted(unnamed))}"]
         if unnamed
@@ -72,27 +90,26 @@ def open_found(path: Path, options: Options) -> FilesDataset:
 def read_table(path: Path) -> list[Row]:
     """The rows of a table by the names of its columns, which are stripped and in lower case.
 
-    UTF-8 with or without a byte order mark, UTF-16 with one, else Windows-1252; commas, semicolons, tabs or bars.
+    UTF-8 or UTF-16 with or without a byte order mark, else Windows-1252; commas, semicolons, tabs or bars. Without a
+    line of names where there are two columns and the first begins with the name of an image.
 
     Raises:
         BadInput: it is no table.
     """
-    content = path.read_bytes()
     try:
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            text = content.decode("utf-16")
-        else:
-            try:
-                text = content.decode("utf-8-sig")
-            except UnicodeDecodeError:
-                text = content.decode("cp1252")
+        text = _decoded(path.read_bytes())
         if path.suffix.lower() == ".jsonl":
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             return [{key.strip().lower(): as_text(value) for key, value in line.items()} for line in lines]
-        header = text.partition("\n")[0]
+        if told := re.match(r"sep=(.)\r?\n", text):  # Excel's line for itself
+            text = text[told.end() :]
+        header = re.split(r"[\r\n]", text, maxsplit=1)[0]
         delimiter = max(",;\t|", key=header.count)
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        columns = [name.strip().lower() for name in next(rows, [])]
+        rows: Iterable[list[str]] = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        first = [name.strip() for name in next(iter(rows), [])]
+        columns = [name.lower() for name in first]
+        if len(first) == 2 and columns[0].endswith(IMAGES):
+            columns, rows = ["file_name", "label"], itertools.chain([first], rows)
         return [
             dict(zip(columns, [value.strip() for value in row], strict=False))
             for row in rows
@@ -102,6 +119,33 @@ def read_table(path: Path) -> list[Row]:
         raise BadInput(
             f"{path}: expected a table, received something else ({error}); save it as CSV in UTF-8"
         ) from None
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
+    if content[1::2].count(0) * 4 > len(content):  # every other byte of most letters is 0
+        return content.decode("utf-16-le")
+    if content[::2].count(0) * 4 > len(content):
+        return content.decode("utf-16-be")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def why_not(place: Path) -> str:
+    """What is wrong with the tables in a folder, and what to do; empty where there is none."""
+    for path in (Path(entry) for entry in visible(place) if entry.is_file() and entry.name.lower().endswith(ENDINGS)):
+        try:
+            rows = read_table(path)
+        except BadInput as error:
+            return str(error)
+        if not rows:
+            return f"{path}: expected rows of file_name and label, received none; fill it"
+        columns = some_of(list(rows[0])) or "none"
+        return f"{path}: expected a column file_name and a column label, received {columns}; rename them"
+    return ""
 
 
 def _tables(place: Path) -> Iterator[tuple[Path, list[Row]]]:
@@ -140,6 +184,11 @@ def _by_name(images: list[str]) -> dict[str, str]:
 
 def _key(path: Path) -> str:
     return class_name(path.as_posix(), path).lower()
+
+
+def _is_absolute(told: str) -> bool:
+    """Whether a table tells where an image lay on the machine of its author."""
+    return told.startswith("/") or PureWindowsPath(told).is_absolute() or "://" in told
 
 
 def _split_of(row: Row, table: Path, image: str, place: Path) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from ..cli import BadInput
 from ..progress import some_of
 
+DARKEST = 200
+"""A split whose largest number is less than this part of white has another scale than train."""
 SLACK = 1e-3
 """How far rounding may take a pixel beyond its range."""
 
@@ -41,6 +43,26 @@ class Scale:
         scaled = (array.astype(np.float32) - self.low) * (255 / (self.high - self.low))
         pixels: np.ndarray = np.rint(scaled).clip(0, 255).astype(np.uint8)
         return pixels
+
+    def check(self, parts: Iterable[np.ndarray], dtype: np.dtype, path: Path, split: str) -> None:
+        """Raise BadInput where the images of another split are so much darker that their scale must be another one.
+
+        Args:
+            parts: The images, some at a time; of bytes no more are read than up to the first that tells.
+            dtype: Of the numbers.
+            path: What to call the file in messages.
+            split: Its name, for messages.
+        """
+        high = 0.0
+        for part in parts if dtype.kind in "biuf" else ():
+            high = max(high, float(part.max(initial=0)))
+            if dtype == np.uint8 and high * DARKEST > self.high:
+                return
+        if 0 < high * DARKEST < self.high:
+            raise BadInput(
+                f"{path}: expected pixels {self.low:g} to {self.high:g} in {split} as in train, received at most "
+                f"{high:g}; scale them alike"
+            )
 
     @property
     def told(self) -> str:
