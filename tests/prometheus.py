@@ -1,10 +1,13 @@
-"""A double of Prometheus's HTTP API."""
+"""Prometheus: a double of its HTTP API, and the program itself."""
 
 import json
+import socket
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.request import urlopen
 
 
 class Prometheus:
@@ -47,3 +50,52 @@ class Prometheus:
     def end(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+class RealPrometheus:
+    """Prometheus itself, which scrapes every half second.
+
+    Attributes:
+        url: Of its HTTP API.
+    """
+
+    def __init__(self, program, folder, targets):
+        """Args:
+        program: Its executable.
+        folder: For its configuration and data.
+        targets: (address, labels) of what it scrapes, with the labels that a cluster's scrape configuration adds.
+        """
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.url = f"http://{address}"
+        static = [{"targets": [target], "labels": labels} for target, labels in targets]
+        configuration = {
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+            "scrape_configs": [{"job_name": "predictors", "static_configs": static}],
+        }
+        (folder / "prometheus.json").write_text(json.dumps(configuration))  # YAML, of which JSON is a part
+        with (folder / "prometheus.log").open("w") as log:
+            self._process = subprocess.Popen(
+                [
+                    program,
+                    f"--config.file={folder / 'prometheus.json'}",
+                    f"--storage.tsdb.path={folder / 'data'}",
+                    f"--web.listen-address={address}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+
+    def value(self, query):
+        """Value of an instant query; None: it has none, or Prometheus has not started yet."""
+        try:
+            with urlopen(f"{self.url}/api/v1/query?{urlencode({'query': query})}", timeout=10) as answer:
+                result = json.load(answer)["data"]["result"]
+        except OSError:
+            return None
+        return float(result[0]["value"][1]) if result else None
+
+    def end(self):
+        self._process.terminate()
+        self._process.wait(20)

@@ -194,11 +194,25 @@ def test_a_description_that_does_not_fit_is_told_in_one_line(network, tmp_path, 
     assert not (tmp_path / "model").exists()
 
 
-def test_tritons_layout_holds_the_same_file(network, tmp_path):
+@pytest.mark.parametrize("weights_beside", [False, True])
+def test_tritons_layout_is_a_model_repository_of_the_same_bytes(network, tmp_path, weights_beside):
+    """<repository>/<model>/<version>/model.onnx; weights in a file of their own stay next to it."""
+    import onnx
+
     network.save(tmp_path / "net.onnx")
+    if weights_beside:
+        beside = {"save_as_external_data": True, "location": "net.onnx.data", "size_threshold": 0}
+        onnx.save(onnx.load(tmp_path / "net.onnx"), tmp_path / "net.onnx", **beside)
     assert import_model(tmp_path / "net.onnx", tmp_path / "model", *DESCRIBED, "--triton").returncode == 0
-    copy = tmp_path / "model" / "triton" / "model" / "1" / "model.onnx"
-    assert copy.read_bytes() == (tmp_path / "net.onnx").read_bytes()
+    repository = tmp_path / "model" / "triton"
+    expected = {
+        "model/1/model.onnx": "net.onnx",
+        **({"model/1/net.onnx.data": "net.onnx.data"} if weights_beside else {}),
+    }
+    found = {path.relative_to(repository).as_posix() for path in repository.rglob("*") if path.is_file()}
+    assert found == set(expected)
+    for copy, source in expected.items():
+        assert (repository / copy).read_bytes() == (tmp_path / source).read_bytes()
 
 
 def test_without_onnx_runtime_the_image_to_take_is_named(folder, dataset, tmp_path):

@@ -165,12 +165,12 @@ def test_prometheus_learns_what_was_asked_and_how_it_went(base, images):
     ask(f"{base}/no/such/path")
     after = metrics(base)
     grown = {name: after[name] - before.get(name, 0) for name in after}
-    assert grown['trainyard_requests_total{code="200",endpoint="predict",version="1"}'] == 3
-    assert grown['trainyard_requests_total{code="400",endpoint="predict",version="1"}'] == 1
-    assert grown['trainyard_requests_total{code="200",endpoint="infer",version="1"}'] == 1
-    assert grown['trainyard_requests_total{code="404",endpoint="none",version=""}'] == 1
-    assert grown['trainyard_request_seconds_count{endpoint="predict",version="1"}'] == 4
-    assert grown['trainyard_request_seconds_bucket{endpoint="predict",le="+Inf",version="1"}'] == 4
+    assert grown['trainyard_requests_total{code="200",handler="predict",version="1"}'] == 3
+    assert grown['trainyard_requests_total{code="400",handler="predict",version="1"}'] == 1
+    assert grown['trainyard_requests_total{code="200",handler="infer",version="1"}'] == 1
+    assert grown['trainyard_requests_total{code="404",handler="none",version=""}'] == 1
+    assert grown['trainyard_request_seconds_count{handler="predict",version="1"}'] == 4
+    assert grown['trainyard_request_seconds_bucket{handler="predict",le="+Inf",version="1"}'] == 4
     assert grown["trainyard_batch_images_count"] == 4
     assert grown["trainyard_batch_images_sum"] == 80
     assert after["trainyard_requests_in_flight"] == 1  # the one that asks

@@ -59,7 +59,7 @@ class ServerTraffic:
         counts: Counts = defaultdict(float)
         for sample in _SAMPLE.finditer(text):
             labels = dict(_LABEL.findall(sample["labels"]))
-            if labels["endpoint"] in PREDICTIONS:
+            if labels["handler"] in PREDICTIONS:
                 kind = "code" if "code" in labels else "le"
                 counts[labels["version"], kind, labels[kind]] += float(sample["value"])
         return counts

@@ -13,20 +13,22 @@ from urllib.request import urlopen
 from ...common.cli import BadInput
 from ..analysis import QUANTILE, Traffic
 
+_OURS = '{{namespace="{namespace}",pod=~"{revision}(-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}",handler=~"predict|infer"'
+_ISTIOS = (
+    '{{reporter="destination",destination_workload_namespace="{namespace}",'
+    'destination_workload=~"{revision}(-deployment)?"'
+)
 QUERIES = {
     "trainyard": (
-        'trainyard_requests_total{{namespace="{namespace}",pod=~"{revision}(-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}",endpoint=~"predict|infer"}}',
-        'trainyard_requests_total{{namespace="{namespace}",pod=~"{revision}(-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}",endpoint=~"predict|infer",code=~"5.."}}',
-        'trainyard_request_seconds_bucket{{namespace="{namespace}",pod=~"{revision}(-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}",endpoint=~"predict|infer"}}',
+        f"trainyard_requests_total{_OURS}}}}}",
+        f'trainyard_requests_total{_OURS},code=~"5.."}}}}',
+        f"trainyard_request_seconds_bucket{_OURS}}}}}",
         1.0,
     ),
     "istio": (
-        'istio_requests_total{{reporter="destination",destination_workload_namespace="{namespace}",'
-        'destination_workload=~"{revision}(-deployment)?"}}',
-        'istio_requests_total{{reporter="destination",destination_workload_namespace="{namespace}",'
-        'destination_workload=~"{revision}(-deployment)?",response_code=~"5.."}}',
-        'istio_request_duration_milliseconds_bucket{{reporter="destination",'
-        'destination_workload_namespace="{namespace}",destination_workload=~"{revision}(-deployment)?"}}',
+        f"istio_requests_total{_ISTIOS}}}}}",
+        f'istio_requests_total{_ISTIOS},response_code=~"5.."}}}}',
+        f"istio_request_duration_milliseconds_bucket{_ISTIOS}}}}}",
         0.001,
     ),
 }
@@ -35,6 +37,14 @@ QUERIES = {
 Of our own model server, whose metrics need a scrape configuration that adds `namespace` and `pod`, or of Istio's
 proxies, whatever the model server. Pods are told apart by the name of their Deployment, or of their Knative revision.
 """
+GROWTH = (
+    "(last_over_time({series}[{window}]) unless {series} offset {window}"
+    " or last_over_time({series}[{window}]) - {series} offset {window} >= 0"
+    " or increase({series}[{window}]))"
+)
+"""How much counters have grown within a window: those that were not there before it, those that were, and those that
+began anew because their container did. `increase` alone leaves out what a counter holds when it is first scraped, and
+with it all errors of a canary that failed at once, and what came between the window's begin and its first scrape."""
 
 
 def check(url: str, metrics: str) -> None:
@@ -75,12 +85,15 @@ class PrometheusTraffic:
 
     def _of(self, revision: str) -> Traffic:
         *series, unit = QUERIES[self._metrics]
-        requests, failed, seconds = (one.format(namespace=self._namespace, revision=revision) for one in series)
-        window = f"[{max(1, round(time.monotonic() - self._began))}s]"
-        latency = self._ask(f"histogram_quantile({QUANTILE}, sum by (le) (increase({seconds}{window})))")
+        window = f"{max(1, round(1000 * (time.monotonic() - self._began)))}ms"
+        requests, failed, seconds = (
+            GROWTH.format(series=one.format(namespace=self._namespace, revision=revision), window=window)
+            for one in series
+        )
+        latency = self._ask(f"histogram_quantile({QUANTILE}, sum by (le) ({seconds}))")
         return Traffic(
-            round(self._ask(f"sum(increase({requests}{window}))") or 0),
-            round(self._ask(f"sum(increase({failed}{window}))") or 0),
+            round(self._ask(f"sum({requests})") or 0),
+            round(self._ask(f"sum({failed})") or 0),
             None if latency is None else latency * unit,
         )
 

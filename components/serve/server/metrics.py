@@ -38,12 +38,12 @@ class ServerMetrics:
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "trainyard_requests", "Requests by what was asked and the status of the answer.",
-            ["endpoint", "code", "version"],
+            ["handler", "code", "version"],
             registry=self.registry,
         )  # fmt: skip
         self.seconds = Histogram(
             "trainyard_request_seconds", "From the first byte of a request to the last of its answer.",
-            ["endpoint", "version"], buckets=SECONDS, registry=self.registry,
+            ["handler", "version"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
         self.in_flight = Gauge("trainyard_requests_in_flight", "Requests without an answer.", registry=self.registry)
         self.batch_images = Histogram(
@@ -85,10 +85,10 @@ class ServerMetrics:
                 await app(scope, receive, sending)
             finally:
                 self.in_flight.dec()
-                endpoint = getattr(scope.get("endpoint"), "__name__", "none")
+                handler = getattr(scope.get("endpoint"), "__name__", "none")
                 version = scope.get(VERSION, "")
-                self._count(endpoint, code, version).inc()
-                self._time(endpoint, version).observe(time.perf_counter() - started)
+                self._count(handler, code, version).inc()
+                self._time(handler, version).observe(time.perf_counter() - started)
 
         return counted
 
