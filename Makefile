@@ -20,7 +20,7 @@ RUN := .venv/bin/python
 .PHONY: help run predict runs start stop test cluster cluster-check cluster-stop e2e lint types format bench data-named component package compile build push sizes bundle load-bundle contracts licences audit chaos lock clean
 
 help:  ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@awk -F ' *[?]= *| *# *' '/^[A-Z]+ [?]=/ {printf "  %-15s %s%s\n", $$1, $$3, ($$2 == "" ? "" : "  [" $$2 "]")}' Makefile
 
@@ -39,8 +39,7 @@ runs: .venv/run  ## Print the runs here, and where their page is; ARGS=--open op
 	@$(RUN) -m trainyard runs --here $(ARGS)
 
 start: .venv/run  ## Start the object store and the endpoints of this machine again, as after a restart, on their ports
-	@$(RUN) -m trainyard store start
-	@$(RUN) -m trainyard serve start
+	@$(RUN) -m trainyard store start; stored=$$?; $(RUN) -m trainyard serve start && exit $$stored
 
 stop:  ## End the endpoints and the object store that run here
 	@test ! -f .venv/run || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }

@@ -33,7 +33,7 @@ import click
 
 from trainyard import pipeline
 from trainyard.components.common.artifacts.model import Card
-from trainyard.components.common.cli import BadInput, command_group, last_line, say
+from trainyard.components.common.cli import BadInput, command_group, last_line, runnable, say
 from trainyard.components.common.files import write_json, write_text
 from trainyard.components.common.options import JsonObject
 from trainyard.launch.assembly import Step, assemble
@@ -345,7 +345,7 @@ def run(folder: Path, data: Path, trials: int, minutes: float, space: Space, **f
     write_json(folder / "best.json", {**told, "trials": len(finished(study))}, indent=2)
     write_text(folder / "report.html", render(study))
     say("tune", f"validation loss {study.best_value:.4f} after {len(finished(study))} trials; {folder / 'report.html'}")
-    click.echo(f"trainyard train --dataset {data} --model MODEL {options}")
+    click.echo(runnable(f"trainyard train --dataset {data} --model MODEL {options}"))
 
 
 @main.command("compile")

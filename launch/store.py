@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from ..components.common.cli import BadInput, command_group, last_line, say
+from ..components.common.cli import BadInput, command_group, last_line, runnable, say
 from ..components.common.state import state_folder
 from ..components.common.waiting import wait_for
 from .store_folder import ACCESS_KEY, REGION, StoreFolder, write_private
@@ -71,7 +71,7 @@ def start_store(home: Path) -> Store:
         server = None if folder.held() else _launch(folder)
         store = _wait_until_it_answers(folder, server)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in store.environment.items()]
-    write_private(home / "env", "".join([*lines, _WARNING.format(lock=shlex.quote(str(folder.lock)))]))
+    write_private(home / "env", "".join([*lines, runnable(_WARNING.format(lock=shlex.quote(str(folder.lock))))]))
     return store
 
 

@@ -1,12 +1,14 @@
 """Kubeflow Pipelines from the command line: real processes and kfp's real client against a double of the API."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +37,8 @@ def start(tmp_path):
     """Start `trainyard ...` as a process of a user who has signed in nowhere, and go on."""
 
     def started(*args, env=None):
-        home = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none"), "COLUMNS": "200"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # leads to `trainyard`
+        home = {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none"), "COLUMNS": "200", "PATH": path}
         kept = {name: value for name, value in outside_aws().items() if not name.startswith("KF_PIPELINES_")}
         kept.pop("SSL_CERT_FILE", None)
         return subprocess.Popen(

@@ -1,6 +1,7 @@
 """The embedded object store: found, durable, private, and stopped without harm to others."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -71,7 +72,7 @@ def test_the_store_outlives_its_starter_and_a_shell_can_use_it(home):
     assert not subprocess.run(["sh", "-c", script], check=True, capture_output=True).stderr
     kill(home)
     told = subprocess.run(["sh", "-c", f". {home}/env"], capture_output=True, text=True)
-    assert "not running; start it with: trainyard store start" in told.stderr
+    assert re.search(r"not running; start it with: \S*trainyard store start$", told.stderr.strip())
     subprocess.run([*command, "start"], env=variables, check=True, capture_output=True)
     subprocess.run(["sh", "-c", script], check=True)
     stopped = subprocess.run([*command, "stop"], env=variables, check=True, capture_output=True, text=True)

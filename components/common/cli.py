@@ -6,13 +6,17 @@ import inspect
 import io
 import os
 import re
+import shlex
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -67,6 +71,13 @@ class _PlainFailures:
                 formatter.write_dl(records)
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The examples name programs as the reader's shell finds them."""
+        text: str = super().get_help(ctx)  # type: ignore[misc]
+        return re.sub(
+            r"(?m)^( +(?:\w+=\S+ )?)(trainyard|python)(?= \S)", lambda found: found[1] + _path_of(found[2]), text
+        )
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         signal.signal(signal.SIGTERM, _terminate)
@@ -124,8 +135,25 @@ def _explained(error: BaseException) -> tuple[int, str]:
     return 1, f"unexpected {type(error).__name__}: {text or 'no message'}; run again with --debug for the traceback"
 
 
+def runnable(text: str) -> str:
+    """A text in which a reader's shell finds each `trainyard COMMAND`: by its path, unless PATH leads to it."""
+    return re.sub(r"(?<![\w./-])trainyard (?=[a-z])", f"{_path_of('trainyard')} ", text)
+
+
+def _path_of(program: str) -> str:
+    """A program of this Python environment as a shell finds it."""
+    path = Path(sys.executable).with_name(program)
+    found = shutil.which(program)
+    if not path.exists() or (found and Path(found) == path):
+        return program
+    with suppress(OSError, ValueError):
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path))
+
+
 def _readable(line: str) -> str:
     """A line without what a terminal would act on, its middle left out where it is too long to read."""
+    line = runnable(line)
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE * 2 // 3]} ... {line[-LONGEST_LINE // 3 :]}"
 
@@ -263,4 +291,4 @@ def shown(value: object, width: int = 160) -> str:
 
 def say(step_name: str, text: str) -> None:
     """One line of progress that stands alone when a log is searched: the step's name, then what happened."""
-    click.echo(f"{step_name:<9} {text}", err=True)
+    click.echo(f"{step_name:<9} {runnable(text)}", err=True)

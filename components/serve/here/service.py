@@ -6,6 +6,7 @@ The folder of a service, `$TRAINYARD_HOME/serving/<model name>/`, holds
   whom, written by the step;
 - `state.json`: where the server answers and how far each version is, written by the server;
 - `server.lock`: locked by the server as long as it lives;
+- `port`: that of the previous server, once another one is started;
 - `versions/<version>-<digest>/`: the downloaded versions;
 
 - `disagreements-<version>.jsonl`: where a shadow version answered otherwise;
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ...common.cli import BadInput
-from ...common.files import write_json
+from ...common.files import write_json, write_text
 from ...common.state import state_folder
 from ...common.waiting import wait_for
 
@@ -132,6 +133,7 @@ class ServiceFolder:
         self.wanted_file = folder / "service.json"
         self._state_file = folder / "state.json"
         self._lock_file = folder / "server.lock"
+        self._port_file = folder / "port"
 
     @classmethod
     def named(cls, name: str) -> ServiceFolder:
@@ -201,11 +203,17 @@ class ServiceFolder:
 
     def last_port(self) -> int:
         """Port of the server that runs here, or ran before; 0: none did."""
-        told = _read(self._state_file)
-        return int(told["url"].rpartition(":")[2]) if told else 0
+        if told := _read(self._state_file):
+            return int(told["url"].rpartition(":")[2])
+        return int(self._port_file.read_text()) if self._port_file.exists() else 0
 
     def forget_state(self) -> None:
-        """Remove what an ended server left, before a new one starts: a state beside a held lock is then its own."""
+        """Remove what an ended server left, before a new one starts: a state beside a held lock is then its own.
+
+        The port is kept, for the case that the start fails and is tried again.
+        """
+        if port := self.last_port():
+            write_text(self._port_file, str(port))
         self._state_file.unlink(missing_ok=True)
 
     def runs(self) -> bool:
