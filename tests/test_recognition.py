@@ -185,6 +185,7 @@ def zip_without_flag(names):
         ("Löwe/1.jpg".encode("cp437"), "Löwe/1.jpg"),
         (b"train\\cat\\1.jpg", "train/cat/1.jpg"),
         ("動物/1.jpg".encode("gbk"), ""),
+        ("犬/1.jpg".encode("shift-jis"), ""),
     ],
 )
 def test_names_in_a_zip_are_read_right_or_refused(tmp_path, folder, name, read):
@@ -204,6 +205,8 @@ def test_names_in_a_zip_are_read_right_or_refused(tmp_path, folder, name, read):
         ("Löwe/1.jpg".encode("latin-1"), "Löwe/1.jpg"),
         (b"train\\cat\\1.jpg", "train/cat/1.jpg"),
         ("老虎/1.jpg".encode("gbk"), ""),
+        ("кот/1.jpg".encode("cp1251"), ""),
+        ("Crème brûlée/été.jpg".encode("latin-1"), "Crème brûlée/été.jpg"),
     ],
 )
 def test_names_in_a_tar_are_read_right_or_refused(tmp_path, folder, name, read):

@@ -1,5 +1,6 @@
 """The names of files in archives, as the people who packed them wrote them."""
 
+import re
 import struct
 import zipfile
 
@@ -16,6 +17,7 @@ _METHODS = {
     98: "PPMd",
     99: "AES encryption",
 }
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 def path_in_zip(entry: zipfile.ZipInfo) -> str:
@@ -46,7 +48,7 @@ def path_in_tar(name: str) -> str:
         name.encode()
     except UnicodeEncodeError:
         told = name.encode("utf-8", "surrogateescape").decode("latin-1")
-        if not all(sign.isascii() or sign.isalpha() for sign in told):
+        if not _can_be_a_name(told):
             raise BadInput(f"expected names in UTF-8, received {shown(told)} in another encoding; rename it") from None
         name = told
     return name if "/" in name else name.replace("\\", "/")
@@ -58,11 +60,18 @@ def _from_code_page(name: str) -> str:
     try:
         return packed.decode()
     except UnicodeDecodeError:
-        if not all(sign.isascii() or sign.isalpha() for sign in name):  # box drawings are in no name
+        if not _can_be_a_name(name):
             raise BadInput(
                 f"expected names in UTF-8, received {shown(name)} in another encoding; pack it again with UTF-8 names"
             ) from None
         return name
+
+
+def _can_be_a_name(name: str) -> bool:
+    """Whether a name in the encoding it was read in is made of words: box drawings are in no name, and a word of
+    accented letters alone is one of another script (`êîò` is `кот`)."""
+    signs_fit = all(sign.isascii() or sign.isalpha() for sign in name)
+    return signs_fit and not any(len(word) > 1 and not re.search("[A-Za-z]", word) for word in _WORD.findall(name))
 
 
 def _unicode_path(extra: bytes) -> str:
