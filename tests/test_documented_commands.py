@@ -68,6 +68,16 @@ def test_one_that_works_is_accepted(command):
     assert wrong(command) == ""
 
 
+def test_a_new_shell_finds_the_programs_of_the_pages_by_the_line_that_they_begin_with():
+    (line,) = re.findall(r"^    (export PATH=.*)$", (PROJECT / "docs" / "README.md").read_text(), re.MULTILINE)
+    for program in ("trainyard", "python", "pip"):
+        script = f"{line}\ncommand -v {program}"
+        found = subprocess.run(
+            ["bash", "-c", script], cwd=PROJECT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+        )
+        assert found.stdout.strip() == str(PROJECT / ".venv" / "bin" / program)
+
+
 @pytest.fixture
 def clone(tmp_path):
     """Runs lines in a clone as a new shell would; its .venv is ours, which its make must not renew."""
