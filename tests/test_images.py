@@ -26,9 +26,11 @@ import yaml
 
 from tests.conftest import PROJECT, outside_aws
 from tests.kubernetes_api import kubernetes_api
+from tests.onnx_models import MEAN, STD, Network
 from tests.serving import answers_of, ask, publish, wait_until
 from tests.test_kserve import FIRST
 from trainyard.components.common.cli import BadInput
+from trainyard.components.common.datasets import open_dataset
 from trainyard.launch.containers import steps_as_containers
 from trainyard.launch.engine import engine, failure
 
@@ -47,7 +49,7 @@ def built(builder, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     yield dist
     tagged = engine("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    engine("rmi", "--force", *(name for name in tagged if name.endswith((":test", ":test-tf"))))
+    engine("rmi", "--force", *(name for name in tagged if name.endswith((":test", ":test-tf", ":test-onnx"))))
 
 
 @pytest.fixture(scope="session")
@@ -575,6 +577,47 @@ def test_a_lean_image_says_which_image_to_take_instead(strictly, names, model, d
     done = strictly("download", "--source", "tfds://mnist", "--dataset", "/outputs/dataset", network="none")
     assert done.returncode == 2
     assert "-tf" in last_line(done)
+
+
+def test_a_model_in_onnx_is_evaluated_predicted_and_served_without_a_network(strictly, dataset, tmp_path):
+    """In the images that hold ONNX Runtime, which lean ones name."""
+    for name in ("evaluate-onnx", "predict-onnx", "predictor-onnx"):
+        done = images("build", "--step", name, "--version", "test", "--dist", tmp_path / "dist")
+        assert done.returncode == 0, done.stderr
+    names = json.loads((tmp_path / "dist/images.json").read_text())
+    train, test = (open_dataset(dataset).read(split) for split in ("train", "test"))
+    network = Network(train.images, train.labels)
+    network.save(tmp_path / "net.onnx")
+    model = tmp_path / "model"
+    command = [sys.executable, "-m", "trainyard", "import-model", tmp_path / "net.onnx", "--model", model]
+    description = ["--classes", ",".join("0123456789"), "--range", "0,1", "--mean", str(MEAN), "--std", str(STD)]
+    subprocess.run([*command, *description], cwd=PROJECT, check=True, capture_output=True)
+    for path in (model, dataset):
+        subprocess.run(["chmod", "-R", "a+rX", path.parent], check=True)
+    where = {"reads": [model, dataset], "network": "none"}
+    options = ["--dataset", dataset, "--model", model, "--evaluation", "/outputs/evaluation"]
+    done = strictly("evaluate", *options, **where)
+    assert done.returncode == 2
+    assert "-onnx" in last_line(done)
+    done = strictly("evaluate", *options, image=names["evaluate-onnx"], **where)
+    assert done.returncode == 0, done.stderr
+    options = ["--source", dataset, "--model", model, "--evaluation", "/outputs/evaluation"]
+    done = strictly("predict", *options, "--predictions", "/outputs/predictions", image=names["predict-onnx"], **where)
+    assert done.returncode == 0, done.stderr
+    right = network.probabilities(test.images).argmax(1) == test.labels
+    summary = json.loads((strictly.outputs / "predictions/summary.json").read_text())
+    assert summary["scores"]["accuracy"] == pytest.approx(right.mean())
+    command = ["run", "--detach", *STRICT, "--tmpfs", "/tmp", "--network", "none", "-v", f"{model}:/mnt/models:ro"]
+    server = engine(*command, names["predictor-onnx"], "python3", "-m", "trainyard.components.serve.predictor")
+    body = json.dumps({"instances": test.images[:2].tolist()})
+    ask_it = "import sys, urllib.request as url; print(url.urlopen(sys.argv[1], sys.argv[2].encode()).read().decode())"
+    asked = ["exec", server, "python3", "-c", ask_it, "http://127.0.0.1:8080/v1/models/model:predict", body]
+    try:
+        wait_until(lambda: docker(*asked).returncode == 0, 60)
+        answers = json.loads(docker(*asked).stdout)["predictions"]
+        assert np.abs(np.array(answers) - network.probabilities(test.images[:2])).max() < 1e-4
+    finally:
+        engine("rm", "--force", server)
 
 
 def test_what_comes_as_source_alone_is_built_with_what_the_lock_names(built, tmp_path):

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from tests.browser import Browser
+from tests.onnx_models import MEAN, STD, Network
 from tests.serving import answers_of, ask, publish
 from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.datasets.decoding import read_image
@@ -490,6 +491,37 @@ def test_a_model_of_colour_images_takes_pictures_and_no_drawings(chromium, colou
         assert width / height == pytest.approx(32 / 24, rel=0.01)
         assert "24 × 32 colour" in chromium.text("#card")
         assert chromium.run(MEASURE)["width"] == PHONE[0]
+        assert chromium.complaints == []
+    finally:
+        server.command("stop")
+
+
+def test_the_page_of_a_model_in_onnx_answers_as_the_network(chromium, dataset, tmp_path):
+    """What is dropped reaches it as raw pixels, and its logits come back as shares."""
+    train, test = (open_dataset(dataset).read(split) for split in ("train", "test"))
+    network = Network(train.images, train.labels)
+    network.save(tmp_path / "net.onnx")
+    command = [sys.executable, "-m", "trainyard", "import-model", tmp_path / "net.onnx", "--model", tmp_path / "model"]
+    options = ["--classes", ",".join("0123456789"), "--range", "0,1", "--mean", str(MEAN), "--std", str(STD)]
+    subprocess.run([*command, *options], cwd=PROJECT, check=True, capture_output=True)
+    server = Server(tmp_path / "home")
+    server.serve(publish(tmp_path / "model", tmp_path / "1", 1), "--model-name", "net")
+    try:
+        chromium.look(*DESKTOP)
+        opened(chromium, server)
+        chromium.complaints.clear()
+        assert "ONNX Runtime" in chromium.text("#card")
+        right = network.probabilities(test.images).argmax(1) == test.labels
+        for index in np.flatnonzero(right)[:3]:
+            given(chromium, png(Image.fromarray(test.images[index, :, :, 0])), "drop")
+            label, _ = answer(chromium)
+            shares = network.probabilities(test.images[index : index + 1])[0]
+            assert label == str(test.labels[index])
+            assert [share for _, share, _ in bars(chromium)] == [f"{100 * share:.1f} %" for share in shares]
+            chromium.click("#clear")
+        chromium.draw("#pad", DRAWN["0"])
+        label, _ = answer(chromium)
+        assert label == str(network.probabilities(sent(chromium)[None])[0].argmax())
         assert chromium.complaints == []
     finally:
         server.command("stop")

@@ -9,6 +9,7 @@ import time
 import pytest
 import yaml
 
+from examples.tune import Tuning, finished, render
 from tests.conftest import PROJECT, outside_aws
 
 pytest.importorskip("optuna")
@@ -85,3 +86,56 @@ def test_on_a_cluster_the_trials_stand_side_by_side_and_only_the_winner_meets_th
         if name.startswith("evaluate")
     ]
     assert sorted(splits) == ["test", "validation", "validation", "validation"]
+
+
+TRIAL = """
+import json, os, sys, time
+loss, folder = float(sys.argv[1]), sys.argv[2]
+for epoch in (1, 2, 3):
+    print(f"train     epoch {epoch}/3  loss 1.0000  validation loss {loss:.4f}", file=sys.stderr, flush=True)
+    time.sleep(0.5 if loss > 0.5 else 0.05)
+os.makedirs(folder)
+card = {"architecture": "dense", "parameters": 1, "input": {"shape": [8, 8, 1]}, "classes": ["a", "b"]}
+epoch = {"epoch": 3, "learning_rate": loss, "seconds": 1, "loss": 1, "accuracy": 0.5, "validation_loss": loss}
+card["history"] = [epoch]
+json.dump(card, open(f"{folder}/model.json", "w"))
+"""
+
+
+class QuickTuning(Tuning):
+    """A search whose trials learn nothing: each tells three epochs, with its learning rate as validation loss."""
+
+    def _training(self, chosen, model):
+        command = [sys.executable, "-c", TRIAL, str(chosen["learning_rate"]), str(model)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_trial_whose_epochs_are_worse_than_the_others_is_ended_early(tmp_path):
+    rates = [0.1, 0.2, 0.3, 0.4, 0.9]
+    tuning = QuickTuning(tmp_path, tmp_path / "data", {"learning_rate": rates}, {})
+    study = tuning.study()
+    for rate in rates:
+        study.enqueue_trial({"learning_rate": rate})
+    study = tuning.run(5, 0)
+    assert [trial.state.name for trial in study.trials] == [*["COMPLETE"] * 4, "PRUNED"]
+    assert study.best_params == {"learning_rate": 0.1}
+    assert not (tuning.place({"learning_rate": 0.9}) / "model.json").exists()
+    assert len(finished(study)) == 5
+    assert render(study).count("ended early") >= 1
+
+
+def test_a_trial_that_the_time_ended_is_tried_first_by_the_next_run(tmp_path):
+    tuning = QuickTuning(tmp_path, tmp_path / "data", {"learning_rate": [0.7, 0.8, 0.9]}, {})
+    study = tuning.run(1, 0.0005)
+    assert finished(study) == []
+    [begun] = [trial.params for trial in study.trials]
+    study = tuning.run(1, 0)
+    assert [trial.params for trial in finished(study)] == [begun]
+
+
+def test_a_time_in_which_no_trial_is_completed_is_told(dataset, tmp_path):
+    search = ["--trials", 5, "--minutes", 0.001, "--space", SPACE, "--epochs", 500, "--validation-split", 0.2]
+    done = tune("run", "--data", dataset, *search, tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "--minutes: no trial was completed in this time; run again to resume" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.glob("trials/.*.checkpoint.npz"))
