@@ -59,7 +59,7 @@ def main(
 
     The card tells what the file does not: class names, range of the pixels, mean and standard deviation. What is
     neither given nor in the file is asked for on a terminal. evaluate, export, predict and serve then take the folder.
-    Weights that the exporter put into FILE.data come along.
+    Weights that the exporter put into files next to it come along.
 
     \b
     Example:
@@ -110,10 +110,12 @@ def main(
 
 def _copy(file: Path, folder: Path) -> None:
     """The file under its name in a model folder, and the weights that lie beside it."""
+    from ..components.common.artifacts.onnx import weight_files
+
     shutil.copyfile(file, folder / ONNX_MODEL)
-    weights = file.with_name(f"{file.name}.data")
-    if weights.is_file():
-        shutil.copyfile(weights, folder / weights.name)
+    for name in weight_files(file):  # in its folder: ONNX Runtime has loaded it, which refuses others
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file.parent / name, folder / name)
 
 
 def _tried(file: Path, folder: Path, card: Card, answers: str) -> Card:

@@ -215,6 +215,23 @@ def test_tritons_layout_is_a_model_repository_of_the_same_bytes(network, tmp_pat
         assert (repository / copy).read_bytes() == (tmp_path / source).read_bytes()
 
 
+def test_weights_in_files_of_any_name_come_along_and_missing_ones_are_named(network, split, tmp_path):
+    import onnx
+
+    network.save(tmp_path / "net.onnx")
+    (tmp_path / "exported").mkdir()
+    file = tmp_path / "exported" / "net.onnx"
+    beside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(onnx.load(tmp_path / "net.onnx"), file, **beside)
+    assert import_model(file, tmp_path / "model", *DESCRIBED).returncode == 0
+    (tmp_path / "exported" / "weights.bin").unlink()
+    answers = load_classifier(tmp_path / "model").predict(split.images)
+    assert np.abs(answers - network.probabilities(split.images)).max() < 1e-4
+    done = import_model(file, tmp_path / "other", *DESCRIBED)
+    assert done.returncode == 2
+    assert "expected its weights next to it, received no weights.bin; copy them there" in done.stderr.splitlines()[-1]
+
+
 def test_without_onnx_runtime_the_image_to_take_is_named(folder, dataset, tmp_path):
     hidden = tmp_path / "onnxruntime.py"
     hidden.write_text("raise ModuleNotFoundError('hidden', name='onnxruntime')\n")

@@ -174,6 +174,10 @@ def _session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base of their own
         opset, _ = _read(path)
+        if lacking := [name for name in weight_files(path) if not (path.parent / name).is_file()]:
+            raise BadInput(
+                f"{path}: expected its weights next to it, received no {some_of(lacking)}; copy them there"
+            ) from None
         known = f" that ONNX Runtime {onnxruntime.__version__} loads"
         received = f"one of opset {opset}" if opset else "a damaged or other file"
         reason = " ".join(str(error).split())
@@ -228,7 +232,8 @@ def _other(folder: Path, expected: str, received: str) -> BadInput:
 OPSET_IMPORT, GRAPH = 8, 7  # of ModelProto
 INITIALIZER = 5  # of GraphProto: the weights
 DOMAIN, VERSION = 1, 2  # of OperatorSetIdProto
-DIMS = 1  # of TensorProto
+DIMS, EXTERNAL_DATA = 1, 13  # of TensorProto
+KEY, VALUE = 1, 2  # of StringStringEntryProto
 
 
 def _read(path: Path) -> tuple[int, int]:
@@ -245,6 +250,21 @@ def _read(path: Path) -> tuple[int, int]:
     except (IndexError, ValueError, OSError):
         return opset, parameters
     return opset, parameters
+
+
+def weight_files(path: Path) -> list[str]:
+    """Files with weights of an ONNX file, as it names them: relative to its folder. None for a damaged file."""
+    found: dict[str, None] = {}
+    try:
+        for field, graph in _fields(memoryview(path.read_bytes())):
+            if field == GRAPH and isinstance(graph, memoryview):
+                for tensor in (value for part, value in _fields(graph) if part == INITIALIZER):
+                    for entry in (dict(_fields(value)) for part, value in _fields(tensor) if part == EXTERNAL_DATA):
+                        if bytes(entry.get(KEY, b"")) == b"location":
+                            found[bytes(entry[VALUE]).decode()] = None
+    except (LookupError, ValueError, TypeError, OSError):
+        return []
+    return list(found)
 
 
 def _size(tensor: Any) -> int:
