@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.conftest import PROJECT, outside_aws
-from trainyard.components.common.artifacts.published import find
+from trainyard.components.common.artifacts.published import find, verify_folder
 from trainyard.components.common.cli import BadInput
 
 
@@ -170,6 +170,14 @@ def test_the_same_content_published_again_keeps_its_signature_and_an_unsigned_ve
     manifest = json.loads(store.client.get_object(Bucket=bucket, Key="digits/1/manifest.json")["Body"].read())
     assert "model.sig" not in {file["path"] for file in manifest["files"]}
     assert uri == f"s3://{bucket}/digits/1/"
+
+
+def test_a_folder_that_was_never_published_is_told_from_one_that_is_not_there(keys, tmp_path):
+    _, public = keys[0]
+    with pytest.raises(BadInput, match="expected a published version, signed, received a model folder"):
+        verify_folder(tmp_path, str(public))
+    with pytest.raises(BadInput, match="received nothing there"):
+        verify_folder(tmp_path / "nowhere", str(public))
 
 
 @pytest.mark.parametrize("size", [ec.SECP384R1(), ec.SECP521R1()])

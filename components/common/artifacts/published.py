@@ -221,6 +221,8 @@ def verify_folder(folder: Path, verify_key: str) -> None:
         BadInput: it does not.
     """
     source = LocalFolder(folder)
+    if folder.is_dir() and not (folder / MANIFEST).is_file():
+        raise BadInput(f"{folder}: expected a published version, signed, received a model folder; publish it first")
     manifest = Manifest.parse(source.manifest(), source.uri)
     paths = {path.as_posix(): folder / path for path in files_below(folder)}
     digests = {path: sha256_of_file(file) for path, file in paths.items() if path not in UNSIGNED}
