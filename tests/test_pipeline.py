@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -340,4 +341,15 @@ def test_make_says_in_one_plain_line_what_it_lacks(tmp_path, goals, said):
     first, last = done.stderr.splitlines()
     assert first == said
     assert last.startswith(("make: ***", "make[1]: ***"))  # the latter where make runs the tests
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_the_endpoint_cannot_have_is_told_before_the_first_step(tmp_path, digits):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = pipeline("run", "--data", digits, "--port", port, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"--port: expected a free port, received {port}")
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """What the options of the step rule out by themselves, whatever is served."""
 
+import socket
+
 from ..common.cli import BadInput
 from .analysis import criteria
 from .options import host_names, origins
@@ -34,6 +36,8 @@ def check(
         raise BadInput(f"--server-image: expected --target docker with it, received {target}; leave one of them out")
     if not 0 <= port <= 65535:
         raise BadInput(f"--port: expected 0 to 65535, received {port}; choose another")
+    if port and target != "kserve":
+        _check_port(port, model_name)
     if shadow and target == "kserve":
         raise BadInput("--shadow: expected --target process or docker, received kserve; use a canary there")
     origins(cors_origin)
@@ -58,3 +62,29 @@ def check(
         analysis=analysis,
         shadow=shadow,
     )
+
+
+def _check_port(port: int, model_name: str) -> None:
+    """Raise BadInput for a port that a model server of this machine cannot have.
+
+    Args:
+        model_name: The model to serve; empty: not known yet.
+    """
+    from .here.service import ServiceFolder
+
+    running = {service.name: state.port for service in ServiceFolder.all() if (state := service.state())}
+    if port != running.get(model_name, port):
+        raise BadInput(
+            f"--port: {model_name} is served on port {running[model_name]} already, received {port}; "
+            f"leave --port out, or trainyard serve stop --model-name {model_name} first"
+        )
+    if port in running.values() and (not model_name or model_name in running):
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadInput(
+                f"--port: expected a free port, received {port} ({error.strerror}); 0 takes any free one"
+            ) from error
