@@ -425,6 +425,10 @@ def ended(code):
             waits("ErrImagePull", 'Back-off pulling image "tensorflow/serving:0.0.1"'),
             'ImagePullBackOff: pod new: Back-off pulling image "tensorflow/serving:0.0.1"',
         ),
+        (
+            waits("ImagePullBackOff", f"Back-off pulling: failed to resolve {'long-name/' * 30}image: no such host"),
+            "ImagePullBackOff: pod new: ... no such host",
+        ),
         (ended(3), "CrashLoopBackOff: pod new: container server ended with exit code 3: no such setting"),
         (
             {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}]},

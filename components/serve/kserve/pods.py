@@ -13,6 +13,8 @@ from .rollout import GRACE, Phase, RolloutStatus, one_line
 
 STARTING = ("PodInitializing", "ContainerCreating")
 PULLING = ("ErrImagePull", "ImagePullBackOff")
+GRACE_PULL = 30.0
+"""Seconds; the first failure is seen late, and the kubelet tries two more times in them."""
 NO_LOG = "unable to retrieve container logs"
 """What the kubelet writes in place of the log of a container that it has removed."""
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
@@ -51,7 +53,8 @@ def trouble(pods: list[Object], log: Log) -> RolloutStatus | None:
     for pod in pods:
         for reason, message in _unscheduled(pod), *_failing(pod, log):
             if reason:
-                return RolloutStatus(Phase.FAILED, reason, f"pod {pod['metadata']['name']}: {message}", GRACE)
+                grace = GRACE_PULL if reason == "ImagePullBackOff" else GRACE
+                return RolloutStatus(Phase.FAILED, reason, f"pod {pod['metadata']['name']}: {message}", grace)
     return None
 
 

@@ -170,4 +170,8 @@ class Patience:
 def one_line(text: str) -> str:
     """The last line of a text that says something, as a log does in its last one; cut to what can be read."""
     lines = [" ".join(line.split()) for line in text.splitlines() if any(map(str.isalnum, line))]
-    return lines[-1][-LONGEST_MESSAGE:] if lines else ""
+    line = lines[-1] if lines else ""
+    if len(line) <= LONGEST_MESSAGE:
+        return line
+    end = line[-LONGEST_MESSAGE:]  # where the cause is; from the beginning of a clause, or else of a word
+    return f"... {end.partition(': ')[2] or end.partition(' ')[2] or end}"
