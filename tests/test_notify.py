@@ -28,6 +28,11 @@ def webhook(*answers):
         def do_POST(self):
             server.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(waiting.pop(0) if waiting else 200)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def do_GET(self):
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *arguments):
@@ -69,6 +74,15 @@ def test_a_busy_webhook_is_asked_again(step):
         done = step("notify", "--run", "nightly", "--status", status, env={"NOTIFY_WEBHOOK_URL": server.url})
     assert done.returncode == 0, done.stderr
     assert [one["text"] for one in server.received] == ["nightly succeeded"] * 3
+
+
+def test_a_webhook_that_redirects_has_not_taken_the_message(step):
+    """Followed, the post would become a GET without it, and succeed."""
+    with webhook(302) as server:
+        done = step("notify", "--run", "nightly", env={"NOTIFY_WEBHOOK_URL": server.url})
+    assert done.returncode == 2
+    assert "expected a webhook that takes JSON, received 302 from 127.0.0.1; check the URL" in done.stderr
+    assert "s3cret" not in done.stderr
 
 
 @pytest.mark.parametrize("url", ["", "hooks.example.com/s3cret", "{server}"])

@@ -60,6 +60,13 @@ class Notice:
         return cls(text, name, state, error)
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected post would be followed as a GET, without the message."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """See `HTTPRedirectHandler`."""
+
+
 def check() -> None:
     """Raise BadInput where the URL in the environment is none; on the machine that starts a run it may be missing."""
     if os.environ.get(URL):
@@ -79,10 +86,11 @@ def post(notice: Notice) -> str:
     url = _url()
     host = urlsplit(url).hostname or ""
     body = json.dumps(asdict(notice)).encode()
+    opener = urllib.request.build_opener(_NoRedirect)
     for delay in (*DELAYS, None):
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS):
+            with opener.open(request, timeout=SECONDS):
                 return host
         except urllib.error.HTTPError as error:
             error.close()
