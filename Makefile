@@ -1,18 +1,18 @@
 # Trainyard. `make` alone prints what there is to do.
 
-PYTHON ?= python3       # 3.11 to 3.13; only to make .venv
+PYTHON ?= python3       # 3.11 to 3.13; only to create .venv
 DATA ?=                 # data set of `make run`: a path or a URI; by default MNIST
 ARGS ?=                 # further options of `make run` and `make predict`, e.g. ARGS="--architecture cnn"
-INDEX ?=                # which test image `make predict` sends; by default any
+INDEX ?=                # test image for `make predict`; by default a random one
 IMAGE ?=                # an image file for `make predict` instead of a test image
-TESTS ?=                # which tests `make test` or `make e2e` runs, by default all of them
-STEP ?=                 # this image alone: a component, predictor, or one of these with -tf
-REGISTRY ?=             # where the images belong: host[:port][/path]
+TESTS ?=                # tests for `make test` or `make e2e`; by default all
+STEP ?=                 # one image: a component or predictor, also with -tf or -onnx
+REGISTRY ?=             # registry of the images: host[:port][/path]
 VERSION ?= dev          # tag of the images
 BASE ?=                 # base image, by default python:3.11-slim
 BUNDLE ?=               # the archive for `make load-bundle`
 NAME ?=                 # the new component of `make component`
-BRIEF ?=                # 1: two minutes of `make chaos`
+BRIEF ?=                # 1: `make chaos` in two minutes
 GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
 RUN := .venv/bin/python
@@ -35,31 +35,31 @@ predict: .venv/run  ## Send another test image, or IMAGE, to the endpoint of the
 		$(if $(strip $(IMAGE)),--image "$(strip $(IMAGE))",--data "$$run/download/dataset") \
 		$(if $(strip $(INDEX)),--index $(strip $(INDEX))) $(ARGS)
 
-runs: .venv/run  ## Print the runs here, and where their page is; ARGS=--open opens it in a browser
+runs: .venv/run  ## Print the runs on this machine and the address of their page; ARGS=--open opens it in a browser
 	@$(RUN) -m trainyard runs --here $(ARGS)
 
-start: .venv/run  ## Start the object store and the endpoints of this machine again, as after a restart, on their ports
+start: .venv/run  ## Start the object store and endpoints again, on the same ports (after a restart)
 	@$(RUN) -m trainyard store start; stored=$$?; $(RUN) -m trainyard serve start && exit $$stored
 
-stop:  ## End the endpoints and the object store that run here
+stop:  ## Stop the endpoints and the object store
 	@test ! -f .venv/run || { $(RUN) -m trainyard.components.serve stop; $(RUN) -m trainyard.launch.store stop; }
 
 test: .venv/test  ## Run the tests
 	@$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(or $(strip $(TESTS)),tests)
 
-cluster-check: .venv/run  ## Say what the cluster of the kubeconfig lacks, e.g. ARGS="--settings prod.yaml"
+cluster-check: .venv/run  ## Check what the cluster in the kubeconfig lacks, e.g. ARGS="--settings prod.yaml"
 	@$(RUN) -m trainyard.launch.cluster_check $(ARGS)
 
 cluster: .venv/test  ## Start a one-node Kubernetes with KServe on this machine (root, Go, Docker)
 	@$(RUN) -m tests.cluster start $(if $(strip $(BASE)),--base $(strip $(BASE)))
 
-cluster-stop: .venv/test  ## End that cluster and remove its state
+cluster-stop: .venv/test  ## Stop that cluster and remove its state
 	@$(RUN) -m tests.cluster stop
 
 e2e: .venv/test  ## Test serving on the cluster that KUBECONFIG names, else on that of `make cluster`
 	@$(if $(KUBECONFIG),,$(RUN) -m tests.cluster run) $(RUN) -m pytest -rsxX $(or $(strip $(TESTS)),tests/e2e)
 
-lint: .venv/test types  ## Check the code: its style, its types, who imports whom, and that generated files are current
+lint: .venv/test types  ## Check style, types, imports, and that generated files are current
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/lint-imports --no-logo --no-cache
@@ -79,7 +79,7 @@ format: .venv/test  ## Format the code
 # What users of `make run` have, without what developers have besides; with GPU=1, TensorFlow for it.
 BENCH := .venv-bench$(if $(strip $(GPU)),-gpu)
 
-bench: data-named $(BENCH)/run  ## Measure the steps beside plain variants (DATA=TFDS-prepared MNIST as .tar.gz)
+bench: data-named $(BENCH)/run  ## Measure the steps against baseline implementations (DATA=TFDS-prepared MNIST as .tar.gz)
 	@$(BENCH)/bin/python -m benchmarks --data "$(strip $(DATA))" $(if $(strip $(GPU)),--only gpu) $(ARGS)
 
 data-named:
@@ -101,16 +101,16 @@ build: .venv/run  ## Build the images of the steps, or that of one STEP
 push: .venv/run  ## Push the images to REGISTRY; dist/components/ then names them by digest
 	@$(RUN) -m trainyard.launch.images push $(CHOICE) $(IMAGES)
 
-sizes: .venv/run  ## Print how large the images are, and what they share
+sizes: .venv/run  ## Print the sizes of the images and of their shared layers
 	@$(RUN) -m trainyard.launch.images sizes $(IMAGES)
 
-bundle: .venv/run  ## Put the pushed images, components and pipeline into one archive, dist/trainyard-VERSION.tar
+bundle: .venv/run  ## Pack the pushed images, components and pipeline into one archive, dist/trainyard-VERSION.tar
 	@$(RUN) -m trainyard.launch.bundle pack --version $(strip $(VERSION)) dist/trainyard-$(strip $(VERSION)).tar
 
 load-bundle: .venv/run  ## Push such an archive, BUNDLE, into REGISTRY; no network is needed
 	@$(RUN) -m trainyard.launch.bundle load "$(strip $(BUNDLE))" --registry "$(strip $(REGISTRY))"
 
-component: .venv/run  ## Make a new component NAME that already runs, with image, contract, page and test
+component: .venv/run  ## Create a component NAME that runs, with image, contract, page and test
 	@$(RUN) -m trainyard.launch.scaffold "$(strip $(NAME))"
 
 contracts: .venv/run  ## Write component.yaml and the reference page of every component from its options
@@ -119,16 +119,16 @@ contracts: .venv/run  ## Write component.yaml and the reference page of every co
 licences: .venv/test  ## Print the licences of what the images install
 	@$(RUN) -m trainyard.launch.dependencies licences
 
-audit: .venv/test  ## Look what the images install up in the database of known vulnerabilities
+audit: .venv/test  ## Look up the packages of the images in the database of known vulnerabilities
 	@$(RUN) -m trainyard.launch.dependencies audit
 
-chaos: .venv/test  ## Test with faults, kills, races and hostile input at random, e.g. ARGS="--seed 7"
+chaos: .venv/test  ## Test with random faults, kills, races and hostile input, e.g. ARGS="--seed 7"
 	@$(RUN) -m pytest tests/chaos $(if $(strip $(BRIEF)),--brief) $(ARGS)
 
 lock: .venv/test  ## Pin what the images install, with hashes, in components/*/requirements*.lock
 	@$(RUN) -m trainyard.launch.lock $(ARGS)
 
-clean: stop  ## Remove .venv, the runs, and the store with all it holds
+clean: stop  ## Remove .venv, the runs, and the store with its data
 	rm -rf .venv .venv-bench .venv-bench-gpu .trainyard runs dist
 
 REQUIREMENTS := requirements.txt $(wildcard components/*/requirements*.in)

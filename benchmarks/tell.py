@@ -78,7 +78,7 @@ def _fill(page: Path, name: str, lines: list[str]) -> None:
 
 
 def _side_by_side(rows: dict[str, Any]) -> list[str]:
-    lines = ["| what | | ours | the plain way | ratio |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| what | | ours | baseline | ratio |", "| --- | --- | --- | --- | --- |"]
     for row, title in TITLES.items():
         measured = rows.get(row)
         if not measured:

@@ -167,7 +167,7 @@ def _tell(folder: Path, comparison: dict[str, Any]) -> str:
         f"{comparison['metric']}, on {compared[0]['examples']:,} test images",
         "model": (folder / "export" / "model_uri").read_text(),
         "endpoint": (folder / "serve" / "endpoint").read_text(),
-        "end it": "make stop",
+        "stop": "make stop",
     }
     return f"\n{textwrap.indent(listed, '  ')}\n\n{table(ending)}\n"
 

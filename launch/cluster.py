@@ -36,7 +36,7 @@ def settings_options(command: Command) -> Command:
             "run_parameters",
             multiple=True,
             metavar="NAME",
-            help="Setting to keep as a parameter of each run, e.g. namespace. May be given several times.",
+            help="Setting to keep as a run parameter, e.g. namespace. May be given several times.",
         ),
         click.option("--gpu-node", metavar="KEY=VALUE", help="Label of the nodes with GPUs."),
         click.option("--gpus", type=click.IntRange(min=0), help="NVIDIA GPUs for train.  [default: 0]"),

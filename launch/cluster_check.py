@@ -142,7 +142,7 @@ class Check:
             try:
                 yield from ask()
             except Forbidden as refused:
-                yield UNKNOWN, ask.__name__.strip("_").replace("_", " "), f"you may not read {refused}"
+                yield UNKNOWN, ask.__name__.strip("_").replace("_", " "), f"no permission to read {refused}"
 
     def _value(self, name: str) -> str:
         default = next(one.default for one in PARAMETERS if one.name == name)
@@ -174,7 +174,7 @@ class Check:
         if default:
             yield OK, "storage class", default[0]
         else:
-            yield UNKNOWN, "storage class", "none is the default; volumes that name none stay pending"
+            yield UNKNOWN, "storage class", "no default class; volumes without a class stay pending"
 
     def _pipelines(self) -> Findings:
         if self.cluster.serves("argoproj.io", "v1alpha1", "workflows"):
@@ -245,13 +245,13 @@ class Check:
             yield OK, "route", f"Gateway {name}"
         else:
             missing = "is not programmed by a controller" if found else "does not exist"
-            yield LACKS, "route", f"Gateway {name}, which KServe is told to use, {missing}"
+            yield LACKS, "route", f"Gateway {name}, which KServe is configured to use, {missing}"
 
     def _ingress_class(self, name: str) -> Findings:
         if self.cluster.get(f"/apis/networking.k8s.io/v1/ingressclasses/{name}"):
             yield OK, "route", f"IngressClass {name}; canaries in Standard mode need the Gateway API"
         else:
-            yield LACKS, "route", f"IngressClass {name!r}, which KServe is told to use, does not exist"
+            yield LACKS, "route", f"IngressClass {name!r}, which KServe is configured to use, does not exist"
 
     def _namespaces(self) -> Findings:
         for namespace in dict.fromkeys((self.runs_in, self._endpoints_in)):
@@ -316,7 +316,7 @@ class Check:
         else:
             yield LACKS, "rights of serve", f"{about}: {', '.join(missing[LACKS])}; bind the Role in deploy/"
         if missing[UNKNOWN] and not missing[LACKS]:
-            yield UNKNOWN, "further rights", f"{', '.join(missing[UNKNOWN])}: failures are told later"
+            yield UNKNOWN, "further rights", f"{', '.join(missing[UNKNOWN])}: failures are detected later"
 
     def _gpus(self) -> Findings:
         steps = self.settings.of_steps()
@@ -359,7 +359,8 @@ def main(context: str, profile: bool, access: Access, settings_file: Path | None
         lacking += state == LACKS
         click.echo(f"{state:<8}{subject:<22}{words}")
     if lacking:
-        raise BadInput(f"{lacking} thing{'s' if lacking > 1 else ''} lacking; docs/cluster.md says how to install each")
+        plural = "s" if lacking > 1 else ""
+        raise BadInput(f"{lacking} requirement{plural} missing; docs/cluster.md explains how to install each")
 
 
 if __name__ == "__main__":

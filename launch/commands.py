@@ -84,12 +84,12 @@ runs_option = click.option(
 @click.option(
     "--cache",
     is_flag=True,
-    help="Take the outputs of an earlier run for each step whose code, options and inputs did not change; export and "
+    help="Reuse the outputs of an earlier run for steps whose code, options and inputs did not change; export and "
     "serve always run.",
 )
 @parameter_options(HERE)
 def run(data: str, runner: str, images: Path | None, runs: Path, cache: bool, **parameters: Any) -> None:
-    """Run the pipeline on this machine, each step as a process or a container, and leave a live endpoint.
+    """Run the pipeline on this machine, each step as a process or a container, up to a live endpoint.
 
     The object store is the one in AWS_ENDPOINT_URL, or a small one that is started here. The summary is written to
     FOLDER/<run>/summary.json; FOLDER/latest is the newest run. `make stop` ends the endpoint and the store.
@@ -112,7 +112,7 @@ def run(data: str, runner: str, images: Path | None, runs: Path, cache: bool, **
 def compile_(output: Path, settings_file: Path | None, **given: Any) -> None:
     """Compile the pipeline for Kubeflow Pipelines into the file OUTPUT (dist/pipeline.yaml).
 
-    The form in the UI asks for what changes from run to run. Settings of a place are bound here.
+    The form in the UI has the parameters that change from run to run. Settings of the environment are fixed here.
     """
     from .checks import check
 

@@ -88,4 +88,4 @@ def failure(command: Sequence[str], said: str) -> Exception:
             if re.search(pattern, said, re.IGNORECASE):
                 return kind(f"{what}: {meaning} ({last})")
     click.echo("\n".join(lines[-40:]), err=True)
-    return RuntimeError(f"{what} failed ({last}); what it said stands above")
+    return RuntimeError(f"{what} failed ({last}); its output is above")

@@ -40,7 +40,7 @@ description = section("Description")
 @description("--layout", default="", help="NCHW or NHWC; empty: as the shape of the input tells.")
 @description("--answers", default="", help="logits or probabilities; empty: as the model answers.")
 @description("--architecture", default="", help="Name of the network; empty: the name of FILE.")
-@description("--resize", is_flag=True, help="Bring images of any size to the model's, as its training did.")
+@description("--resize", is_flag=True, help="Resize images of any size to the model's, as in training.")
 @outputs("--triton", is_flag=True, help="Also write triton/, a model repository for NVIDIA Triton.")
 def main(
     file: Path,
@@ -55,7 +55,7 @@ def main(
     resize: bool,
     triton: bool,
 ) -> None:
-    """Make a model folder of the ONNX file FILE, as train writes one.
+    """Create a model folder, as train writes one, from the ONNX file FILE.
 
     The card tells what the file does not: class names, range of the pixels, mean and standard deviation. What is
     neither given nor in the file is asked for on a terminal. evaluate, export, predict and serve then take the folder.

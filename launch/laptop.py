@@ -197,7 +197,7 @@ def _predict(folder: Path, endpoint: str, index: int) -> dict[str, Any]:
         text=True,
     )
     if sent.returncode:
-        raise RuntimeError(f"the endpoint is up, but the prediction failed: {last_line(sent.stderr)}")
+        raise RuntimeError(f"the endpoint is running, but the prediction failed: {last_line(sent.stderr)}")
     return json.loads(result.read_text())
 
 
@@ -223,21 +223,21 @@ def tell(summary: dict[str, Any]) -> str:
     label = click.style(prediction["label"], bold=True)
     rows = {
         "accuracy": f"{accuracy} on {dataset['test_examples']:,} test images "
-        f"({dataset['name']}, {dataset['train_examples']:,} to learn from; {summary['architecture']} network)",
+        f"({dataset['name']}, {dataset['train_examples']:,} training images; {summary['architecture']} network)",
         "caution": summary["guessing"] and f"no better than guessing: {summary['guessing']}",
         "prediction": f"{label} with {prediction['probability']:.1%}, {verdict}  {picture}",
         "report": str(report),
         "all runs": str(report.parent.with_name("index.html")),
         "model": summary["model_uri"],
         "endpoint": summary["endpoint"],
-        "page": f"{summary['page']}  to try it in a browser" if summary["page"] else "",
-        "time": f"{took}  and {rest:.1f} s around them",
+        "page": f"{summary['page']}  try it in a browser" if summary["page"] else "",
+        "time": f"{took}  and {rest:.1f} s overhead",
     }
     ahead = {
         "another image": "make predict, or make predict INDEX=7",
         "with curl": f"curl -d @{request} {summary['endpoint']}",
         "your images": "make run DATA=my-images.tar.gz",
-        "end it": "make stop",
+        "stop": "make stop",
     }
     return f"\n{table({name: text for name, text in rows.items() if text})}\n\n{table(ahead)}\n"
 

@@ -229,7 +229,7 @@ def orchestrated(runs: Path, run_task: RunTask, code_of: Callable[[Task], str] |
                     step.state, step.reused = records.REUSED, earlier
                     say(
                         step.name,
-                        f"not run: same code, options and inputs as in run {earlier}, whose outputs are taken",
+                        f"not run: outputs reused from run {earlier}, which had the same code, options and inputs",
                     )
                     return Ended(0, "")
             step_cache.take_checkpoint(step, task.folder, runs)

@@ -85,7 +85,7 @@ def main(name: str) -> None:
         say("component", str(path.relative_to(ROOT)))
     importlib.invalidate_caches()  # the package is new
     contracts.write()
-    say("component", f"next: make test TESTS=tests/test_{name}.py; CONTRIBUTING.md tells how to go on")
+    say("component", f"next: make test TESTS=tests/test_{name}.py; the next steps are in CONTRIBUTING.md")
 
 
 if __name__ == "__main__":

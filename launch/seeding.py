@@ -62,7 +62,7 @@ def _default(home: Path) -> Seeded:
         if fetched.returncode:
             say(
                 "run",
-                "MNIST cannot be fetched from here: the small set of real digits in examples/data takes its place",
+                "MNIST cannot be downloaded from here: using the small set of real digits in examples/data",
             )
             return Seeded(_upload(DIGITS), {"epochs": 20, "batch_size": 32, "min_accuracy": 0.9})
         click.echo(fetched.stderr, err=True, nl=False)

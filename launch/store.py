@@ -107,7 +107,7 @@ def _launch(folder: StoreFolder) -> subprocess.Popen[bytes]:
             raise BadInput('expected a package for the object store of this machine; pip install "trainyard[local]"')
         say(
             "store",
-            f"no OpenStack Swift for this platform ({sys.platform}): moto's imitation of S3 instead, in memory; "
+            f"no OpenStack Swift for this platform ({sys.platform}): using moto, an S3 emulation in memory; "
             "what it holds is gone when it stops",
         )
     with folder.log.open("ab") as log:
@@ -163,20 +163,20 @@ def main() -> None:
 
 @main.command()
 def start() -> None:
-    """Start the store, or find it running."""
+    """Start the store if it is not running."""
     home = state_folder()
     say("store", f"{start_store(home).url}  (source {home / 'env'} to use it from a shell)")
 
 
 @main.command()
 def stop() -> None:
-    """Stop the store; its data stay."""
+    """Stop the store; its data is kept."""
     say("store", "stopped" if stop_store(state_folder()) else "was not running")
 
 
 @main.command()
 def status() -> None:
-    """Say where the store answers."""
+    """Print the store's address."""
     running = StoreFolder(state_folder() / "store").running()
     say("store", f"{running.url}, process {running.pid}" if running else "not running")
 

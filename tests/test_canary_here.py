@@ -275,7 +275,7 @@ def test_delete_leaves_nothing_and_may_be_tried_again(machine, published):
     assert not (machine.home / "serving" / "mnist").exists()
     done = machine.act("--action", "delete")
     assert done.returncode == 0
-    assert "nothing is served here under this name" in last_line(done)
+    assert "nothing is served under this name" in last_line(done)
 
 
 def test_what_is_served_is_written_for_the_next_step(machine, published, tmp_path):

@@ -89,7 +89,7 @@ def test_the_card_says_what_was_chosen_and_why(step, tmp_path):
     data = write_photos(tmp_path / "photos", {"train": 10, "test": 10}, (40, 30))
     done = step("train", "--dataset", data, "--model", tmp_path / "model", "--epochs", 1)
     assert done.returncode == 0, done.stderr
-    line = "architecture compact, for colour images; --architecture chooses another"
+    line = "architecture compact, for colour images; --architecture selects another"
     assert f"train     {line}\n" in done.stderr
     card = read_card(tmp_path / "model")
     assert card.choices[0] == line

@@ -765,7 +765,7 @@ def test_train_and_evaluate_tell_how_the_folders_were_understood(step, tmp_path)
     (validated / "test").rename(validated / "valid")
     done = step("train", "--dataset", validated, "--epochs", "1", "--model", tmp_path / "second")
     assert done.returncode == 0, done.stderr
-    assert "there is no split test; evaluate on another one with --split" in done.stderr
+    assert "no test split; evaluate on another split with --split" in done.stderr
     assert "validation loss" in done.stderr
 
 

@@ -456,11 +456,11 @@ def test_an_archive_cut_anywhere_is_refused(step, tmp_path, output, name):
     for length in [*range(0, len(end), max(1, len(end) // 60)), len(end) - 1]:
         folder = tmp_path / f"cut-{length}"
         folder.mkdir()
-        with pytest.raises(BadInput, match=f"^{name}: the archive is damaged or cut off"):
+        with pytest.raises(BadInput, match=f"^{name}: the archive is damaged or truncated"):
             extract(name, io.BytesIO(whole[:length]), folder, Room(folder))
     (tmp_path / name).write_bytes(whole[: len(end) * 2 // 3])
     done = step("download", "--source", tmp_path / name, "--dataset", output)
-    assert_refused(done, 2, "damaged or cut off", output=output)
+    assert_refused(done, 2, "damaged or truncated", output=output)
 
 
 @pytest.mark.parametrize(("ending", "compression"), [("gz", gzip), ("bz2", bz2), ("xz", lzma)])
@@ -694,7 +694,7 @@ def test_a_store_whose_answers_break_off_in_their_headers_is_given_up_in_one_lin
     source = f"s3://{bucket}/data.bin"
     done = step("download", "--source", source, "--dataset", output, env={"AWS_ENDPOINT_URL": proxy.url})
     proxy.close()
-    assert_refused(done, 1, "its answers break off", output=output)
+    assert_refused(done, 1, "its responses are incomplete", output=output)
 
 
 def test_a_store_that_refuses_or_is_not_there_is_told_apart(step, bucket, output):

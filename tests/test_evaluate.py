@@ -413,7 +413,7 @@ def test_a_wrong_label_in_the_test_split_is_named(step, dataset, model, tmp_path
     assert issues[0]["image"] == "test[11]"
     assert len(issues) < len(rows) / 10
     report = (tmp_path / "evaluation/report.html").read_text()
-    listed = report[report.index("Labels that the model doubts most") :]
+    listed = report[report.index("Least probable labels") :]
     assert listed.index("test[11]") < listed.index("</tr>", listed.index("<tbody>"))
 
 
@@ -599,7 +599,7 @@ def test_damaged_images_are_left_out_and_told_when_that_is_asked_for(photos, tmp
     assert "evaluate  2 damaged images left out: test/dark/0.jpg, test/light/5.jpg\n" in done.stderr
     evaluation = read(tmp_path / "out" / "evaluation" / "evaluation.json")
     assert (evaluation["examples"], evaluation["skipped"]) == (22, ["test/dark/0.jpg", "test/light/5.jpg"])
-    assert "damaged, left out" in (tmp_path / "out" / "report").read_text()
+    assert "damaged, skipped" in (tmp_path / "out" / "report").read_text()
     done = evaluate(tmp_path / "data", photos / "model", tmp_path / "other", "--on-corrupt=ignore")
     assert (done.returncode, "expected fail or skip, received 'ignore'" in done.stderr) == (2, True)
 

@@ -204,6 +204,6 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_weights(base, dataset, tmp_pat
 
     with pytest.raises(Killed):
         train_here(data, tmp_path / "broken", say=kill, **chosen)
-    assert "going on after epoch 3" in train_here(data, tmp_path / "broken", **chosen)
+    assert "resuming after epoch 3" in train_here(data, tmp_path / "broken", **chosen)
     for mine, theirs in zip(weights(tmp_path / "broken"), weights(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(mine, theirs)

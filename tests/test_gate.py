@@ -161,7 +161,7 @@ def test_a_worse_model_fails_against_the_newest_published_one_and_a_better_one_p
     )
     assert before["lost"] - before["gained"] == round((before["accuracy"] - worse["accuracy"]) * worse["examples"])
     assert before["p_value"] < 0.05
-    assert "more than chance explains" in before["text"]
+    assert "statistically significant" in before["text"]
 
     done, better = evaluate(model, baseline=first, change_thresholds={"accuracy": -0.01, "loss": 0})
     assert (better["passed"], better["baseline"]["name"]) == (True, first)

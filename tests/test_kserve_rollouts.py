@@ -237,7 +237,7 @@ def test_outputs_tell_what_runs_now_from_where_and_since_when(serve_on_cluster, 
     options = [part for name, path in files.items() for part in (f"--{name}", path)]
     done = serve_on_cluster(*options, "--executor-input", json.dumps(executor))
     assert done.returncode == 0, done.stderr
-    assert f"no examples travelled with {URI}, so its answers are not tested" in done.stderr
+    assert f"no examples published with {URI}; its answers are not tested" in done.stderr
     assert files["endpoint"].read_text() == f"{URL}/v1/models/mnist:predict"
     assert files["revision"].read_text() == "mnist-predictor/3"
     version = {"revision": "mnist-predictor/3", "uri": URI, "percent": 100, "state": "Ready"}
@@ -314,7 +314,7 @@ def test_a_gateway_that_never_answers_is_told_in_words(serve_on_cluster, api, pu
     gateway.answers = [404]
     done = serve_on_cluster("--timeout", "3", uri=published(4))
     assert done.returncode == 1
-    assert f"ready, but not yet for clients of {gateway.url} after 3 s" in last_line(done)
+    assert f"ready, but not reachable for clients at {gateway.url} after 3 s" in last_line(done)
     assert last_line(done).endswith("; deleted again, since nothing was served before")
 
 
@@ -322,7 +322,7 @@ def test_a_gateway_that_lets_in_nobody_unknown_is_no_failure(serve_on_cluster, p
     gateway.answers = [401]
     done = serve_on_cluster(uri=published(4))
     assert done.returncode == 0, done.stderr
-    assert "from outside the cluster not tested" in done.stderr
+    assert "not tested from outside the cluster" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -553,7 +553,7 @@ def test_what_does_not_fit_the_service_is_refused(serve_on_cluster, api, in_stan
 def test_a_canary_needs_a_version_to_stand_beside(serve_on_cluster, api):
     done = serve_on_cluster("--canary-percent", "10")
     assert done.returncode == 2
-    assert "roll its first version out without --canary-percent" in last_line(done)
+    assert "roll out its first version without --canary-percent" in last_line(done)
     assert api.writes == []
 
 

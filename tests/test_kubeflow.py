@@ -321,7 +321,7 @@ def test_submitting_again_after_a_lost_answer_starts_no_second_run(backend, trai
     assert done.stdout == f"{run}\n"
     again = trainyard("submit", "--host", backend.url, *SOURCE)
     assert again.stdout == f"{run}\n"
-    assert "taking it up" in again.stderr
+    assert "following it" in again.stderr
     assert len(backend.runs) == 1
     assert trainyard("submit", "--host", backend.url, *SOURCE, "--seed", 1).stdout != again.stdout
     assert trainyard("submit", "--host", backend.url, *SOURCE, "--another").returncode == 0
@@ -348,7 +348,7 @@ def test_a_wait_outlasts_an_api_that_is_away(backend, trainyard):
     ]
     done = trainyard("submit", "--host", backend.url, *SOURCE, "--wait")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("the run goes on, trying again") == 1
+    assert done.stderr.count("the run continues, trying again") == 1
     assert done.stderr.count("the API answers again after") == 1
     assert "WARNING" not in done.stderr
     assert "Retry" not in done.stderr
@@ -360,7 +360,7 @@ def test_a_wait_that_is_signed_out_says_that_the_run_goes_on(backend, trainyard)
     done = trainyard("submit", "--host", backend.url, *SOURCE, "--wait")
     assert done.returncode == 1
     assert "the token has expired" in last_line(done)
-    assert f"the run goes on: trainyard follow {done.stdout.strip()}" in last_line(done)
+    assert f"the run continues: trainyard follow {done.stdout.strip()}" in last_line(done)
 
 
 def test_a_token_that_is_renewed_in_its_file_is_taken_up(backend, start, tmp_path):
@@ -394,7 +394,8 @@ def test_what_ends_the_wait_does_not_end_the_run_and_says_so(backend, start, sen
         process.send_signal(sent)
         stdout, stderr = process.communicate(timeout=20)
     assert process.returncode == code
-    assert stderr.splitlines()[-1].endswith(f"the run goes on: trainyard follow {stdout.strip()} --host {backend.url}")
+    follow = f"trainyard follow {stdout.strip()} --host {backend.url}"
+    assert stderr.splitlines()[-1].endswith(f"the run continues: {follow}")
     assert not any(path.endswith(":terminate") for _, path, _ in backend.requests)
 
 
@@ -402,7 +403,7 @@ def test_a_wait_ends_after_its_time_and_the_run_goes_on(backend, trainyard):
     backend.script = [Frame("RUNNING", steps("RUNNING"))]
     done = trainyard("submit", "--host", backend.url, *SOURCE, "--wait", "--wait-timeout", 2)
     assert done.returncode == 1
-    assert "no end after 2 s; the run goes on: trainyard follow" in last_line(done)
+    assert "no end after 2 s; the run continues: trainyard follow" in last_line(done)
 
 
 def test_a_run_can_be_followed_again_by_its_id_or_link(backend, trainyard):

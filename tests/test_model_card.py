@@ -155,7 +155,7 @@ def test_event_files_are_written_epoch_by_epoch_and_a_resumed_training_writes_no
     with pytest.raises(Killed):
         train_here(dataset, tmp_path / "model", kill, **chosen)
     assert {step for _, _, step, _ in points(tmp_path / "events")} == {1, 2}
-    assert "going on after epoch 3" in train_here(dataset, tmp_path / "model", **chosen)
+    assert "resuming after epoch 3" in train_here(dataset, tmp_path / "model", **chosen)
     assert sorted(points(tmp_path / "events")) == expected(read_card(tmp_path / "model"))
 
     (tmp_path / "events" / "train" / "events.out.tfevents.1.of-somebody").write_bytes(b"")

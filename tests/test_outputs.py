@@ -68,15 +68,15 @@ def test_an_output_that_cannot_appear_is_refused_at_once(refused, tmp_path, step
     places = {
         "link": "a symbolic link",
         "dangling": "a symbolic link",
-        "file/below": "is no folder",
-        "dangling/below": "is no folder",
+        "file/below": "is not a folder",
+        "dangling/below": "is not a folder",
         "n" * 300: "name too long",
     }
     for place, words in places.items():
         said = refused(step, **{option: tmp_path / place})
         assert option in said
         assert words in said
-    assert "is no folder" in refused(step, **{option: "/dev/null/x"})
+    assert "is not a folder" in refused(step, **{option: "/dev/null/x"})
     assert "received something else" in refused(step, **{option: "/dev/null"})
     assert (tmp_path / "file").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file", "input", "link"]
@@ -84,7 +84,7 @@ def test_an_output_that_cannot_appear_is_refused_at_once(refused, tmp_path, step
 
 def test_two_outputs_at_one_place_are_refused(refused, tmp_path):
     said = refused("select", **{"--model": tmp_path / "out", "--evaluation": tmp_path / "out"})
-    assert "--evaluation: expected a place of its own, received that of --model" in said
+    assert "--evaluation: expected a path of its own, received that of --model" in said
 
 
 @pytest.mark.parametrize("given", ["{", "[]", "7", "null", "{}", '{"outputs": 1}', "[" * 100_000, '{"outputs": {}}'])
@@ -122,7 +122,7 @@ def test_select_says_plainly_that_the_disk_is_full(step, small_disk, tmp_path):
     ]
     done = step("select", *inputs, "--model", small_disk / "model", "--evaluation", small_disk / "evaluation")
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("the disk is full; make room, or write elsewhere")
+    assert done.stderr.strip().endswith("the disk is full; free some space, or write to another disk")
     assert len(done.stderr) < 300
     assert not list(small_disk.iterdir())
 

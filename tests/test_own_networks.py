@@ -92,11 +92,11 @@ def test_an_own_network_that_was_killed_goes_on_and_another_one_does_not(dataset
         train_here(dataset, tmp_path / "model", kill, **chosen)
     train_here(dataset, tmp_path / "whole", **chosen)
     shutil.copy(tmp_path / ".model.checkpoint.npz", tmp_path / ".other.checkpoint.npz")
-    assert "going on after epoch 2" in train_here(dataset, tmp_path / "model", **chosen)
+    assert "resuming after epoch 2" in train_here(dataset, tmp_path / "model", **chosen)
     for mine, reference in zip(weights(tmp_path / "model"), weights(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(mine, reference)
     other = {**chosen, "model_config": without_input_shape().to_json()}
-    assert "going on" not in train_here(dataset, tmp_path / "other", **other)
+    assert "resuming" not in train_here(dataset, tmp_path / "other", **other)
 
 
 def test_layers_that_change_images_at_random_are_at_rest_when_the_model_answers(dataset, tmp_path):
@@ -227,7 +227,7 @@ def test_training_goes_on_from_the_newest_published_version_with_a_network_from_
     chosen = ("--dataset", dataset, "--epochs", 1, "--learning-rate", STANDING_STILL)
     done = step("train", *chosen, "--base-model", f"s3://{bucket}/digits/", "--model", tmp_path / "model")
     assert done.returncode == 0, done.stderr
-    assert f"going on with all weights of s3://{bucket}/digits/2/" in done.stderr
+    assert f"fine-tuning s3://{bucket}/digits/2/, all weights" in done.stderr
     given = read_card(tmp_path / "model").hyperparameters
     assert given["base_model"] == f"s3://{bucket}/digits/2/"
     images = open_dataset(dataset).read("test").images
@@ -261,7 +261,7 @@ def test_a_keras_file_of_somebody_else_is_gone_on_with(dataset, tmp_path, networ
     foreign.save(tmp_path / "foreign.keras")
     still = {"epochs": 1, "learning_rate": STANDING_STILL}
     lines = train_here(dataset, tmp_path / "same", base_model=str(tmp_path / "foreign.keras"), **still)
-    assert "going on with all weights" in lines
+    assert "all weights" in lines
     split = open_dataset(dataset).read("test")
     pixels = split.images.astype("float32") / (1 if network is with_scaling_of_its_own else 255)
     theirs = foreign.predict(pixels[..., 0] if network is as_in_the_tutorials else pixels, verbose=0)

@@ -535,7 +535,7 @@ def test_the_page_follows_a_canary_and_what_comes_after(chromium, three, model, 
         server.command("--target", "process", "--model-uri", four, "--canary-percent", 50)
         chromium.look(*DESKTOP)
         opened(chromium, server)
-        assert chromium.text("#versions") == "version 3 answers 50 %, version 4 answers 50 %"
+        assert chromium.text("#versions") == "version 3: 50 %, version 4: 50 %"
         said = set()
         for _ in range(40):
             chromium.draw("#pad", DRAWN["0"])
@@ -543,7 +543,7 @@ def test_the_page_follows_a_canary_and_what_comes_after(chromium, three, model, 
             chromium.click("#clear")
             if len(said) == 2:
                 break
-        assert said == {"says version 3", "says version 4"}
+        assert said == {"version 3", "version 4"}
         server.command("--target", "process", "--action", "promote", "--model-name", "digits")
         chromium.run("dispatchEvent(new Event('focus'))")
         chromium.wait("document.querySelector('#versions').textContent === 'version 4'")

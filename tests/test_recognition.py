@@ -152,7 +152,7 @@ def test_a_transfer_that_was_damaged_is_made_again(site, folder, packed):
 
     site.asked.clear()
     site.serve("/data.tar.gz", damaged[0])
-    with pytest.raises(BadInput, match="damaged or cut off"):
+    with pytest.raises(BadInput, match="damaged or truncated"):
         fetch(f"{site.url}/data.tar.gz", folder)
     assert len(site.asked) == 2
 

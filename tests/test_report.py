@@ -188,7 +188,7 @@ def test_a_screen_reader_finds_its_way(pages, name):
 def test_the_worst_mistakes_are_shown_as_pictures(pages):
     assert len(Page(pages["hundred"]).all("img")) == 24
     assert not Page(pages["perfect"]).all("img")
-    assert "all 600 answers are right" in pages["perfect"]
+    assert "all 600 predictions are correct" in pages["perfect"]
 
 
 def test_mistakes_on_photos_are_shown_as_the_photos_look_and_not_as_the_model_sees_them(step, tmp_path):
@@ -239,16 +239,16 @@ def test_slices_are_told_the_worst_first_and_small_ones_are_marked(pages):
 
 def test_learning_curves_show_validation_where_there_was_some(pages):
     assert (
-        'aria-label="Accuracy by epoch: 50 % after the first, 90 % after epoch 5; 62.5 % on what training held back;'
+        'aria-label="Accuracy by epoch: 50 % after the first, 90 % after epoch 5; 62.5 % on the validation images;'
         in (pages["perfect"])
     )
     assert pages["perfect"].count('class="line validation"') == 2
-    assert "held back" not in pages["digits"]
+    assert "on the validation images" not in pages["digits"]
 
 
 def test_of_many_classes_the_worst_comes_first(pages):
     table = re.search(
-        r"<caption>Metrics of each class[^<]*, the lowest F1 first</caption>.*?</table>", pages["hundred"], re.DOTALL
+        r"<caption>Metrics of each class[^<]*, lowest F1 first</caption>.*?</table>", pages["hundred"], re.DOTALL
     )
     scores = [float(score) for score in re.findall(r"(?:<td>[\d.]+</td>){2}<td>([\d.]+)</td><td>", table[0])]
     assert len(scores) == 101

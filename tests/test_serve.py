@@ -254,7 +254,7 @@ def test_a_step_ended_in_the_middle_leaves_the_service_as_it_was(machine, rollin
     rolling_out.send_signal(signal.SIGTERM)
     _, stderr = rolling_out.communicate(timeout=60)
     assert rolling_out.returncode == 143
-    assert "ended by SIGTERM" in stderr.decode().splitlines()[-1]
+    assert "Ended by SIGTERM" in stderr.decode().splitlines()[-1]
     assert machine.state() == {**before, "versions": before["versions"][:1]}
     assert [folder.partition("-")[0] for folder in machine.folders()] == ["3"]
     assert served_alike(f"{before['url']}/v1/models/mnist:predict", model, images)

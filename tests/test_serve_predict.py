@@ -107,7 +107,7 @@ def test_an_index_that_evaluate_tells_is_of_the_same_image_though_damaged_ones_w
     assert (seen["label"], seen["true_label"]) == (told["prediction"], told["label"])
     assert seen["probability"] == pytest.approx(float(told["probability"]), abs=1e-5)
     report = (made / "report.html").read_text()
-    assert f"Test image {told['index']}: {told['label']}, answered as {told['prediction']}" in report
+    assert f"Test image {told['index']}: {told['label']}, predicted as {told['prediction']}" in report
     for example in json.loads((made / "examples.json").read_text())["examples"]:
         image = open_dataset(data).images("test", np.array([example["index"]]))[0]
         assert image.tolist() == example["instance"]

@@ -205,7 +205,7 @@ def test_sigterm_ends_training_cleanly(dataset, tmp_path):
     options = ("--dataset", dataset, "--model", tmp_path / "model", "--epochs", 100_000)
     code, last = train_until("epoch 2/", signal.SIGTERM, *options)
     assert code == 143
-    assert "ended by SIGTERM" in last
+    assert "Ended by SIGTERM" in last
     assert [path.name for path in tmp_path.iterdir()] == [".model.checkpoint.npz"]
 
 
@@ -225,7 +225,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_weights_of_one_without_a_brea
     assert code == -signal.SIGKILL
     assert not (tmp_path / "broken").exists()
     lines = train_here(dataset, tmp_path / "broken", **chosen)
-    assert "going on after epoch" in lines
+    assert "resuming after epoch" in lines
     assert "epoch 1/" not in lines
     for mine, reference in zip(weights(tmp_path / "broken"), weights(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(mine, reference)
@@ -247,7 +247,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_other
 def test_a_checkpoint_of_other_hyperparameters_is_not_gone_on_with(dataset, tmp_path):
     options = ("--dataset", dataset, "--model", tmp_path / "model", "--epochs", 100_000)
     train_until("epoch 2/", signal.SIGTERM, *options)
-    assert "going on" not in train_here(dataset, tmp_path / "model", epochs=2)
+    assert "resuming" not in train_here(dataset, tmp_path / "model", epochs=2)
 
 
 def test_early_stopping_keeps_the_best_weights_on_the_validation_split(dataset, tmp_path):

@@ -95,7 +95,7 @@ def test_a_lost_worker_ends_the_others_and_all_go_on_when_started_again(start_wo
     assert [path.name for path in tmp_path.iterdir()] == [".model.checkpoint.npz"]
     again = start_workers(*[(*options, "--epochs", 100_000)] * 2)[-2:]
     for worker in again:
-        assert any("going on after epoch" in line for line in worker.stderr)
+        assert any("resuming after epoch" in line for line in worker.stderr)
 
 
 def test_workers_that_do_not_train_the_same_are_told(start_workers, dataset, tmp_path):

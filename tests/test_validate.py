@@ -224,7 +224,7 @@ def test_without_a_published_version_rules_on_drift_are_waived(step, bucket, dat
     options = ("--baseline", f"s3://{bucket}/digits/", "--data-thresholds", '{"class_drift": 0.1}')
     done = step("validate", "--dataset", dataset, "--validation", tmp_path / "v", *options)
     assert done.returncode == 0, done.stderr
-    assert "no version is published there yet" in done.stderr
+    assert "no version published yet" in done.stderr
     assert json.loads((tmp_path / "v/validation.json").read_text())["passed"]
 
 

@@ -118,15 +118,15 @@ def _explained(error: BaseException) -> tuple[int, str]:
         error = error.__cause__
     text = " ".join(str(error).split())
     if isinstance(error, Terminated):
-        return 143, text or "ended by SIGTERM before it was done; nothing half-written is left, run it again"
+        return 143, text or "Ended by SIGTERM. Outputs are unchanged; run it again"
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return 130, text or "interrupted before it was done; nothing half-written is left, run it again"
+        return 130, text or "Interrupted. Outputs are unchanged; run it again"
     if isinstance(error, BadInput):
         return 2, text
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         if error.errno == errno.ENOSPC:
-            return 1, f"{where}the disk is full; make room, or write elsewhere"
+            return 1, f"{where}the disk is full; free some space, or write to another disk"
         return 1, f"{where}{error.strerror} ({type(error).__name__})"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return 1, f'this needs the Python package {error.name}; pip install "trainyard[local]", or use an image with it'

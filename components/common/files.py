@@ -49,22 +49,22 @@ def check_place(path: Path, folder: bool) -> None:
     """
     try:
         if path.is_symlink():
-            raise BadInput(f"{path}: expected a new output or an earlier one, received a symbolic link; name another")
+            raise BadInput(f"{path}: expected a new or earlier output, received a symbolic link; pass another path")
         if path.exists() and not (path.is_dir() if folder else path.is_file()):
             raise BadInput(
-                f"{path}: expected a {'folder' if folder else 'file'}, received something else; name another"
+                f"{path}: expected a {'folder' if folder else 'file'}, received something else; pass another path"
             )
         if not path.resolve().name:
             raise BadInput(
-                f"{path}: expected a new {'folder' if folder else 'file'} or an earlier output; name another"
+                f"{path}: expected a new {'folder' if folder else 'file'} or an earlier output; pass another path"
             )
         above = next(place for place in path.absolute().parents if os.path.lexists(place))
         if not above.is_dir():
-            raise BadInput(f"{path}: expected a place in a folder, {above} is no folder; name another")
+            raise BadInput(f"{path}: expected a path in a folder, {above} is not a folder; pass another path")
         if not os.access(above, os.W_OK | os.X_OK):
-            raise BadInput(f"{path}: expected a place that can be written, {above} cannot; name another")
+            raise BadInput(f"{path}: expected a writable path, {above} is read-only; pass another path")
     except OSError as error:  # such as a name that is too long
-        raise BadInput(f"{shown(path)}: expected a place for an output, received none ({error.strerror})") from error
+        raise BadInput(f"{shown(path)}: expected a path for an output, received none ({error.strerror})") from error
 
 
 def move_into_place(folder: Path, path: Path) -> None:
@@ -83,7 +83,8 @@ def check_output(path: Path, marker: str) -> None:
     check_place(path, folder=True)
     if path.exists() and not (path / marker).is_file() and not (path.is_dir() and not any(path.iterdir())):
         raise BadInput(
-            f"{path}: expected a new folder or an earlier output of this step, received something else; name another"
+            f"{path}: expected a new folder or an earlier output of this step, received something else; pass another"
+            " path"
         )
 
 

@@ -88,7 +88,7 @@ class Output(Location):
             raise BadInput(f"{option}: {error}") from error
         taken = ctx.meta.setdefault("outputs", {}) if ctx else {}
         if (other := taken.setdefault(path.absolute(), option)) != option:
-            raise BadInput(f"{option}: expected a place of its own, received that of {other}; name another")
+            raise BadInput(f"{option}: expected a path of its own, received that of {other}; pass another")
         return path
 
 

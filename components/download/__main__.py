@@ -26,7 +26,7 @@ limits = section("Limits", setting="any")
     "--requester-pays",
     type=click.BOOL,
     default=False,
-    help="Pay for the transfer from an s3:// bucket that has its readers pay.",
+    help="Pay for the transfer from a requester-pays s3:// bucket.",
 )
 @limits("--max-bytes", default=MAX_BYTES, help="Maximum size of the data set, unpacked, in bytes.")
 @limits("--max-files", default=MAX_FILES, help="Maximum number of files and folders in it.")

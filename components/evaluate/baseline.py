@@ -59,9 +59,9 @@ class McNemar:
     def words(self) -> str:
         """The outcome for people."""
         if not self.discordant:
-            return "both models answer every image alike: right or wrong together"
+            return "both models are right or wrong on the same images"
         test = "exact binomial" if self.exact else "chi-square with continuity correction"
-        told = "more than chance explains" if self.p_value < SIGNIFICANT else "which chance alone may well explain"
+        told = "statistically significant" if self.p_value < SIGNIFICANT else "not statistically significant"
         return (
             f"{self.gained:,} images gained and {self.lost:,} lost, {told} "
             f"(McNemar's test, {test}, p {_probability(self.p_value)})"
@@ -101,7 +101,7 @@ def compare(uri: str, model: Path, new: Scored, say: Callable[[str], None]) -> B
 
     version = published.choose(uri, "--baseline")
     if version is None:
-        say(f"{uri}: no version is published there yet, nothing to compare with")
+        say(f"{uri}: no version published yet, no comparison")
         return Baseline(uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "baseline"

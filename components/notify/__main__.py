@@ -19,7 +19,7 @@ message = section("Message")
 @message("--text", default="", help="Further text of the message, such as a link to the run.")
 @outputs("--message", type=Output("String"), help="File to write the message to.")
 def main(status: dict[str, Any], run: str, text: str, message: Any) -> None:
-    """Tell a webhook how a run ended: post a JSON object to the URL in NOTIFY_WEBHOOK_URL.
+    """Notify a webhook that a run has ended: post a JSON object to the URL in NOTIFY_WEBHOOK_URL.
 
     The object has text (a sentence, which Slack, Mattermost, Google Chat and others show), run, state and error. The
     URL is a credential: it comes from the environment, on a cluster from a Kubernetes secret, and is never printed.
@@ -35,7 +35,7 @@ def main(status: dict[str, Any], run: str, text: str, message: Any) -> None:
     notice = Notice.of(status, run, text)
     host = post(notice)
     write_parameter(message, notice.text)
-    say("notify", f"told {host}: {notice.text}")
+    say("notify", f"posted to {host}: {notice.text}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ answers = section("Answers")
 @data("--shard", default="", help="Share of the images, as 2/8 for the second of eight; empty: all of them.")
 @on_corrupt
 @data("--max-errors", default=-1, help="Maximum number of damaged images to skip; -1: no limit.")
-@answers("--top-k", default=3, help="Number of most probable classes to write for each image.")
+@answers("--top-k", default=3, help="Number of most probable classes per image.")
 @outputs(
     "--predictions",
     required=True,

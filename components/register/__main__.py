@@ -20,10 +20,10 @@ entry = section("Entry")
 )
 @registry("--author", default="trainyard", help="Author of the version, and owner of a new model.")
 @entry("--model-name", default="", help="Name in the registry; empty: the name in --model-uri.")
-@entry("--run", default="", help="ID or URL of the run that made the model.")
+@entry("--run", default="", help="ID or URL of the run that created the model.")
 @outputs("--registered", type=Output("String"), help="File to write the ID of the version in the registry to.")
 def main(model_uri: str, registry: str, author: str, model_name: str, run: str, registered: Path | None) -> None:
-    """Enter a published model into the Kubeflow Model Registry: name, version, URI, metrics, verdict, run.
+    """Register a published model in the Kubeflow Model Registry: name, version, URI, metrics, verdict, run.
 
     Run again, it finds the version registered already and says so; what was begun is completed. A version that is
     registered with another URI is refused.

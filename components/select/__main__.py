@@ -48,10 +48,10 @@ def main(
     winner: Path | None,
     executor_input: str,
 ) -> None:
-    """Of two evaluated models, pass on the better one.
+    """Select the better one of two evaluated models.
 
-    A model that passed its gate beats one that did not; then the metric decides. The evaluation that is handed on
-    remembers all models compared so far, so that steps one after another find the best of many, with one table.
+    A model that passed its gate beats one that did not; then the metric decides. The selected evaluation lists all
+    models compared so far, so that chained steps find the best of many, with one table.
 
     \b
     Example:

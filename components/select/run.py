@@ -1,4 +1,4 @@
-"""Of two evaluated models, pass on the better one."""
+"""Select the better one of two evaluated models."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -37,7 +37,7 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
 @rollout(
     "--canary-percent",
     default=100,
-    help="Share of the requests that the new version gets; below 100 the current version stays beside it.",
+    help="Share of the requests that the new version gets; below 100 the current version keeps the rest.",
 )
 @rollout(
     "--auto-promote",
@@ -49,17 +49,16 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     "--analyze",
     default="",
     metavar="DURATION",
-    help="Compare a canary with the stable version for this time, e.g. 10m, and promote it or roll it back; empty: no.",
+    help="Duration to compare a canary with the stable version, e.g. 10m, then promote or roll back; empty: no "
+    "analysis.",
 )
-@policy(
-    "--max-error-rate", default=0.01, help="Largest share of its requests that an analyzed canary may fail, 0 to 1."
-)
+@policy("--max-error-rate", default=0.01, help="Maximum error rate of an analyzed canary, 0 to 1.")
 @policy(
     "--max-latency-ratio",
     default=1.5,
-    help="Largest 95th percentile of its latency, in multiples of the stable version's.",
+    help="Maximum ratio of its 95th percentile latency to the stable version's.",
 )
-@policy("--min-requests", default=100, help="Requests that an analyzed canary must have answered for a decision.")
+@policy("--min-requests", default=100, help="Minimum number of requests to an analyzed canary for a decision.")
 @policy(
     "--smoke-test",
     type=click.BOOL,
@@ -70,7 +69,7 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     "--direct",
     type=click.BOOL,
     default=False,
-    help="Give an update its requests at once on a cluster, without proving it first beside the current version.",
+    help="On a cluster, route requests to an update at once, without testing it next to the current version first.",
 )
 @rollout(
     "--replace-different",
@@ -105,8 +104,8 @@ rollout, policy, here = section("Rollout"), section("Rollout", setting="any"), s
     "--shadow",
     type=click.BOOL,
     default=False,
-    help="With --canary-percent 0: send the new version what the current one is asked, compare the answers and keep "
-    "the disagreements; nobody waits for it.",
+    help="With --canary-percent 0: copy the requests to the new version, compare the answers and keep "
+    "the disagreements; clients are not delayed.",
 )
 @here(
     "--cors-origin",
@@ -169,10 +168,10 @@ def main(
     executor_input: str,
     **service: Any,
 ) -> None:
-    """Take a published model to a live prediction endpoint and wait until it answers.
+    """Serve a published model at a prediction endpoint, and wait until it answers.
 
-    Prints the endpoint's URL. A new version takes the place of the old one without a failed request; if it cannot be
-    loaded or does not answer, the step fails and the old one goes on.
+    Prints the endpoint's URL. A new version replaces the served one without a failed request; if it cannot be loaded or
+    does not answer, the step fails and the served version remains.
 
     On this machine (--target process, or docker for a container) the URI may also be a model folder. State and log lie
     below $TRAINYARD_HOME (default .trainyard); the store and its credentials come from the environment
@@ -250,7 +249,7 @@ def main(
     "request",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help='An image as a request holds it, {"instances": [image]}; it is sent as it is.',
+    help='An image as a request holds it, {"instances": [image]}; sent unchanged.',
 )
 @click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Data set to take a test image from.")
 @click.option("--index", type=int, metavar="N", help="Which test image, from 0; by default any of them.")
@@ -268,9 +267,9 @@ def predict(
     picture: Path | None,
     result: Path | None,
 ) -> None:
-    """Send one image to an endpoint and show what the model sees in it.
+    """Send one image to an endpoint and show the prediction.
 
-    A picture is brought to the size and the colours that the model takes.
+    The image is converted to the model's size and colours.
 
     \b
     Examples:
@@ -315,9 +314,9 @@ def start_again() -> None:
 
 
 @main.command(cls=StepCommand)
-@click.option("--model-name", default="", help="Name of the model to stop; empty: all that are served here.")
+@click.option("--model-name", default="", help="Model to stop; empty: all on this machine.")
 def stop(model_name: str) -> None:
-    """End the model servers of this machine, one or all, and remove what they left.
+    """Stop the model servers of this machine, one or all, and remove their files.
 
     \b
     Example:

@@ -35,12 +35,12 @@ _OPTIONS = (
     cluster(
         "--prometheus",
         default="",
-        help="URL of the Prometheus that --analyze asks, e.g. http://prometheus.monitoring:9090.",
+        help="URL of the Prometheus that --analyze queries, e.g. http://prometheus.monitoring:9090.",
     ),
     cluster(
         "--prometheus-metrics",
         default="trainyard",
-        help="Whose metrics it asks for: trainyard (our predictor image, scraped with the labels namespace and pod) or "
+        help="Metrics to query: trainyard (our predictor image, scraped with the labels namespace and pod) or "
         "istio (any model server behind Istio's proxies).",
     ),
     model_server(

@@ -74,7 +74,7 @@ class Order:
                 f"--timeout: expected a number of seconds of at least 1, received {self.timeout}; choose another"
             )
         if self.dry_run and self.action != "apply":
-            raise BadInput(f"--dry-run: expected --action apply, received {self.action}; it tells what apply would do")
+            raise BadInput(f"--dry-run: expected --action apply, received {self.action}; it shows what apply would do")
 
     @property
     def canary(self) -> bool:

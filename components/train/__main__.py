@@ -155,7 +155,7 @@ def main(
     weights for LiteRT, its answers checked), model.json (the card, with loss and accuracy of every epoch) and README.md
     (the card for people). The model takes raw pixels, 0 to 255; scaling is inside.
 
-    A training that was killed goes on after its last whole epoch when the same command is given again. The same seed on
+    An interrupted training resumes after its last complete epoch when the same command is run again. The same seed on
     the same machine gives the same weights.
 
     All GPUs of the machine are used. Where TF_CONFIG names several workers, or TRAIN_WORKERS and TRAIN_SERVICE those of

@@ -83,16 +83,16 @@ def choose(chosen: Hyperparameters, dataset: ImageDataset) -> tuple[Hyperparamet
     if (chosen.ours or chosen.pretrained) and not chosen.size and (why := _why_resized(dataset)):
         dataset.bring_to((side, side))
         chosen = replace(chosen, image_size=f"{side}x{side}")
-        told.append(f"images resized to {side} x {side}, since {why}; --image-size chooses another size")
+        told.append(f"images resized to {side} x {side}, since {why}; --image-size sets another size")
     if chosen.ours and chosen.architecture == AUTO:
         height, width, channels = dataset.image_shape
         small = channels == 1 and max(height, width) <= SMALL
         they = "small grey images" if small else "colour images" if channels > 1 else "images above 32 x 32"
         chosen = replace(chosen, architecture="dense" if small else "compact")
-        told.append(f"architecture {chosen.architecture}, for {they}; --architecture chooses another")
+        told.append(f"architecture {chosen.architecture}, for {they}; --architecture selects another")
     recipe = _recipe(chosen)
     if chosen.augmentation == AUTO and recipe.augmentation:
-        told.append(f"augmentation {recipe.augmentation}; --augmentation chooses others, or none")
+        told.append(f"augmentation {recipe.augmentation}; --augmentation selects others, or none")
     return _with_recipe(chosen, recipe, dataset), told
 
 

@@ -132,7 +132,7 @@ class OpenedData:
         """
         if self._needed > budget:
             say(
-                f"images would take {readable_size(self._needed)}: they are read as they are needed, in "
+                f"images would take {readable_size(self._needed)}: read from disk during training, using "
                 f"{readable_size(budget)}"
             )
             dataset, images = self.dataset, LabelledImages.on_disk(self.dataset, "train", budget)
@@ -149,7 +149,7 @@ class OpenedData:
         trained_on = _described(self._folder, dataset, images.labels)
         counts = zip(dataset.class_names, trained_on.train_counts, strict=True)
         if unseen := [name for name, count in counts if not count]:
-            say(f"without images to learn from: {some_of(unseen)}")
+            say(f"classes without training images: {some_of(unseen)}")
         return TrainingData(
             trained_on=trained_on,
             image_shape=dataset.image_shape,

@@ -138,9 +138,9 @@ class BaseModel:
         if tuple(model.input_shape[1:]) != image_shape:
             raise _misfit(self.name, model.input_shape[1:], image_shape)
         if count == len(classes) and (known is None or _same(known, classes)):
-            say(f"going on with all weights of {self.name}")
+            say(f"fine-tuning {self.name}, all weights")
             return model
-        say(f"going on with the weights of {self.name}, except a new last layer for {len(classes)} other classes")
+        say(f"fine-tuning {self.name}, with a new last layer for {len(classes)} classes")
         return _with_new_head(self.name, model, len(classes))
 
 
@@ -195,7 +195,7 @@ def _base_model(uri: str) -> BaseModel:
         raise BadInput(f"--base-model: expected a published version, received none below {uri}; publish one first")
     weights = next((file for file in version.files if file.path == KERAS_MODEL), None)
     if weights is None:
-        raise BadInput(f"--base-model: expected {KERAS_MODEL} in {uri}, received a model without it; train it anew")
+        raise BadInput(f"--base-model: expected {KERAS_MODEL} in {uri}, received a model without it; train it again")
     where = version.uri if uri.startswith("s3://") else uri
     return BaseModel(where, _base(where, weights.sha256), _fetcher(version))
 

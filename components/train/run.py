@@ -117,12 +117,12 @@ class Training:
         for line in (*dataset.notes, *self._choices):
             self._progress.say(line)
         if not dataset.counts.get("test"):
-            self._progress.say("there is no split test; evaluate on another one with --split")
+            self._progress.say("no test split; evaluate on another split with --split")
         if self._workers.count == 1:
             opened.read_ahead(self._budget)
         else:
             chief = ", the chief" if self._workers.chief else ""
-            self._progress.say(f"one of {self._workers.count} workers{chief}; waiting for all of them")
+            self._progress.say(f"one of {self._workers.count} workers{chief}; waiting for the others")
         return opened
 
     def _start_tensorflow(self) -> tf.distribute.Strategy:
@@ -158,7 +158,7 @@ class Training:
         fit = Fit(model, self._chosen, data.learn, data.validation, data.class_weights)
         if state := checkpoint.read():
             fit.resume(state)
-            self._progress.say(f"going on after epoch {len(fit.history)}, which an earlier run reached")
+            self._progress.say(f"resuming after epoch {len(fit.history)}")
         if self._workers.count > 1:
             devices.check_agreement(spread, checkpoint.identity, len(fit.history))
         return fit
@@ -191,7 +191,7 @@ class Training:
                 raise
             raise RuntimeError(
                 f"expected all {self._workers.count} workers until the end, one was lost ({type(error).__name__}); "
-                "start all of them again, and training goes on after its last whole epoch"
+                "start all of them again: training resumes after its last complete epoch"
             ) from error
         if self._chosen.early_stopping:
             kept = fit.best_epoch
@@ -225,7 +225,7 @@ class Training:
             )
             card.write(partial)
             (partial / README).write_text(markdown(card), encoding="utf-8")
-        checked = "model.tflite answers as the SavedModel does"
+        checked = "model.tflite matches the SavedModel"
         outcome = checked if litert.written else f"without model.tflite, since {litert.reason}"
         self._progress.say(f"{card.parameters:,} parameters, {outcome}")
         return card

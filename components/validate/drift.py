@@ -57,7 +57,7 @@ class Drift:
     def words(self) -> str:
         """The outcome for people."""
         p = "p < 0.0001" if self.p_value < 0.0001 else f"p = {self.p_value:.4f}"
-        told = "more than chance explains" if self.p_value < SIGNIFICANT else "which chance may well explain"
+        told = "statistically significant" if self.p_value < SIGNIFICANT else "not statistically significant"
         return f"{self.subject} differ by {self.distance:.4f}, {told} ({self.test}, {p})"
 
 

@@ -98,9 +98,9 @@ def validate(
     profile = findings.profile
     drift = compare(profile, before.profile) if before and before.profile else []
     if before and before.profile is None:
-        progress.say(f"{before.name}: no version is published there yet, nothing to compare with")
+        progress.say(f"{before.name}: no version published yet, no comparison")
     elif before and before.profile and before.profile.brightness is None:
-        progress.say(f"{before.name}: published without a validation, so that class shares alone are compared")
+        progress.say(f"{before.name}: published without a validation; only class shares are compared")
     metrics = findings.metrics(drift)
     return Outcome(
         findings, profile, metrics, judge(thresholds, metrics), before, drift, download_of(folder).get("sha256")

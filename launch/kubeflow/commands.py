@@ -15,16 +15,14 @@ from .access import Access, access_options
 run_option = section("Run")
 here_option = section("This machine")
 experiment_option = run_option("--experiment", default="trainyard", help="Experiment that the runs belong to.")
-wait_option = run_option(
-    "--wait", is_flag=True, help="Follow the run to its end; its failure is this command's failure."
-)
+wait_option = run_option("--wait", is_flag=True, help="Follow the run to its end; fail if it fails.")
 wait_timeout_option = run_option(
     "--wait-timeout",
     type=click.IntRange(min=0),
     default=86_400,
     show_default=True,
     metavar="SECONDS",
-    help="Seconds after which to stop waiting, the run goes on; 0: no limit.",
+    help="Seconds to wait; the run continues after that. 0: no limit.",
 )
 service_account_option = run_option(
     "--run-service-account",
@@ -45,7 +43,7 @@ def _connect(access: Access) -> Any:
 @experiment_option
 @wait_option
 @wait_timeout_option
-@run_option("--another", is_flag=True, help="Start a run even while an equal one has not ended.")
+@run_option("--another", is_flag=True, help="Start a run even if an equal one has not ended.")
 @service_account_option
 @access_options
 @settings_options
@@ -61,7 +59,7 @@ def submit(
 ) -> None:
     """Start a run on a Kubeflow Pipelines cluster and print its ID.
 
-    A run of the same pipeline with the same parameters that has not ended is taken up, not started twice.
+    A run of the same pipeline with the same parameters that has not ended is followed, not started twice.
     """
     from .submitting import submit as send
 
@@ -139,7 +137,7 @@ def retry(run: str, wait: bool, wait_timeout: int, access: Access) -> None:
     """Run the failed steps of RUN, an ID, again."""
     api = _connect(access)
     api.retry(run)
-    say("retry", f"run {run} goes on with its failed steps")
+    say("retry", f"run {run} continues with its failed steps")
     if wait:
         from .following import follow_run
 
@@ -148,7 +146,7 @@ def retry(run: str, wait: bool, wait_timeout: int, access: Access) -> None:
 
 @click.group(cls=StepGroup, context_settings=SETTINGS)
 def schedule() -> None:
-    """Have the pipeline run again and again: one run at a time, without making up for missed ones."""
+    """Run the pipeline on a schedule: one run at a time; missed runs are not caught up."""
 
 
 @schedule.command(context_settings=SETTINGS)
@@ -205,7 +203,7 @@ def _change(command: str, change: str, done: str, help_text: str) -> None:
         say("schedule", f"{found.display_name} is {done}")
 
 
-_change("pause", "disable", "paused; what is running goes on", "Start no more runs of the schedule NAME (or ID).")
+_change("pause", "disable", "paused; running runs continue", "Start no more runs of the schedule NAME (or ID).")
 _change("resume", "enable", "resumed", "Start runs of the schedule NAME (or ID) again.")
 _change("delete", "delete", "deleted; its runs stay", "Delete the schedule NAME (or ID). Its runs stay.")
 

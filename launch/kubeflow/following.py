@@ -35,7 +35,7 @@ def follow_run(api: Api, run_id: str, timeout: float = 0) -> None:
         TimeoutError, ConnectionError: the wait ended before the run did.
         KeyboardInterrupt, Terminated: likewise.
     """
-    goes_on = f"the run goes on: trainyard follow {run_id} --host {api.host}"
+    goes_on = f"the run continues: trainyard follow {run_id} --host {api.host}"
     watch = _Watch(api, run_id, timeout)
     try:
         run = watch.until_ended()
@@ -118,7 +118,7 @@ class _Watch:
             now = time.monotonic()
             if not self._away_since:
                 self._away_since = now
-                self._say("run", f"{str(error).rpartition(';')[0]}; the run goes on, trying again")
+                self._say("run", f"{str(error).rpartition(';')[0]}; the run continues, trying again")
             if now - self._away_since > PATIENCE:
                 raise
             return None

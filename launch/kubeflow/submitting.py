@@ -44,7 +44,7 @@ def submit(
     if not another:
         for run in api.runs(20, where, part=digest):
             if run.state not in ENDED:
-                say("submit", f"run {run.run_id} of the same pipeline and parameters has not ended: taking it up")
+                say("submit", f"run {run.run_id} of the same pipeline and parameters has not ended: following it")
                 return str(run.run_id)
     name = f"{pipeline.name} {datetime.datetime.now():%Y-%m-%d %H-%M-%S} {digest}"
     try:
@@ -61,7 +61,7 @@ def submit(
 
 def _find_lost(api: Api, experiment: str, name: str, lost: Away) -> str:
     """ID of a run that was started though the answer was lost."""
-    say("submit", "no answer to the submission; looking whether the run was started")
+    say("submit", "no answer to the submission; checking whether the run was started")
     try:
         found = api.runs(1, experiment, name=name)
     except Away:

@@ -66,7 +66,7 @@ def test_an_export_through_faults_is_whole_or_refused_and_can_be_repeated(
     [
         ("RequestTimeTooSkewed", "clock"),
         ("ExpiredToken", "the credentials have expired"),
-        ("AccessDenied", "refuses access"),
+        ("AccessDenied", "denies access"),
     ],
 )
 def test_a_store_that_refuses_in_mid_transfer_is_told_as_what_it_says(

@@ -88,9 +88,9 @@ def test_a_pod_that_was_killed_comes_back_and_training_goes_on(cluster, start, i
     wait_until(lambda: says(cluster, namespace, "epoch 3/"), 300)
     pod = workers(cluster, namespace)[index]["metadata"]["name"]
     cluster.kubectl("delete", "pod", pod, "-n", namespace, "--grace-period=0", "--force")
-    wait_until(lambda: says(cluster, namespace, "going on after epoch"), 300)
+    wait_until(lambda: says(cluster, namespace, "resuming after epoch"), 300)
     resumed = cluster.kubectl("logs", workers(cluster, namespace)["0"]["metadata"]["name"], "-n", namespace)
-    done = int(resumed.partition("going on after epoch ")[2].partition(",")[0])
+    done = int(resumed.partition("resuming after epoch ")[2].partition(",")[0])
     assert done >= 3
     wait_until(lambda: says(cluster, namespace, f"epoch {done + 1}/"), 120)
 

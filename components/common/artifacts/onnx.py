@@ -224,7 +224,7 @@ def _signature(path: Path, session: Any) -> Signature:
 
 def _other(folder: Path, expected: str, received: str) -> BadInput:
     return BadInput(
-        f"{folder}: expected {expected}, as its card says, received {received} in {ONNX_MODEL}; import it anew"
+        f"{folder}: expected {expected}, as its card says, received {received} in {ONNX_MODEL}; import it again"
     )
 
 

@@ -48,7 +48,7 @@ def open_found(path: Path, options: Options) -> ArrayDataset:
         )
     [(name, files)] = sets.items()
     if ("train", "labels") not in files:
-        raise BadInput(f"{path}: expected train-labels-idx1-ubyte beside the images, received none; add it")
+        raise BadInput(f"{path}: expected train-labels-idx1-ubyte next to the images, received none; add it")
     splits = [split for split in ("train", "test") if {(split, "images"), (split, "labels")} <= set(files)]
     images = {split: stored(files[split, "images"]) for split in splits}
     numbered = numbered_classes({split: _labels(files[split, "labels"]) for split in splits})

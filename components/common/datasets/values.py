@@ -91,7 +91,7 @@ def scale_of(parts: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Scale:
         if dtype == np.uint8 and high > 1:
             return Scale()
         if np.isnan(part.sum(dtype=np.float64)):
-            raise BadInput(f"{path}: expected numbers as pixels, received NaN or infinity; mend or remove these images")
+            raise BadInput(f"{path}: expected numbers as pixels, received NaN or infinity; correct or remove them")
     if low >= 0 and high <= 1:
         return Scale(0, 1) if high > 0 else Scale()
     if low >= -1 - SLACK and high <= 1 + SLACK:

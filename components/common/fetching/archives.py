@@ -27,7 +27,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 _MOST_FOR_XZ = 256 * 2**20  # bytes of memory; `xz -9` asks for 65 MiB, a hostile file may for 4 GiB
 _MOST_FROM_A_BYTE = 1100  # deflate makes at most 1,032 bytes of one; a "zip bomb" claims more
 _MOST_OF_A_HEADER = 1 << 20  # bytes of a long name and the like, which tarfile reads into memory
-_REPACK = "pack the archive anew, links as the files they point to (tar --dereference --hard-dereference)"
+_REPACK = "pack the archive again with the files that links point to (tar --dereference --hard-dereference)"
 _UNUSABLE = (IsADirectoryError, NotADirectoryError, FileExistsError, ValueError)  # names that collide, or hold a NUL
 
 
@@ -127,9 +127,11 @@ def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError) as error:
-        raise DamagedArchive(f"{name}: the archive is damaged or cut off ({error}); fetch or pack it anew") from error
+        raise DamagedArchive(
+            f"{name}: the archive is damaged or truncated ({error}); fetch or pack it again"
+        ) from error
     except _UNUSABLE as error:
-        raise BadInput(f"{name}: it holds names that cannot be files ({shown(error)}); pack it anew") from error
+        raise BadInput(f"{name}: it holds names that cannot be files ({shown(error)}); pack it again") from error
 
 
 class _StrictHeader(tarfile.TarInfo):

@@ -148,7 +148,7 @@ def _fetch_whole(
                 "the proxy, then run again"
             ) from damage
         seen.add(digest)
-        say("download", "not what it should be; fetching it again, in case the transfer damaged it")
+        say("download", "unexpected content; downloading again, in case the transfer damaged it")
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -199,7 +199,7 @@ FETCHERS: dict[str, Fetcher] = {
 def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetched:
     if file.name.lower().endswith(OTHERS):
         raise BadInput(
-            f"--source: expected an archive of {', '.join(ARCHIVES)}, received {shown(file.name)}; pack it anew"
+            f"--source: expected an archive of {', '.join(ARCHIVES)}, received {shown(file.name)}; pack it again"
         )
     file = recognised(file, source)
     room = Room(folder, terms.max_bytes, terms.max_files)
@@ -238,7 +238,7 @@ def _fetch_folder(source: str, files: list[ListedFile], folder: Path, terms: Ter
             raise BadInput(f"--source: {error}") from None
         if path in digests:  # the store tells a//b from a/b
             raise BadInput(
-                f"--source: expected a path of its own below {source}, received {shown(file.path)}; rename it"
+                f"--source: expected different paths below {source}, received {shown(file.path)} twice; rename one"
             )
         digests[path] = ""
     size = sum(file.size for file in files)

@@ -60,7 +60,7 @@ def recognised(file: OpenFile, where: str) -> OpenFile:
         file = replace(file, stream=stream, size=None)
         head = stream.peek(_FIRST)
     elif encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise BadInput(f"{where}: expected the file as it is, received it encoded as {shown(encoding)}; pass another")
+        raise BadInput(f"{where}: expected the plain file, received it encoded as {shown(encoding)}; pass another URL")
     _refuse_what_is_no_data(file, head, where)
     return replace(file, name=_named(file.name, head))
 
@@ -78,7 +78,7 @@ def _refuse_what_is_no_data(file: OpenFile, head: bytes, where: str) -> None:
         told = f" {shown(title[1].decode('utf-8', 'replace'))}" if title else ""
         raise BadInput(f"{where}: expected a file, received a web page{told}; pass the link of the download itself")
     if kind := next((kind for begin, kind in _OTHERS.items() if head.startswith(begin)), ""):
-        raise BadInput(f"{where}: expected a zip or tar archive, received {kind}; pack it anew")
+        raise BadInput(f"{where}: expected a zip or tar archive, received {kind}; pack it again")
     kind = next((kind for kind, pattern in _TEXTS.items() if re.match(pattern, text)), "")
     unasked = media in ("application/json", "application/xml", "text/xml") and not _ending(file.name)
     if kind and (is_archive(file.name) or unasked or "Git LFS" in kind):

@@ -31,14 +31,14 @@ ATTEMPTS = 5
 _SMALL_BODY = 65_536  # bytes; fits what a connection buffers, so that an early refusal is still read
 _NOT_FOUND = (FileNotFoundError, "there is no such object")
 _NO_BUCKET = (FileNotFoundError, "there is no such bucket")
-_REFUSED = (Refused, "the store refuses access with {key}; check it and what it may do")
-_BAD_KEY = (PermissionError, "the store does not know {key}; check it and {endpoint}")
-_BAD_SECRET = (PermissionError, "the secret does not fit {key}; check AWS_SECRET_ACCESS_KEY and the key")
-_EXPIRED = (PermissionError, "the credentials have expired; renew AWS_SESSION_TOKEN and the key that came with it")
+_REFUSED = (Refused, "the store denies access with {key}; check the key and its permissions")
+_BAD_KEY = (PermissionError, "the store does not know {key}; check the key and {endpoint}")
+_BAD_SECRET = (PermissionError, "AWS_SECRET_ACCESS_KEY does not match {key}; check both")
+_EXPIRED = (PermissionError, "the credentials have expired; renew AWS_SESSION_TOKEN and its key")
 _CLOCK = (PermissionError, "this machine's clock and the store's are too far apart; set the clock")
-_EXISTS = (FileExistsError, "there is an object of this name already")
-_CHANGED = (OSError, "the content changed while it was sent; run again")
-_BUSY = (ConnectionError, "the store is overloaded, out of order or its disk is full; look at it, or try again later")
+_EXISTS = (FileExistsError, "an object with this name exists")
+_CHANGED = (OSError, "the content changed during the upload; run again")
+_BUSY = (ConnectionError, "the store is overloaded, failing or out of disk space; check the store, or try again later")
 
 EXCEPTIONS: dict[str, tuple[type[OSError], str]] = {
     "NoSuchKey": _NOT_FOUND,
@@ -115,7 +115,7 @@ def _ask_again_where_headers_break_off(response: Any, attempts: int, **_: Any) -
     if {"content-length", "transfer-encoding"} & {name.lower() for name in response[0].headers}:
         return None
     if attempts >= ATTEMPTS:
-        raise ConnectionError("the object store: its answers break off; look at it, or try again later")
+        raise ConnectionError("the object store: its responses are incomplete; check the store, or try again later")
     return 0.5
 
 
@@ -222,7 +222,7 @@ def s3_errors(where: str) -> Iterator[None]:
     except (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
         raise _no_answer(where, error) from error
     except exceptions.ParamValidationError as error:
-        raise BadInput(f"{where}: expected s3://bucket/key, received a name that no store knows ({error})") from error
+        raise BadInput(f"{where}: expected s3://bucket/key, received an invalid name ({error})") from error
     except exceptions.ProfileNotFound as error:
         raise BadInput(f"AWS_PROFILE: expected a configured profile, received another ({error}); unset it") from error
     except exceptions.BotoCoreError as error:

@@ -139,10 +139,10 @@ def epoch_chart(
         points = [(x(epoch), y(value)) for epoch, value in enumerate(course, start=1)]
         return Curve(kind, _polyline(points), points if len(points) <= 20 else points[-1:])
 
-    held_back = f"{text(validation[-1])} on what training held back; " if validation else ""
+    held_back = f"{text(validation[-1])} on the validation images; " if validation else ""
     return Chart(
         label=f"{name} by epoch: {text(training[0])} after the first, {text(training[-1])} after epoch {epochs}; "
-        f"{held_back}{text(test)} at the evaluation",
+        f"{held_back}{text(test)} at evaluation",
         title="epoch",
         left=left,
         right=right,

@@ -174,7 +174,7 @@ class Page:
             ("Accuracy", percent(metrics.accuracy), f"95 % interval {100 * low:.2f} to {100 * high:.2f} %"),
             ("Loss", number(metrics.loss, 4), "cross-entropy, lower is better"),
             ("Macro F1", number(metrics.macro.f1, 4), f"balanced accuracy {percent(metrics.balanced_accuracy)}"),
-            (f"{self.split.capitalize()} examples", thousands(metrics.examples), f"{wrong:,} answered wrongly"),
+            (f"{self.split.capitalize()} examples", thousands(metrics.examples), f"{wrong:,} wrong predictions"),
             ("Parameters", short(self._card.parameters), self._card.architecture),
         ]
         if self._history:
@@ -254,7 +254,7 @@ class Page:
         if not count:
             return None
         images = self.metrics.per_class[truth].support
-        title = f"{self.classes[truth]} answered as {self.classes[answer]}: {count:,} of {images:,}"
+        title = f"{self.classes[truth]} predicted as {self.classes[answer]}: {count:,} of {images:,}"
         return Cell("right" if truth == answer else "wrong", count, float(self._shades[truth, answer]), title)
 
     @property
@@ -447,13 +447,13 @@ class Page:
             "name": data.name,
             "layout": data.layout,
             f"{self.split} examples": self.metrics.examples,
-            "damaged, left out": len(data.skipped) or None,
+            "damaged, skipped": len(data.skipped) or None,
         }
         return [
-            [("Model", _known(model)), ("Libraries it was trained with", _known(card.libraries))],
+            [("Model", _known(model)), ("Training libraries", _known(card.libraries))],
             [
-                ("Data set it was trained on", _known(trained_on or {})),
-                ("Data set it was evaluated on", _known(tested_on)),
+                ("Training data", _known(trained_on or {})),
+                ("Evaluation data", _known(tested_on)),
             ],
         ]
 

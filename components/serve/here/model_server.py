@@ -169,7 +169,7 @@ class ModelServer:
         self._service.remove()
         self._service.log.unlink(missing_ok=True)
         name = self._service.name
-        tell(f"{name}: stopped" if there else f"{name}: nothing is served here under this name")
+        tell(f"{name}: stopped" if there else f"{name}: nothing is served under this name")
 
 
 class Process:

@@ -162,7 +162,7 @@ class MachineTarget:
         served = [replace(kept, percent=100, shadow=False)]
         self._server.serve(served, self._options.port, self._deadline)
         self._server.tidy()
-        self._tell(f"{self._name}: version {kept.version} alone, without version {without.version}")
+        self._tell(f"{self._name}: version {kept.version} gets all requests, version {without.version} is removed")
         return self._outcome(served)
 
     def _check(self, running: ServerState | None) -> None:
@@ -207,8 +207,8 @@ class MachineTarget:
             new = replace(new, shadow=True)
         if not before:
             raise BadInput(
-                f"--canary-percent: nothing is served as {self._name} yet beside which a canary could stand, received "
-                f"{percent}; leave it out the first time"
+                f"--canary-percent: expected a served version of {self._name} to compare with, received none and "
+                f"{percent} %; leave it out for the first version"
             )
         stable = before[0]
         if stable.folder == new.folder:  # as when a promotion is tried again

@@ -309,7 +309,7 @@ class Namespace:
                 raise BadInput(f"the cluster refuses the {kind[2]}: {text}") from error
             if error.status == 429 or error.status >= 500:
                 raise ConnectionError(
-                    f"the cluster at {self._connection.host} is out of order ({text}); try again later"
+                    f"the cluster at {self._connection.host} fails ({text}); try again later"
                 ) from error
             raise RuntimeError(f"the cluster answers {error.status} to {verb} {resource}: {text}") from error
 

@@ -98,7 +98,7 @@ class Knative(DeploymentMode):
         """The service with the model of the revision that was stable before a canary was promoted."""
         revision = _rolled_out(former)
         if not (uri := self._model_of(revision)):
-            raise RuntimeError(f"the model of {revision} is not known any more; apply it again")
+            raise RuntimeError(f"the model of {revision} is no longer known; apply it again")
         again = copy.deepcopy(former)
         again["spec"]["predictor"] = specification.with_model(again["spec"]["predictor"], uri)
         del again["spec"]["predictor"][SHARE]
@@ -165,7 +165,7 @@ class Knative(DeploymentMode):
             tag, found, _ = (urlsplit(outside).hostname or "").partition(own)
             if not found:
                 raise RuntimeError(
-                    f"{name}: KServe gives the canary no address of its own, so it cannot be asked; check Knative's "
+                    f"{name}: KServe gives the canary no address of its own, so it cannot be tested; check Knative's "
                     "tag template, or pass --smoke-test false"
                 )
             inside = inside._replace(netloc=f"{tag}{host}")

@@ -91,7 +91,7 @@ class Route:
         if not self.leads_to_a_canary():
             raise BadInput(
                 f"--route: expected api or cluster for a canary in Standard mode, received {self._chosen}; "
-                "from outside it cannot be asked by itself"
+                "it has no address of its own outside the cluster"
             )
 
     def answers(self, service: Object, goal: Goal) -> tuple[PredictionClient, str]:
@@ -133,7 +133,7 @@ class Route:
                 _check_address(at, "")
                 return Endpoint(f"{at}{path}", host=parts.netloc), at
         if _is_proxied(outside):
-            raise BadInput(f"{outside}: expected a way without a proxy; pass {self._others()}")
+            raise BadInput(f"{outside}: expected a route without a proxy; pass {self._others()}")
         _check_address(outside, self._others())
         return Endpoint(f"{outside}{path}"), outside
 

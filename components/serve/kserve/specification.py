@@ -80,8 +80,8 @@ class InferenceServiceOptions:
             )
         if self.image and (self.model_format or self.runtime or self.runtime_version):
             raise BadInput(
-                "--image: expected no --model-format, --runtime or --runtime-version beside it, received both; "
-                "an image of your own takes the place of KServe's model servers"
+                "--image: expected no --model-format, --runtime or --runtime-version with it, received both; "
+                "an image of your own replaces KServe's model servers"
             )
         if self.sidecar_injection not in ("", "true", "false"):
             raise BadInput(

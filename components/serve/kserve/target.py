@@ -117,7 +117,7 @@ class KServeTarget:
         if service is None:
             raise BadInput(
                 f"--model-name: expected an InferenceService in namespace {self._cluster.name}, received "
-                f"{self._name!r}, which is not there; check --namespace"
+                f"{self._name!r}, which does not exist; check --namespace"
             )
         return self._outcome(service)
 
@@ -165,8 +165,8 @@ class KServeTarget:
         """Raises BadInput when the new version cannot be a canary."""
         if there is None:
             raise BadInput(
-                f"--canary-percent: expected a service to put the canary beside, received {self._where}, which is not "
-                "there; roll its first version out without --canary-percent"
+                f"--canary-percent: expected an existing service for a canary, {self._where} does not "
+                "exist; roll out its first version without --canary-percent"
             )
         self._mode(wanted).check_canary(there, wanted, self._options)
         if self._order.smoke_test:
@@ -211,7 +211,7 @@ class KServeTarget:
         uri = self._mode(wanted).goal(wanted).storage_uri
         known = smoke.examples(uri)
         if known is None:
-            self._tell(f"{self._name}: no examples travelled with {uri or 'this model'}, so its answers are not tested")
+            self._tell(f"{self._name}: no examples published with {uri or 'this model'}; its answers are not tested")
         elif known.onnx and specification.format_of(wanted["spec"]["predictor"]) == specification.FORMAT:
             raise BadInput(
                 f"--model-uri: expected a SavedModel for KServe's TensorFlow Serving, received ONNX in {uri}; pass "
@@ -228,14 +228,14 @@ class KServeTarget:
         if not (why := self._why_not_staged(there, wanted, known)):
             yield Stage(lambda now: mode.staged(now or there, self._wanted(now)))
         elif why not in (UNCHANGED, UNPROVED):
-            self._tell(f"{self._name}: rolled out without a proof before it gets requests, since {why}")
+            self._tell(f"{self._name}: rolled out without a test before it gets requests, since {why}")
         if self._order.canary:
             if percent or why:
                 yield Stage(lambda now: mode.with_canary(now or there, self._wanted(now), percent))
                 self._check_share()
             if not self._order.auto_promote:
                 return
-            self._tell(f"{self._name}: the canary has proved itself")
+            self._tell(f"{self._name}: the canary passed the smoke test")
         if (now := self._get()) and mode.has_canary(now) and (self._order.canary or not why):
             *former, _ = mode.promotion(now)
             yield from former
@@ -254,7 +254,7 @@ class KServeTarget:
         if mode.name == "Standard" and known is None:
             return UNPROVED
         if not self._route(wanted).leads_to_a_canary():
-            return "the route leads to no version by itself (--route api does)"
+            return "the route does not reach a single version (--route api does)"
         return mode.can_stage(there, wanted)
 
     def _check_share(self) -> None:
@@ -268,7 +268,7 @@ class KServeTarget:
         until = time.monotonic() + smoke.SECONDS_TO_SETTLE
         if not asked or wait_for(lambda: mode.share_of(service) in (asked, None), until, pauses()):
             if asked and mode.share_of(service) is None:
-                self._tell(f"{self._name}: its share is unknown, since reading HTTPRoutes is not allowed")
+                self._tell(f"{self._name}: share unknown: no permission to read HTTPRoutes")
             return
         raise BadInput(
             f"--canary-percent: expected a KServe and an ingress that split requests (an HTTPRoute with weights), "
@@ -288,7 +288,7 @@ class KServeTarget:
                 time.sleep(stage.settle)
             outcome = self._outcome(service)
             if not outcome.endpoint:
-                raise RuntimeError(f"{self._name}: KServe calls it ready but gives no URL; check its ingress settings")
+                raise RuntimeError(f"{self._name}: KServe reports it ready without a URL; check its ingress settings")
             if known and goal.percent == 100:
                 self._prove_from_outside(service, known)
         self._clean_up(filter(None, seen), service)
@@ -354,7 +354,7 @@ class KServeTarget:
         try:
             answers, by = self._route(service).from_outside(service)
         except BadInput as error:
-            self._tell(f"{self._name}: from outside the cluster not tested ({error})")
+            self._tell(f"{self._name}: not tested from outside the cluster ({error})")
             return
         patience = min(smoke.SECONDS_TO_SETTLE, self._order.timeout / 10)
         try:
@@ -363,11 +363,11 @@ class KServeTarget:
             raise WrongAnswer(f"{self._name}: another model answers at {by} ({error})") from error
         except EndpointError as error:
             if smoke.is_final(error):  # as of an ingress that asks for a login
-                self._tell(f"{self._name}: from outside the cluster not tested ({error})")
+                self._tell(f"{self._name}: not tested from outside the cluster ({error})")
                 return
             raise TimeoutError(
-                f"{self._name}: ready, but not yet for clients of {by} after {self._order.timeout} s ({error}); check "
-                "the ingress, or label the service networking.kserve.io/visibility=cluster-local"
+                f"{self._name}: ready, but not reachable for clients at {by} after {self._order.timeout} s ({error}); "
+                "check the ingress, or label the service networking.kserve.io/visibility=cluster-local"
             ) from error
         self._tell(f"{self._name}: {seen}, asked by {by}")
 
@@ -378,7 +378,7 @@ class KServeTarget:
             try:
                 self._cluster.delete(AUTOSCALER, name)
             except (PermissionError, RuntimeError):
-                self._tell(f"{self._name}: KServe leaves the autoscaler hpa/{name} behind; delete it")
+                self._tell(f"{self._name}: KServe does not delete the autoscaler hpa/{name}; delete it")
 
     @contextmanager
     def _restored_on_failure(self, seen: list[Object | None]) -> Iterator[None]:
@@ -419,7 +419,7 @@ class KServeTarget:
                     service = self._watch.until_ready(goal, before, deadline)
                 except (BadInput, RuntimeError, TimeoutError) as error:
                     self._tell(f"{self._name}: {error}")
-                    return f"{what} is specified again, but not ready yet"
+                    return f"{what} is restored, but not ready yet"
             self._clean_up([one for one in seen if one], service)
             return f"rolled back to {what}"
         except (BadInput, OSError, RuntimeError) as error:
@@ -429,8 +429,8 @@ class KServeTarget:
         """A name is free when the service that had it is gone."""
         there = self._get()
         if there and there["metadata"].get("deletionTimestamp"):
-            self._tell(f"{self._name}: waiting until the deletion of {self._where} is done")
-            self._wait_until_gone("an earlier deletion is not done yet")
+            self._tell(f"{self._name}: waiting for the deletion of {self._where}")
+            self._wait_until_gone("an earlier deletion is not complete")
 
     def _wait_until_gone(self, what: str) -> None:
         if not wait_for(lambda: self._get() is None, self._deadline, pauses()):

@@ -60,14 +60,14 @@ class Page {
     at("name").textContent = name;
     at("versions").textContent = versions.length === 1
       ? `version ${versions[0].version}`
-      : versions.map(one => `version ${one.version} answers ${one.percent} %`).join(", ");
+      : versions.map(one => `version ${one.version}: ${one.percent} %`).join(", ");
     const facts = {
       "Network": [card.architecture, card.parameters && `${number(card.parameters)} parameters`],
-      "Takes": [`${height} × ${width} ${channels === 1 ? "grey" : "colour"} images`],
-      "Tells apart": [`${card.classes.length} classes`],
-      "Learned from": [dataset.name, dataset.train_examples && `${number(dataset.train_examples)} images`, dataset.source],
+      "Input": [`${height} × ${width} ${channels === 1 ? "grey" : "colour"} images`],
+      "Classes": [number(card.classes.length)],
+      "Training data": [dataset.name, dataset.train_examples && `${number(dataset.train_examples)} images`, dataset.source],
       "Accuracy": [accuracy !== null && `${(100 * accuracy).toFixed(2)} % of ${number(this.#model.test_examples)} test images`],
-      "Runs on": [backend],
+      "Runtime": [backend],
     };
     const told = Object.entries(facts).map(([name, parts]) => [name, parts.filter(Boolean).join(", ")]).filter(([, text]) => text);
     at("card").replaceChildren(...told.flatMap(([name, text]) => [
@@ -85,7 +85,7 @@ class Page {
     const pad = at("pad");
     at("clear").addEventListener("click", () => this.#clear());
     if (!this.#draws) {
-      pad.setAttribute("aria-label", "The image that was sent");
+      pad.setAttribute("aria-label", "The image sent");
       pad.removeAttribute("tabindex");
       at("undo").hidden = true;
       pad.removeAttribute("aria-describedby");
@@ -93,7 +93,7 @@ class Page {
       at("elsewhere").hidden = true;
       return;
     }
-    pad.setAttribute("aria-label", "Sheet to draw on");
+    pad.setAttribute("aria-label", "Drawing area");
     pad.setAttribute("role", "application"); // so that screen readers pass the arrow keys on
     at("invitation").textContent = this.#digits() ? "Draw a digit" : "Draw here";
     at("undo").addEventListener("click", () => this.#pad.undo());
@@ -203,7 +203,7 @@ class Page {
     at("invitation").hidden = false;
     at("seen").hidden = at("save").hidden = at("copy").hidden = true;
     at("clear").disabled = at("undo").disabled = true;
-    at("label").textContent = this.#draws ? "The answer comes while you draw." : "The answer comes at once.";
+    at("label").textContent = this.#draws ? "The prediction updates while you draw." : "The prediction appears at once.";
     at("label").className = "waiting";
     at("remark").textContent = at("spoken").textContent = at("curl").textContent = "";
     for (const row of at("bars").children) this.#fill(row, null);
@@ -243,7 +243,7 @@ class Page {
     const order = classes.map((_, index) => index).sort((a, b) => probabilities[b] - probabilities[a]);
     const [best] = order;
     if (!this.#model.versions.some(one => String(one.version) === version)) this.#renew();
-    const several = this.#model.versions.length > 1 ? `, says version ${version}` : "";
+    const several = this.#model.versions.length > 1 ? `, version ${version}` : "";
     const truth = label === null ? "" : label === classes[best] ? ", right" : `, it is ${label}`;
     const remark = `${percent(probabilities[best])}${truth}${several}`;
     at("label").textContent = classes[best];
