@@ -138,7 +138,7 @@ def test_profiles_and_endpoints_per_service_count(fetch, tmp_path):
         assert done.returncode == 0, done.stderr
         done = fetch("--source s3://b/b.bin", AWS_PROFILE="other", **profile)
         assert done.returncode == 1
-        assert "the store refuses access with the key of AWS_PROFILE other" in done.stderr
+        assert "the store denies access with the key of AWS_PROFILE other" in done.stderr
     done = fetch("--source s3://b/b.bin", AWS_ENDPOINT_URL_S3="http://127.0.0.1:9", **KEYS)
     assert done.returncode == 1
     assert "check AWS_ENDPOINT_URL_S3" in done.stderr

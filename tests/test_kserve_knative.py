@@ -65,7 +65,7 @@ def test_an_update_that_answers_wrongly_gets_no_request(serve, api, cluster, sta
 def test_an_update_that_goes_direct_gets_requests_when_it_is_ready(serve, cluster, stable, published, endpoint):
     done = serve("--direct", "true", uri=published(4))
     assert done.returncode == 0, done.stderr
-    assert "rolled out without a proof before it gets requests, since --direct is set" in done.stderr
+    assert "rolled out without a test before it gets requests, since --direct is set" in done.stderr
     assert hosts(endpoint) == [HOST]
 
 

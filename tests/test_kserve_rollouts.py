@@ -260,7 +260,7 @@ def test_outputs_tell_what_runs_now_from_where_and_since_when(serve_on_cluster, 
     ]
     missing = serve_on_cluster("--action", "status", "--model-name", "other", uri="")
     assert missing.returncode == 2
-    assert "'other', which is not there" in last_line(missing)
+    assert "'other', which does not exist" in last_line(missing)
 
 
 def test_the_smoke_test_asks_an_ingress_for_the_service_until_it_answers(serve_on_cluster, api, published, endpoint):
@@ -587,7 +587,7 @@ def test_an_apply_during_a_deletion_waits_for_its_end(serve_on_cluster, api):
     api.service("mnist")["metadata"]["deletionTimestamp"] = "2026-11-22T10:00:00Z"
     done = serve_on_cluster()
     assert done.returncode == 0, done.stderr
-    assert "waiting until the deletion of vision/mnist is done" in done.stderr
+    assert "waiting for the deletion of vision/mnist" in done.stderr
     assert "deletionTimestamp" not in api.service("mnist")["metadata"]
 
 

@@ -84,7 +84,7 @@ def test_an_update_goes_direct_where_the_cluster_has_no_canaries_and_that_is_tol
     api.knows_canaries = False
     done = serve_on_cluster(uri=published(4))
     assert done.returncode == 0, done.stderr
-    assert "rolled out without a proof before it gets requests, since expected a KServe with canaries" in done.stderr
+    assert "rolled out without a test before it gets requests, since expected a KServe with canaries" in done.stderr
     assert set(asked) == {"mnist-predictor"}
 
 

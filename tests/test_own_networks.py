@@ -244,7 +244,7 @@ def test_for_other_classes_a_base_model_gets_a_new_last_layer_and_keeps_the_rest
     images, labels = digits_of(dataset, 3, 5, 8)
     data = npz(tmp_path / "data", images, labels)
     lines = train_here(data, tmp_path / "model", base_model=str(model), epochs=1, learning_rate=STANDING_STILL)
-    assert "except a new last layer for 3 other classes" in lines
+    assert "with a new last layer for 3 classes" in lines
     *kept, kernel, bias = weights(tmp_path / "model")
     for mine, reference in zip(kept, weights(model)[:-2], strict=True):
         np.testing.assert_allclose(mine, reference, atol=1e-6)

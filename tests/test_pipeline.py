@@ -231,7 +231,7 @@ def test_a_second_run_goes_on_from_the_published_model_and_takes_its_place_behin
     chosen = ("--epochs", 2, "--batch-size", 32, "--base-model", "s3://models/digits/")
     done = pipeline("run", "--data", digits, *chosen, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "going on with all weights of s3://models/digits/1/" in done.stderr
+    assert "fine-tuning s3://models/digits/1/, all weights" in done.stderr
     second = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
     assert second["model_uri"] == "s3://models/digits/2/"
     assert second["endpoint"] == first["endpoint"]

@@ -78,7 +78,7 @@ def test_two_workers_learn_what_one_learns_at_the_same_batch_size(start_workers,
     np.testing.assert_allclose(curve(tmp_path / "model"), curve(alone), rtol=1e-4)
     for mine, reference in zip(weights(tmp_path / "model"), weights(alone), strict=True):
         np.testing.assert_allclose(mine, reference, atol=1e-4)
-    assert all("they are read as they are needed, in 1.0 MB" in lines for lines in told)
+    assert all("read from disk during training, using 1.0 MB" in lines for lines in told)
     assert not (tmp_path / "other").exists()
 
 

@@ -50,7 +50,7 @@ def test_memory_stays_within_the_budget_and_the_weights_are_the_same(tmp_path):
 def test_reading_from_disk_changes_nothing_whatever_is_trained(dataset, tmp_path, chosen):
     train_here(dataset, tmp_path / "memory", epochs=2, batch_size=200, **chosen)
     lines = train_here(dataset, tmp_path / "disk", epochs=2, batch_size=200, memory_budget=1, **chosen)
-    assert "images would take 2.3 MB: they are read as they are needed, in 1.0 MB" in lines
+    assert "images would take 2.3 MB: read from disk during training, using 1.0 MB" in lines
     for mine, reference in zip(weights(tmp_path / "disk"), weights(tmp_path / "memory"), strict=True):
         np.testing.assert_array_equal(mine, reference)
 
