@@ -253,7 +253,7 @@ def test_what_is_asked_of_a_service_that_is_not_there_is_the_callers_mistake(mac
         (["--action", "promote"], "expected a model that is served here, received 'mnist'"),
         (["--action", "rollback"], "expected a model that is served here, received 'mnist'"),
         (["--action", "status"], "expected a model that is served here, received 'mnist'"),
-        (["--model-uri", published[3], "--canary-percent", "10"], "--canary-percent: expected a served version of mnist to compare with"),
+        (["--model-uri", published[3], "--canary-percent", "10"], "--canary-percent: expected a served version"),
         (["--model-uri", ""], "--model-uri: expected the URI of a published model"),
     ):
         done = machine.act(*options)
