@@ -301,7 +301,8 @@ def predict(
 
 
 @main.command("start", cls=StepCommand)
-def start_again() -> None:
+@click.option("--timeout", default=60, show_default=True, help="Seconds to wait for each server and its models.")
+def start_again(timeout: int) -> None:
     """Start the model servers of this machine again, as after a restart, on the ports they had.
 
     \b
@@ -310,7 +311,7 @@ def start_again() -> None:
     """
     from .here import services
 
-    services.start(_tell)
+    services.start(timeout, _tell)
 
 
 @main.command(cls=StepCommand)

@@ -7,12 +7,14 @@ from ..target import Tell
 from .model_server import SECONDS_TO_STOP, ModelServer
 from .service import ServerState, ServiceFolder
 
-SECONDS_TO_START = 60
 
-
-def start(tell: Tell) -> None:
+def start(timeout: float, tell: Tell) -> None:
     """Start the model servers that do not run, as after a restart of the machine, on the ports they had, and wait until
     their models are loaded.
+
+    Args:
+        timeout: Seconds for each server and its models.
+        tell: Called with a line for each.
 
     Raises:
         BadInput: a port is taken by something else meanwhile.
@@ -21,7 +23,7 @@ def start(tell: Tell) -> None:
     services, failures = ServiceFolder.all(), []
     for service in services:
         try:
-            tell(f"{service.name}: {_started(service)}")
+            tell(f"{service.name}: {_started(service, timeout)}")
         except (BadInput, RuntimeError, TimeoutError) as error:  # the others are started all the same
             failures.append(error)
     for failure in failures[:-1]:
@@ -32,9 +34,9 @@ def start(tell: Tell) -> None:
         tell("nothing is served here")
 
 
-def _started(service: ServiceFolder) -> str:
+def _started(service: ServiceFolder, timeout: float) -> str:
     """The predict URL of a service, once its models are loaded."""
-    deadline = time.monotonic() + SECONDS_TO_START
+    deadline = time.monotonic() + timeout
     with service.alone(deadline):
         state = service.state() or _start_on_its_port(service, deadline)
         for version in service.served():
@@ -60,7 +62,9 @@ def stop(model_name: str, tell: Tell) -> None:
         BadInput: there is no service of that name.
     """
     if model_name and not ServiceFolder.named(model_name).wanted():
-        raise BadInput(f"--model-name: expected a model that is served here, received {model_name!r}; see `status`")
+        raise BadInput(
+            f"--model-name: expected a model that is served here, received {model_name!r}; see trainyard serve status"
+        )
     services = [ServiceFolder.named(model_name)] if model_name else ServiceFolder.all()
     for service in services:
         with service.alone(time.monotonic() + SECONDS_TO_STOP):

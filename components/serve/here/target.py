@@ -171,13 +171,13 @@ class MachineTarget:
         if running and port not in (0, running.port):
             raise BadInput(
                 f"--port: {self._name} is served on port {running.port} already, received {port}; "
-                f"leave --port out, or run `stop --model-name {self._name}` first"
+                f"leave --port out, or run `trainyard serve stop --model-name {self._name}` first"
             )
         if running and bool(image) != bool(self._service.image()):
             other = "container" if self._service.image() else "process"
             raise BadInput(
                 f"--target: {self._name} is served by a {other} already, received the other; "
-                f"keep to it, or run `stop --model-name {self._name}` first"
+                f"keep to it, or run `trainyard serve stop --model-name {self._name}` first"
             )
 
     def _plan(self, version: published.PublishedVersion) -> Rollout:
