@@ -81,10 +81,10 @@ def test_a_compressed_body_is_answered_as_a_plain_one(base, model, images, encod
     [
         ("br", b"x", 415, "expected Content-Encoding gzip or deflate, received 'br'"),
         ("gzip", b'{"instances": []}', 400, "received something else"),
-        ("gzip", gzip.compress(b"[]" * 1000)[:-9], 400, "cut off"),
-        ("gzip", gzip.compress(b"[]") * 2, 400, "bytes behind it"),
+        ("gzip", gzip.compress(b"[]" * 1000, mtime=0)[:-9], 400, "cut off"),
+        ("gzip", gzip.compress(b"[]", mtime=0) * 2, 400, "bytes behind it"),
         ("gzip", b"", 400, "cut off"),
-        ("gzip", gzip.compress(bytes(70 * 2**20)), 413, "expected a body of at most"),
+        ("gzip", gzip.compress(bytes(70 * 2**20), mtime=0), 413, "expected a body of at most"),
     ],
 )
 def test_a_body_that_cannot_be_decompressed_is_refused_with_the_reason(base, encoding, body, status, text):
