@@ -13,8 +13,8 @@ from .rollout import GRACE, Phase, RolloutStatus, one_line
 
 STARTING = ("PodInitializing", "ContainerCreating")
 PULLING = ("ErrImagePull", "ImagePullBackOff")
-GRACE_PULL = 30.0
-"""Seconds; the first failure is seen late, and the kubelet tries two more times in them."""
+GRACE_PULL = 20.0
+"""Seconds; the first failure is seen late, and the kubelet tries again in them."""
 NO_LOG = "unable to retrieve container logs"
 """What the kubelet writes in place of the log of a container that it has removed."""
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
