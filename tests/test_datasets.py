@@ -731,8 +731,8 @@ def test_folders_of_classes_alone_are_the_last_thing_looked_for(tmp_path):
     write_folders(project / "data", train, test)
     assert open_dataset(tmp_path).counts == {"train": 9, "test": 3}
     for counts, said in (
-        ({"cats": 5}, "arrange the data in one of these layouts"),
-        ({"test/cats": 5, "test/dogs": 5}, "arrange the data in one of these layouts"),
+        ({"cats": 5}, "received cats alone; add others"),
+        ({"test/cats": 5, "test/dogs": 5}, "arrange the data in one of these layouts|rename"),
         ({"cats": 5, "dogs": 1}, "two images or more of each class, one for the test, received one of dogs;"),
         ({"cats": 5, "dogs": 5, "eels": 0}, "received none of eels;"),
     ):

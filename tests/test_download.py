@@ -171,7 +171,7 @@ def test_objects_that_would_be_one_file_are_refused(step, store, bucket, output)
     for key in ("sets/a/b", "sets/a//b"):
         store.client.put_object(Bucket=bucket, Key=key, Body=key.encode())
     done = step("download", "--source", f"s3://{bucket}/sets/", "--dataset", output)
-    assert_refused(done, 2, "expected a path of its own", output=output)
+    assert_refused(done, 2, "expected different paths", output=output)
 
 
 def test_an_object_and_a_url_are_fetched_like_a_file(step, store, bucket, web, tmp_path):

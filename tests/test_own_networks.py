@@ -272,7 +272,7 @@ def test_a_keras_file_of_somebody_else_is_gone_on_with(dataset, tmp_path, networ
     lines = train_here(
         data, tmp_path / "other", base_model=str(tmp_path / "same"), epochs=6, batch_size=8, learning_rate=0.01
     )
-    assert "new last layer for 2 other classes" in lines
+    assert "new last layer for 2 classes" in lines
     history = read_card(tmp_path / "other").history
     assert history[-1].accuracy > 0.9
     assert [tuple(array.shape) for array in weights(tmp_path / "other")][-1] == (2,)

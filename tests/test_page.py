@@ -368,7 +368,7 @@ def test_the_page_tells_what_answers(page, model, evaluation):
     assert page.text("h1") == "digits"
     assert page.text("#versions") == "version 3"
     text = page.text("#card")
-    for told in (f"{card['parameters']:,} parameters", "28 × 28 grey", "10 classes", "1,437 images", "LiteRT"):
+    for told in (f"{card['parameters']:,} parameters", "28 × 28 grey", "Classes\n10\n", "1,437 images", "LiteRT"):
         assert told in text
     assert f"{100 * accuracy:.2f} % of 360 test images" in text
 

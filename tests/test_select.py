@@ -200,7 +200,7 @@ def test_several_networks_are_compared_and_only_the_best_is_served(folders_of_im
     assert card["architecture"] == winner
     assert [line.split()[0] for line in done.stdout.splitlines() if line] == [
         *("NETWORK", winner, *({"dense", "cnn"} - {winner})),
-        *("best", "model", "endpoint", "end"),
+        *("best", "model", "endpoint", "stop"),
     ]
     assert "s3://models/figures/1/" in done.stdout
     assert endpoint in done.stdout

@@ -137,7 +137,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
 
 def runnable(text: str) -> str:
     """A text in which a reader's shell finds each `trainyard COMMAND`: by its path, unless PATH leads to it."""
-    return re.sub(r"(?<![\w./-])trainyard (?=[a-z])", f"{_path_of('trainyard')} ", text)
+    return re.sub(r"(?<![\w./-])trainyard (?=[a-z])(?!or |and )", f"{_path_of('trainyard')} ", text)
 
 
 def _path_of(program: str) -> str:

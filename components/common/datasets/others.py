@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from ..progress import some_of
-from .decoding import OTHER_KINDS, kind_of
 from .image_folders import IMAGE_FOLDER, files_below, has_images, holds_class, images_below
 from .naming import SPLITS, folders_in, is_clutter
 from .source import DOWNLOAD, source_of
@@ -79,7 +78,9 @@ def remedy(found: Iterable[Path]) -> str:
 
 
 def other_kind(folder: Path) -> str:
-    """What the files below a folder are, and what to do; empty where their names do not tell."""
+    """What the files below a folder are, and what to do; empty where neither names nor contents tell."""
+    from .decoding import OTHER_KINDS, kind_of
+
     if has_images(folder):
         return UNSORTED
     names = (name for _, _, files in os.walk(folder) for name in files if name != DOWNLOAD and not is_clutter(name))
