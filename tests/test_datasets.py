@@ -732,7 +732,7 @@ def test_folders_of_classes_alone_are_the_last_thing_looked_for(tmp_path):
     assert open_dataset(tmp_path).counts == {"train": 9, "test": 3}
     for counts, said in (
         ({"cats": 5}, "received cats alone; add others"),
-        ({"test/cats": 5, "test/dogs": 5}, "arrange the data in one of these layouts|rename"),
+        ({"test/cats": 5, "test/dogs": 5}, "a folder train beside test, received none; add it, or rename one to train"),
         ({"cats": 5, "dogs": 1}, "two images or more of each class, one for the test, received one of dogs;"),
         ({"cats": 5, "dogs": 5, "eels": 0}, "received none of eels;"),
     ):

@@ -505,6 +505,18 @@ def test_a_link_that_would_be_lost_is_refused(step, folder, output, target, word
     assert_refused(done, 2, f"{folder}/link", words, output=output)
 
 
+def test_a_zip_of_a_version_that_does_not_exist_is_a_damaged_one(tmp_path):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a.txt", "a")
+    written = bytearray(content.getvalue())
+    written[written.rindex(b"PK\x01\x02") + 6] = 248
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(BadInput, match=r"damaged or truncated \(zip file version 24.8\); fetch or pack it again"):
+        extract("data.zip", io.BytesIO(written), folder, Room(folder, max_bytes=1000, max_files=5))
+
+
 def test_a_folder_that_cannot_be_read_is_refused_and_not_left_out(folder, monkeypatch):
     def closed(path, scandir=os.scandir):
         if Path(path).name == "train":

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import PROJECT, outside_aws
 from tests.made_up import made_up_evaluation
+from tests.serving import wait_until
 from trainyard.components.common.files import files_below
 from trainyard.components.common.options import Input, Output
 from trainyard.launch.contract import steps
@@ -76,7 +77,9 @@ def home(tmp_path):
     stop = [sys.executable, "-m", "trainyard.components.serve", "stop"]
     env = outside_aws() | {"TRAINYARD_HOME": str(tmp_path / "home")}
     subprocess.run(stop, cwd=PROJECT, env=env, capture_output=True)
-    assert str(tmp_path / "home") not in subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True).stdout
+    # a server that was just being started looks for its service, finds none, and ends
+    processes = ["ps", "-ewwo", "args"]
+    wait_until(lambda: str(tmp_path / "home") not in subprocess.run(processes, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.parametrize("name", STEPS)

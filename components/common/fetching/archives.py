@@ -126,7 +126,8 @@ def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
             _extract_tar(Decompressed(stream, _decompressor_for(name)), folder, room)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError, RecursionError) as error:
+        # zipfile implements no version of the format above 6.3, which damage to a header pretends
         raise DamagedArchive(
             f"{name}: the archive is damaged or truncated ({error}); fetch or pack it again"
         ) from error
