@@ -4,6 +4,7 @@
 """
 
 import base64
+import io
 import json
 import os
 import zlib
@@ -13,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from tests.made_up import made_up_card
 from trainyard.components.serve.server.access import Access, host_name
 from trainyard.components.serve.server.limits import _inflated
-from trainyard.components.serve.server.protocols import open_inference, tensorflow_serving
+from trainyard.components.serve.server.protocols import open_inference, pictures, tensorflow_serving
 from trainyard.components.serve.server.protocols.request import Refused
 
 CARD = made_up_card()
@@ -198,3 +200,13 @@ def test_deep_json_is_refused(depth):
     for body in (b"[" * depth, b'{"instances":' * depth, b'{"instances": ' + b"[" * depth + b"]" * depth + b"}"):
         assert read_or_refused(read_v1, body) is None
         assert read_or_refused(read_v2, body) is None
+
+
+def test_small_files_that_would_decode_to_gigabytes_are_refused():
+    tiny = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(tiny, "PNG")
+    value = {"b64": base64.b64encode(tiny.getvalue()).decode()}
+    assert pictures.decoded([value] * 2, (224, 224, 3), "instances").shape == (2, 224, 224, 3)
+    with pytest.raises(Refused, match="instances: expected at most 445 images in base64, received 2,400") as refused:
+        pictures.decoded([value] * 2400, (224, 224, 3), "instances")
+    assert refused.value.status == 413

@@ -20,6 +20,8 @@ ENCODED_IMAGE = f'"{KEY}"'.encode()
 """What stands in a body with such values."""
 MOST_PIXELS = 25_000_000
 """Of an image; more take hundreds of megabytes while they are decoded."""
+MOST_DECODED = 64 * 2**20
+"""Bytes of the decoded images of a request, which may be a thousand times those of small files."""
 LARGE = 1_000_000
 """Pixels from which on one image is decoded at a time."""
 
@@ -43,11 +45,14 @@ def decoded(values: list[Any], shape: tuple[int, ...], key: str) -> np.ndarray:
         uint8 of shape (images, height, width, channels).
 
     Raises:
-        Refused: 400, one is no image, or too large.
+        Refused: 400, one is no image, or too large; 413, they are too many.
     """
     height, width, channels = shape
     if channels not in (1, 3):
         raise Refused(400, f"{key}: expected numbers, received base64 images; the model takes {channels} channels")
+    most = MOST_DECODED // (height * width * channels)
+    if len(values) > most:
+        raise Refused(413, f"{key}: expected at most {most:,} images in base64, received {len(values):,}; send fewer")
     images = np.empty((len(values), height, width, channels), np.uint8)
     for index, value in enumerate(values):
         name = f"{key}[{index}]"
