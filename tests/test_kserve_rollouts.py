@@ -409,7 +409,8 @@ def owned(name, uid, owner, status=None, revision=""):
 
 
 def waits(reason, message):
-    return {"containerStatuses": [{"name": "server", "state": {"waiting": {"reason": reason, "message": message}}}]}
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"containerStatuses": [{"name": "server", "image": "tensorflow/serving:0.0.1", "state": state}]}
 
 
 def ended(code):
@@ -427,7 +428,7 @@ def ended(code):
         ),
         (
             waits("ImagePullBackOff", f"Back-off pulling: failed to resolve {'long-name/' * 30}image: no such host"),
-            "ImagePullBackOff: pod new: ... no such host",
+            "ImagePullBackOff: pod new: tensorflow/serving:0.0.1: ... no such host",
         ),
         (ended(3), "CrashLoopBackOff: pod new: container server ended with exit code 3: no such setting"),
         (

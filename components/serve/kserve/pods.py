@@ -75,8 +75,12 @@ def _failing(pod: Object, log: Log) -> Iterator[tuple[str, str]]:
         if ended.get("exitCode") and not one.get("ready"):
             yield "CrashLoopBackOff", _crash(pod, one["name"], ended, "running" in state, log)
         elif waiting.get("reason") not in (None, *STARTING):
-            reason = "ImagePullBackOff" if waiting["reason"] in PULLING else waiting["reason"]
-            yield reason, one_line(waiting.get("message", "")) or f"container {one['name']} waits"
+            text = one_line(waiting.get("message", "")) or f"container {one['name']} waits"
+            if waiting["reason"] not in PULLING:
+                yield waiting["reason"], text
+            else:
+                image = one.get("image", "")
+                yield "ImagePullBackOff", text if image in text else f"{image}: {text}"
 
 
 def _crash(pod: Object, container: str, ended: Mapping[str, Any], previous: bool, log: Log) -> str:
