@@ -11,7 +11,7 @@ import numpy as np
 
 from ..common.artifacts.validation import Validation
 from ..common.datasets import download_of, open_dataset
-from ..common.progress import Progress, some_of
+from ..common.progress import Progress, counted, some_of
 from ..common.rules import Verdict, word
 from .drift import Baseline, Drift, Profile, compare, read_baseline
 from .duplicates import find_duplicates
@@ -68,7 +68,7 @@ class Outcome:
         rules = ", ".join(f"{rule.finding}: {word(rule)}" for rule in self.verdict.rules)
         images, classes = self.metrics["images"], self.metrics["classes"]
         lines.append(
-            f"{images:,} images of {classes:,} classes, {len(self.findings.all):,} findings; "
+            f"{images:,} images of {classes:,} classes, {counted(len(self.findings.all), 'finding')}; "
             f"{rules or 'no threshold set'}"
         )
         return lines
