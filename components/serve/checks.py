@@ -73,11 +73,8 @@ def _check_port(port: int, model_name: str) -> None:
     from .here.service import ServiceFolder
 
     running = {service.name: state.port for service in ServiceFolder.all() if (state := service.state())}
-    if port != running.get(model_name, port):
-        raise BadInput(
-            f"--port: {model_name} is served on port {running[model_name]} already, received {port}; "
-            f"leave --port out, or trainyard serve stop --model-name {model_name} first"
-        )
+    if model_name in running:
+        ServiceFolder.named(model_name).check_port(port)
     if port in running.values() and (not model_name or model_name in running):
         return
     with socket.socket() as probe:

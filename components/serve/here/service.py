@@ -207,6 +207,15 @@ class ServiceFolder:
             return int(told["url"].rpartition(":")[2])
         return int(self._port_file.read_text()) if self._port_file.exists() else 0
 
+    def check_port(self, port: int) -> None:
+        """Raise BadInput for another port than that of the server that runs; 0 is any."""
+        running = self.state()
+        if running and port not in (0, running.port):
+            raise BadInput(
+                f"--port: {self.name} is served on port {running.port} already, received {port}; "
+                f"leave --port out, or trainyard serve stop --model-name {self.name} first"
+            )
+
     def forget_state(self) -> None:
         """Remove what an ended server left, before a new one starts: a state beside a held lock is then its own.
 

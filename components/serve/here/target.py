@@ -167,12 +167,8 @@ class MachineTarget:
 
     def _check(self, running: ServerState | None) -> None:
         """Refuse what the server that runs cannot become."""
-        port, image = self._options.port, self._options.image
-        if running and port not in (0, running.port):
-            raise BadInput(
-                f"--port: {self._name} is served on port {running.port} already, received {port}; "
-                f"leave --port out, or run `trainyard serve stop --model-name {self._name}` first"
-            )
+        image = self._options.image
+        self._service.check_port(self._options.port)
         if running and bool(image) != bool(self._service.image()):
             other = "container" if self._service.image() else "process"
             raise BadInput(
