@@ -155,17 +155,11 @@ def unreachable(names: Iterable[str], images: Mapping[str, str]) -> tuple[list[s
     """The images that a cluster has no registry to pull from.
 
     Returns:
-        Those of these names without an image, and those whose image has a name but no registry, as `make build` without
-        REGISTRY gives it: only nodes that such an image was loaded into have it.
+        Those of these names without an image, and those whose image is a bare name, as `make build` without REGISTRY
+        gives it: only nodes that such an image was loaded into have it. `user/name` is on Docker Hub.
     """
     missing = [name for name in names if name not in images]
-    return missing, [name for name in names if name in images and not _has_registry(images[name])]
-
-
-def _has_registry(reference: str) -> bool:
-    """Whether a reference names a registry, by Docker's rule: its first part is a host."""
-    host, slash, _ = reference.partition("/")
-    return bool(slash) and ("." in host or ":" in host or host == "localhost")
+    return missing, [name for name in names if name in images and "/" not in images[name]]
 
 
 def _write(path: Path, text: str) -> None:

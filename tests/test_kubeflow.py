@@ -90,7 +90,10 @@ def test_images_that_no_cluster_can_pull_are_told_before_anything_is_sent(backen
     local = trainyard(*command, *at, "--images", tmp_path / "images.json")
     assert local.returncode == 0, local.stderr
     assert "warning: no registry in the image of train: only nodes that it was loaded into have it" in local.stderr
-    assert "warning" not in trainyard(*command, *SOURCE, "--host", backend.url).stderr
+    (tmp_path / "images.json").write_text(json.dumps({**images, "train": "vision/trainyard-train:1.2.0"}))
+    on_docker_hub = ("--images", tmp_path / "images.json", "--epochs", 7)
+    for given in (("--epochs", 8), on_docker_hub):
+        assert "warning" not in trainyard(*command, *SOURCE, "--host", backend.url, *given).stderr
 
 
 def test_submit_starts_a_run_and_prints_its_id_and_how_to_follow_it(backend, trainyard):
