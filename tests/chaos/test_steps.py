@@ -19,6 +19,8 @@ from trainyard.launch.contract import steps
 from trainyard.launch.contracts import command_of
 
 STEPS = steps()
+STREAMS = {"tensorboard"}
+"""Outputs that are read while they grow: they may lack what was still to come."""
 
 
 @pytest.fixture
@@ -100,7 +102,9 @@ def test_a_step_that_is_killed_leaves_whole_outputs_or_none_and_can_be_run_again
         running.send_signal(signal.SIGKILL)
         running.communicate()
         there = shape_of(out)
-        assert there.items() <= whole.items()
+        assert there.keys() <= whole.keys()
+        for output, shape in there.items():
+            assert shape == whole[output] or output in STREAMS and shape < whole[output]
         note(f"kills of {name}", "all outputs whole" if there == whole else "some whole" if there else "no output")
     done = step(*call(name, known, out), env=env, timeout=300)
     assert done.returncode == 0, done.stderr
