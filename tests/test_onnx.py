@@ -10,10 +10,13 @@ import sys
 import urllib.request
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.conftest import PROJECT, outside_aws
 from tests.onnx_models import MEAN, STD, Network
+from tests.serving import ask, publish
 from trainyard.components.common.artifacts.classifier import load_classifier
 from trainyard.components.common.artifacts.model import Card
 from trainyard.components.common.datasets import open_dataset
@@ -103,6 +106,41 @@ def test_it_is_evaluated_published_predicted_and_served_as_any_other(
         assert np.abs(np.array(received) - network.probabilities(split.images[:3])).max() < 1e-4
         with urllib.request.urlopen(endpoint.replace("/v1/", "/v2/").removesuffix(":predict")) as answer:
             assert json.load(answer)["platform"] == "onnxruntime_onnx"
+    finally:
+        step("serve", "stop", env=home)
+
+
+def test_a_client_is_told_that_the_model_failed_and_the_log_why(step, network, split, tmp_path):
+    """A network that looks up a value for each mean brightness, and has none for those of white images."""
+    means = helper.make_node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0)  # 0 to 255
+    index = helper.make_node("Cast", ["mean"], ["index"], to=TensorProto.INT64)
+    rows = helper.make_node("Gather", ["table", "index"], ["logits"])
+    table = numpy_helper.from_array(np.tile(np.eye(10, dtype=np.float32), (20, 1)), "table")
+    sizes = [("input", TensorProto.FLOAT, ["images", 1, *network.shape[:2]])]
+    takes = [helper.make_tensor_value_info(*one) for one in sizes]
+    gives = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["images", 10])]
+    graph = helper.make_graph([means, index, rows], "lookup", takes, gives, [table])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
+    )
+    done = import_model(
+        tmp_path / "net.onnx", tmp_path / "model", "--classes", "0,1,2,3,4,5,6,7,8,9", "--range", "0,255"
+    )
+    assert done.returncode == 0, done.stderr
+    uri = publish(tmp_path / "model", tmp_path / "1", 1)
+    home = {"TRAINYARD_HOME": str(tmp_path / "home")}
+    options = ["--target", "process", "--model-name", "lookup", "--endpoint", tmp_path / "endpoint"]
+    try:
+        done = step("serve", "--model-uri", uri, *options, env=home)
+        assert done.returncode == 0, done.stderr
+        url = (tmp_path / "endpoint").read_text()
+        dark, white = np.zeros((1, *network.shape)), np.full((1, *network.shape), 255)
+        assert ask(url, {"instances": dark.tolist()})[0] == 200
+        status, told = ask(url, {"instances": white.tolist()})
+        assert (status, told) == (500, {"error": "the model server failed on this request; its log has the cause"})
+        assert ask(url, {"instances": dark.tolist()})[0] == 200
+        [log] = (tmp_path / "home").rglob("*.log")
+        assert "Gather" in log.read_text()
     finally:
         step("serve", "stop", env=home)
 

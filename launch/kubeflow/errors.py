@@ -83,7 +83,7 @@ def unreachable(host: str, error: Exception) -> Exception:
         return Away(f"{expected}, received no answer in time; check --host")
     if re.search("NewConnection|NameResolution", type(error).__name__):
         return Away(f"{expected}, nothing answers there; check --host")
-    return Away(f"{expected}, the connection broke ({' '.join(text.split())[:80]}); check --host")
+    return Away(f"{expected}, the connection broke; check --host")
 
 
 def api_message(body: str) -> str:

@@ -94,7 +94,14 @@ class OnnxClassifier:
         if fixed and count < fixed:
             images = np.concatenate([images, np.repeat(images[-1:], fixed - count, axis=0)])
         feed = {self._how.input: prepared(images, self._how).astype(self._signature.dtype, copy=False)}
-        answer: np.ndarray = np.asarray(self._session.run(None, feed)[0], np.float32)[:count]
+        try:
+            given = self._session.run(None, feed)[0]
+        except Exception as error:  # its exceptions share no base of their own
+            raise BadInput(
+                f"{ONNX_MODEL}: expected an answer for any pixels, the model failed ({_reason(error)}); correct the "
+                "network, and import it again"
+            ) from error
+        answer: np.ndarray = np.asarray(given, np.float32)[:count]
         return softmax(answer) if self._how.answers == "logits" else answer
 
 
@@ -180,11 +187,18 @@ def _session(path: Path) -> Any:
             ) from None
         known = f" that ONNX Runtime {onnxruntime.__version__} loads"
         received = f"one of opset {opset}" if opset else "a damaged or other file"
-        reason = " ".join(str(error).split())
-        reason = reason.rpartition(" : ")[2].removeprefix("/onnxruntime_src/")[:160]
         raise BadInput(
-            f"{path}: expected an ONNX model{known}, received {received} ({reason}); export it with an older opset"
+            f"{path}: expected an ONNX model{known}, received {received} ({_reason(error)}); export it with an older "
+            "opset"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What ONNX Runtime says, without the parts that are the same in each of its messages."""
+    said = " ".join(str(error).split()).rpartition(" : ")[2].removeprefix("/onnxruntime_src/")
+    return said.removeprefix("Non-zero status code returned while running ").replace("Name:'' Status Message: ", "")[
+        :160
+    ]
 
 
 def _signature(path: Path, session: Any) -> Signature:

@@ -268,4 +268,5 @@ async def _gone(request: Request, error: ClientDisconnect) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return _json({"error": f"{type(error).__name__}: {error}"}, 500)
+    # uvicorn logs the error itself, which may tell of the model's insides and of this machine
+    return _json({"error": "the model server failed on this request; its log has the cause"}, 500)
