@@ -14,6 +14,7 @@ from ..components.common.artifacts.model import CARD, ONNX_MODEL, Card, Input, O
 from ..components.common.cli import BadInput, command, say
 from ..components.common.files import atomic_folder, check_output
 from ..components.common.options import outputs, section
+from ..components.common.progress import readable_shape
 
 TRITON = Path("triton", "model", "1")
 """Where NVIDIA Triton's model repository has the first version of the model `model`."""
@@ -37,7 +38,13 @@ description = section("Description")
 )
 @description("--mean", default="", metavar="NUMBERS", help="Mean of each channel, comma-separated; empty: 0.")
 @description("--std", default="", metavar="NUMBERS", help="Standard deviation of each channel; empty: 1.")
-@description("--layout", default="", help="NCHW or NHWC; empty: as the shape of the input tells.")
+@description("--layout", default="", help="NCHW, NHWC or flat; empty: as the shape of the input tells.")
+@description(
+    "--image-shape",
+    default="",
+    metavar="HEIGHT,WIDTH,CHANNELS",
+    help="Shape of an image, for a flat input: rows of numbers.",
+)
 @description("--answers", default="", help="logits or probabilities; empty: as the model answers.")
 @description("--architecture", default="", help="Name of the network; empty: the name of FILE.")
 @description("--resize", is_flag=True, help="Resize images of any size to the model's, as in training.")
@@ -50,6 +57,7 @@ def main(
     mean: str,
     std: str,
     layout: str,
+    image_shape: str,
     answers: str,
     architecture: str,
     resize: bool,
@@ -72,12 +80,12 @@ def main(
     if not file.is_file():
         raise BadInput(f"FILE: expected an ONNX file, {file} is none; check the path")
     signature = read_signature(file)
-    layout = layout.upper() or _layout_of(signature.shape) or _asked("--layout", "Layout, NCHW or NHWC", str.upper)
+    layout = _layout(layout, signature.shape)
+    shape = _image_shape(image_shape, layout, signature.shape)
     named = _class_names(classes) or _asked("--classes", "Class names, comma-separated, or a file", _class_names)
-    if signature.classes not in (None, len(named)):
-        raise BadInput(
-            f"--classes: expected {signature.classes} names, as many as the model answers, received {len(named)}"
-        )
+    output = _output(signature.outputs, len(named))
+    if not range_ and signature.dtype == "uint8":
+        range_ = "0,255"
     low, high = _pair(range_) if range_ else _asked("--range", "Range of the pixels, as 0,1 or 0,255", _pair)
     how = Onnx(
         input=signature.input,
@@ -86,10 +94,10 @@ def main(
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
         answers=answers or "logits",
+        output=output,
         opset=signature.opset,
     )
-    shape = signature.image(layout)
-    check_description(how, shape, "the description")
+    check_description(how, shape, signature.dtype, "the description")
     card = Card(
         architecture=architecture or file.stem,
         input=Input(shape=shape, resized=resize),
@@ -147,10 +155,52 @@ def _tried(file: Path, folder: Path, card: Card, answers: str) -> Card:
     return raw
 
 
-def _layout_of(shape: tuple[int, int, int]) -> str:
-    """The layout, where the number of channels tells it."""
-    first, last = shape[0] in (1, 3, 4), shape[2] in (1, 3, 4)
-    return "" if first == last else "NCHW" if first else "NHWC"
+def _layout(given: str, sizes: tuple[int, ...]) -> str:
+    """The layout of an input of these sizes: as given, or where the number of channels tells it."""
+    from ..components.common.artifacts.onnx import LAYOUTS
+
+    possible = [layout for layout in LAYOUTS if (layout == "flat") == (len(sizes) == 1)]
+    likely = [layout for layout in possible if layout == "flat" or sizes[layout.index("C") - 1] in (1, 3, 4)]
+    if not given and len(likely) == 1:
+        return likely[0]
+    layout = given or _asked("--layout", f"Layout, {' or '.join(possible)}", str)
+    for one in possible:
+        if one.lower() == layout.lower():
+            return one
+    raise BadInput(
+        f"--layout: expected {' or '.join(possible)} for an input of {readable_shape(sizes)}, received {layout!r}; "
+        "choose one"
+    )
+
+
+def _image_shape(given: str, layout: str, sizes: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels of an image, which the sizes of a flat input do not tell."""
+    from ..components.common.artifacts.onnx import LAYOUTS, laid_out
+
+    if given:
+        shape = _shape(given)
+    elif layout == "flat":
+        shape = _asked("--image-shape", f"Height, width and channels of {sizes[0]} numbers, as 28,28,1", _shape)
+    else:
+        height, width, channels = (sizes[LAYOUTS[layout].index(place)] for place in range(3))
+        shape = (height, width, channels)
+    if laid_out(shape, layout) != sizes:
+        raise BadInput(
+            f"--image-shape: expected height, width and channels of an input of {readable_shape(sizes)} ({layout}), "
+            f"received {readable_shape(shape)}; correct it"
+        )
+    return shape
+
+
+def _output(outputs: dict[str, int | None], classes: int) -> str:
+    """The first output of so many classes."""
+    for name, count in outputs.items():
+        if count in (None, classes):
+            return name
+    counts = " or ".join(map(str, dict.fromkeys(outputs.values())))
+    raise BadInput(
+        f"--classes: expected {counts} names, as many as the model answers, received {classes}; name each class"
+    )
 
 
 def _class_names(text: str) -> list[str]:
@@ -169,6 +219,14 @@ def _numbers(option: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")] if text else []
     except ValueError:
         raise BadInput(f"{option}: expected numbers, comma-separated, received {text!r}") from None
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    numbers = _numbers("--image-shape", text)
+    if len(numbers) != 3 or not all(number.is_integer() and number > 0 for number in numbers):
+        raise BadInput(f"--image-shape: expected three sizes as 28,28,1, received {text!r}; correct it")
+    height, width, channels = map(int, numbers)
+    return height, width, channels
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.conftest import PROJECT, outside_aws
-from tests.onnx_models import MEAN, STD, Network
+from tests.onnx_models import MEAN, STD, Network, Regression
 from tests.serving import ask, publish
 from trainyard.components.common.artifacts.classifier import load_classifier
 from trainyard.components.common.artifacts.model import Card
@@ -145,6 +145,51 @@ def test_a_client_is_told_that_the_model_failed_and_the_log_why(step, network, s
         step("serve", "stop", env=home)
 
 
+def test_a_model_of_rows_of_numbers_answers_pixels_row_by_row(tmp_path):
+    """As scikit-learn's do: labels come before the probabilities."""
+    regression = Regression((4, 5, 3))
+    regression.save(tmp_path / "net.onnx")
+    described = ["--classes", "a,b,c", "--range", "0,255", "--image-shape", "4,5,3"]
+    done = import_model(tmp_path / "net.onnx", tmp_path / "model", *described)
+    assert done.returncode == 0, done.stderr
+    card = Card.read(tmp_path / "model")
+    assert (card.onnx.layout, card.onnx.answers, card.onnx.output) == ("flat", "probabilities", "scores")
+    assert (card.input.shape, card.parameters) == ((4, 5, 3), 183)
+    images = np.random.default_rng(1).integers(0, 256, (9, 4, 5, 3)).astype(np.uint8)
+    answers = load_classifier(tmp_path / "model").predict(images)
+    assert np.abs(answers - regression.probabilities(images)).max() < 1e-5
+
+
+def test_of_several_outputs_the_one_with_the_classes_answers(network, split, tmp_path):
+    network.save_two(tmp_path / "net.onnx")
+    done = import_model(tmp_path / "net.onnx", tmp_path / "model", *DESCRIBED)
+    assert done.returncode == 0, done.stderr
+    answers = load_classifier(tmp_path / "model").predict(split.images)
+    assert np.abs(answers - network.probabilities(split.images)).max() < 1e-4
+
+
+def test_an_input_of_bytes_takes_pixels_as_they_are(network, tmp_path):
+    """A range of 0 to 1 would round all pixels to 0."""
+    from onnx import TensorProto
+    from onnx.helper import make_node as node
+
+    nodes = [
+        node("Cast", ["input"], ["pixels"], to=TensorProto.FLOAT),
+        node("Conv", ["pixels", "kernel"], ["seen"], strides=[2, 2]),
+        node("Flatten", ["seen"], ["flat"]),
+        node("Gemm", ["flat", "weights", "bias"], ["logits"]),
+    ]
+    height, width, channels = network.shape
+    sizes = [("input", TensorProto.UINT8, ["images", channels, height, width])]
+    network.write(tmp_path / "net.onnx", nodes, sizes, "logits")
+    done = import_model(tmp_path / "net.onnx", tmp_path / "model", "--classes", "0,1,2,3,4,5,6,7,8,9")
+    assert done.returncode == 0, done.stderr
+    assert Card.read(tmp_path / "model").onnx.range == (0, 255)
+    done = import_model(tmp_path / "net.onnx", tmp_path / "other", *DESCRIBED)
+    assert done.returncode == 2
+    assert "expected the range 0,255 without mean and std for an input of uint8" in done.stderr.splitlines()[-1]
+
+
 def test_select_compares_it_with_a_keras_model(step, folder, evaluated, model, dataset, tmp_path):
     options = ["--dataset", dataset, "--model", model, "--evaluation", tmp_path / "keras"]
     assert step("evaluate", *options).returncode == 0
@@ -178,6 +223,7 @@ def test_what_the_file_does_not_tell_is_asked_for_on_a_terminal_alone(network, t
         ("two inputs", "expected one input, the images, received 2 (input, other)"),
         ("opset", "received one of opset 99"),
         ("float16", "expected an input of float32 or uint8, received float16; convert it with keep_io_types=True"),
+        ("zipmap", "a dictionary for each image; export it with skl2onnx's options={'zipmap': False}"),
         ("damaged", "received a damaged or other file"),
         ("missing", "expected an ONNX file"),
     ],
@@ -204,6 +250,8 @@ def test_a_file_that_cannot_be_taken_is_told_in_one_line(network, tmp_path, how,
             node("Flatten", ["cast"], ["flat"]),
         ]
         network.write(file, nodes, [("input", TensorProto.FLOAT16, [None, 10, 1, 1])], "flat")
+    elif how == "zipmap":
+        Regression(network.shape).save(file, zipmap=True)
     elif how == "damaged":
         file.write_bytes(b"no model")
     done = import_model(file, tmp_path / "model", *DESCRIBED)
@@ -220,7 +268,11 @@ def test_a_file_that_cannot_be_taken_is_told_in_one_line(network, tmp_path, how,
         (["--mean", "0.1,0.2"], "expected a mean for each of 1 channels, received [0.1, 0.2]"),
         (["--std", "0"], "expected standard deviations above 0"),
         (["--range", "1,0"], "expected a range from low to high"),
-        (["--layout", "CHW"], "expected the layout NCHW or NHWC"),
+        (["--range", "0,inf"], "expected a range from low to high"),
+        (["--layout", "CHW"], "--layout: expected NCHW or NHWC for an input of 1 x 28 x 28, received 'CHW'"),
+        (["--layout", "flat"], "--layout: expected NCHW or NHWC for an input of 1 x 28 x 28, received 'flat'"),
+        (["--image-shape", "28,28,3"], "--image-shape: expected height, width and channels of an input of 1 x 28 x 28"),
+        (["--image-shape", "28,28"], "--image-shape: expected three sizes as 28,28,1"),
         (["--answers", "probabilities"], "end the model in a softmax"),
     ],
 )

@@ -118,11 +118,12 @@ class Onnx:
 
     Attributes:
         input: Name of its input.
-        layout: `NCHW` or `NHWC`.
+        layout: `NCHW`, `NHWC`, or `flat`: all numbers of an image in a row, as NHWC has them.
         range: What 0 and 255 become.
         mean: Of each channel, after that; empty: 0.
         std: Standard deviation of each channel; empty: 1.
         answers: `logits` or `probabilities`.
+        output: Name of the output with them; empty: the first of shape images x classes.
         opset: Version of the operators of the standard domain that it is written in; 0: not known.
     """
 
@@ -132,6 +133,7 @@ class Onnx:
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
     answers: str = "logits"
+    output: str = ""
     opset: int = 0
 
 

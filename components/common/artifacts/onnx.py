@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..cli import BadInput
 from ..parallel import processors
 from ..progress import readable_shape, some_of
-from .model import ONNX_MODEL, Card, Onnx
+from .model import ONNX_MODEL, PIXELS, Card, Onnx
 
 if TYPE_CHECKING:
     import numpy as np
 
-LAYOUTS = ("NCHW", "NHWC")
-"""Order of the axes of its input: images, channels, height, width."""
+LAYOUTS = {"NCHW": (2, 0, 1), "NHWC": (0, 1, 2), "flat": (0, 1, 2)}
+"""Order of the axes after the first one: places in (height, width, channels); `flat` has them all in one axis."""
 ANSWERS = ("logits", "probabilities")
 INPUTS = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 """Types of input that are taken, as ONNX Runtime and NumPy call them."""
@@ -25,30 +25,25 @@ INPUTS = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 @dataclass(frozen=True)
 class Signature:
-    """What an ONNX file tells of its input and output.
+    """What an ONNX file tells of its input and outputs.
 
     Attributes:
         input: Name of the input.
         dtype: Its type, as NumPy calls it.
         batch: How many images it takes at a time; None: any number.
-        shape: Its other three sizes, in its own order.
-        classes: How many numbers it answers for an image; None: not told.
+        shape: Its other sizes, in its own order: three, or one for `flat`.
+        outputs: Those of shape images x classes by name: the number of classes; None: not told.
         opset: Version of the operators; 0: not told.
-        parameters: How many numbers its weights are; those in other files are counted too.
+        parameters: How many numbers its weights are; those in other files and in operators are counted too.
     """
 
     input: str
     dtype: str
     batch: int | None
-    shape: tuple[int, int, int]
-    classes: int | None
+    shape: tuple[int, ...]
+    outputs: dict[str, int | None]
     opset: int
     parameters: int
-
-    def image(self, layout: str) -> tuple[int, int, int]:
-        """Height, width and channels."""
-        first, second, third = self.shape
-        return (second, third, first) if layout == "NCHW" else self.shape
 
 
 def read_signature(path: Path) -> Signature:
@@ -70,15 +65,18 @@ class OnnxClassifier:
         card = Card.read(folder)
         if card.onnx is None:
             raise BadInput(f"{folder}: expected a card that describes {ONNX_MODEL}, received none; use import-model")
-        check_description(card.onnx, card.input.shape, str(folder))
         self._session = _session(path)
         self._signature = _signature(path, self._session)
         self._how = card.onnx
+        check_description(card.onnx, card.input.shape, self._signature.dtype, str(folder))
         if self._signature.input != card.onnx.input:
             raise _other(folder, f"an input {card.onnx.input!r}", repr(self._signature.input))
-        if (image := self._signature.image(card.onnx.layout)) != card.input.shape:
-            wanted = f"images of {readable_shape(card.input.shape)} as {card.onnx.layout}"
-            raise _other(folder, wanted, readable_shape(image))
+        if (shape := laid_out(card.input.shape, card.onnx.layout)) != self._signature.shape:
+            wanted = f"an input of {readable_shape(shape)} ({readable_shape(card.input.shape)} as {card.onnx.layout})"
+            raise _other(folder, wanted, readable_shape(self._signature.shape))
+        self._output = card.onnx.output or next(iter(self._signature.outputs))
+        if self._output not in self._signature.outputs:
+            raise _other(folder, f"an output {self._output!r}", some_of([*self._signature.outputs]))
 
     def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
         """See `Classifier.predict`; works through `batch` images at a time, or as many as the model takes."""
@@ -95,7 +93,7 @@ class OnnxClassifier:
             images = np.concatenate([images, np.repeat(images[-1:], fixed - count, axis=0)])
         feed = {self._how.input: prepared(images, self._how).astype(self._signature.dtype, copy=False)}
         try:
-            given = self._session.run(None, feed)[0]
+            given = self._session.run([self._output], feed)[0]
         except Exception as error:  # its exceptions share no base of their own
             raise BadInput(
                 f"{ONNX_MODEL}: expected an answer for any pixels, the model failed ({_reason(error)}); correct the "
@@ -126,7 +124,14 @@ def prepared(images: np.ndarray, how: Onnx) -> np.ndarray:
         pixels -= np.asarray(how.mean, np.float32)
     if how.std:
         pixels /= np.asarray(how.std, np.float32)
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if how.layout == "NCHW" else pixels
+    pixels = np.ascontiguousarray(pixels.transpose(0, *(1 + place for place in LAYOUTS[how.layout])))
+    return pixels.reshape(len(pixels), -1) if how.layout == "flat" else pixels
+
+
+def laid_out(shape: tuple[int, int, int], layout: str) -> tuple[int, ...]:
+    """Sizes of an input for images of height, width and channels, without the first one."""
+    sizes = tuple(shape[place] for place in LAYOUTS[layout])
+    return (math.prod(sizes),) if layout == "flat" else sizes
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -138,26 +143,32 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def check_description(how: Onnx, shape: tuple[int, int, int], where: str) -> None:
+def check_description(how: Onnx, shape: tuple[int, int, int], dtype: str, where: str) -> None:
     """Raise BadInput for a description of a model that cannot be.
 
     Args:
         how: The description.
         shape: Height, width and channels of an image.
+        dtype: Type of the input, as NumPy calls it.
         where: What to call it in messages.
     """
     channels = shape[2]
     if how.layout not in LAYOUTS:
-        raise BadInput(f"{where}: expected the layout NCHW or NHWC, received {how.layout!r}; choose one")
+        raise BadInput(f"{where}: expected the layout {' or '.join(LAYOUTS)}, received {how.layout!r}; choose one")
     if how.answers not in ANSWERS:
         raise BadInput(f"{where}: expected logits or probabilities as answers, received {how.answers!r}; choose one")
-    if not how.range[0] < how.range[1]:
+    if not (how.range[0] < how.range[1] and all(map(math.isfinite, how.range))):
         raise BadInput(f"{where}: expected a range from low to high, received {list(how.range)}; swap or correct them")
     for name, values in (("mean", how.mean), ("std", how.std)):
         if values and (len(values) != channels or not all(map(math.isfinite, values))):
             raise BadInput(f"{where}: expected a {name} for each of {channels} channels, received {values}; correct it")
     if any(value <= 0 for value in how.std):
         raise BadInput(f"{where}: expected standard deviations above 0, received {how.std}; correct them")
+    if dtype == "uint8" and (tuple(how.range) != PIXELS or how.mean or how.std):
+        raise BadInput(
+            f"{where}: expected the range 0,255 without mean and std for an input of uint8, which takes pixels as they "
+            f"are, received {list(how.range)}; correct them"
+        )
 
 
 def _session(path: Path) -> Any:
@@ -212,28 +223,44 @@ def _signature(path: Path, session: Any) -> Signature:
             f"{path}: expected an input of float32 or uint8, received {takes.type[7:-1]}; "
             f"{'convert it with keep_io_types=True' if '16' in takes.type else 'export it with one of them'}"
         )
-    if len(takes.shape) != 4:
+    if len(takes.shape) not in (2, 4):
         raise BadInput(
-            f"{path}: expected images with four axes (NCHW or NHWC), received {readable_shape(takes.shape)}; export "
-            "the model for images"
+            f"{path}: expected images with four axes (NCHW or NHWC) or two (flat), received "
+            f"{_readable(takes.shape)}; export the model for images"
         )
     batch, *sizes = takes.shape
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise BadInput(
-            f"{path}: expected a fixed height, width and number of channels, received {readable_shape(takes.shape)}; "
+            f"{path}: expected a fixed height, width and number of channels, received {_readable(takes.shape)}; "
             "export it with only the first axis dynamic"
         )
-    gives = outputs[0]
-    if len(gives.shape or []) != 2 or not gives.type.startswith("tensor(float"):
+    answers = {
+        one.name: one.shape[1] if isinstance(one.shape[1], int) else None
+        for one in outputs
+        if one.type.startswith("tensor(float") and len(one.shape or []) == 2
+    }
+    if not answers:
+        received = some_of([f"{one.name}: {_readable_type(one)}" for one in outputs])
+        advice = "skl2onnx's options={'zipmap': False}" if "map(" in outputs[-1].type else "that output"
         raise BadInput(
-            f"{path}: expected a first output of shape images x classes, received {gives.type[7:-1]} of "
-            f"{readable_shape(gives.shape or [])}; export the classifier with that output alone"
+            f"{path}: expected an output of numbers of shape images x classes, received {received}; export it "
+            f"with {advice}"
         )
-    classes = gives.shape[1] if isinstance(gives.shape[1], int) else None
     opset, parameters = _read(path)
-    first, second, third = sizes
     fixed = batch if isinstance(batch, int) else None
-    return Signature(takes.name, INPUTS[takes.type], fixed, (first, second, third), classes, opset, parameters)
+    return Signature(takes.name, INPUTS[takes.type], fixed, tuple(sizes), answers, opset, parameters)
+
+
+def _readable_type(output: Any) -> str:
+    """Type and shape of an output of ONNX Runtime."""
+    if not output.type.startswith("tensor("):
+        return "a dictionary for each image" if "map(" in output.type else str(output.type)
+    return f"{output.type[7:-1]} of shape {_readable(output.shape)}"
+
+
+def _readable(shape: list[Any]) -> str:
+    """A shape of ONNX Runtime, whose dynamic axes may have no name."""
+    return readable_shape("?" if size is None else size for size in shape) or "none"
 
 
 def _other(folder: Path, expected: str, received: str) -> BadInput:
@@ -244,9 +271,12 @@ def _other(folder: Path, expected: str, received: str) -> BadInput:
 
 # The file is a protobuf message ModelProto (onnx/onnx.proto). Three of its fields are all that is needed here.
 OPSET_IMPORT, GRAPH = 8, 7  # of ModelProto
-INITIALIZER = 5  # of GraphProto: the weights
+NODE, INITIALIZER = 1, 5  # of GraphProto: the operators and the weights
+ATTRIBUTE = 5  # of NodeProto
+FLOATS = 7  # of AttributeProto: the weights of operators of scikit-learn's models
 DOMAIN, VERSION = 1, 2  # of OperatorSetIdProto
-DIMS, EXTERNAL_DATA = 1, 13  # of TensorProto
+DIMS, DATA_TYPE, EXTERNAL_DATA = 1, 2, 13  # of TensorProto
+INT64 = 7  # of TensorProto.DataType: shapes and indices
 KEY, VALUE = 1, 2  # of StringStringEntryProto
 
 
@@ -260,7 +290,10 @@ def _read(path: Path) -> tuple[int, int]:
                 if not bytes(told.get(DOMAIN, b"")):
                     opset = int(told.get(VERSION, 0))
             elif field == GRAPH and isinstance(value, memoryview):
-                parameters = sum(_size(tensor) for part, tensor in _fields(value) if part == INITIALIZER)
+                parameters = sum(
+                    _size(inner) if part == INITIALIZER else _floats(inner) if part == NODE else 0
+                    for part, inner in _fields(value)
+                )
     except (IndexError, ValueError, OSError):
         return opset, parameters
     return opset, parameters
@@ -286,11 +319,18 @@ def _size(tensor: Any) -> int:
     for field, value in _fields(tensor):
         if field == DIMS:
             sizes += [value] if isinstance(value, int) else _varints(value)
+        elif field == DATA_TYPE and value == INT64:
+            return 0
     return math.prod(sizes)
 
 
+def _floats(node: Any) -> int:
+    attributes = [value for field, value in _fields(node) if field == ATTRIBUTE]
+    return sum(len(value) // 4 for one in attributes for field, value in _fields(one) if field == FLOATS)
+
+
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """Numbers and values of the fields of a protobuf message: an int, or the bytes of what has a length."""
+    """Numbers and values of the fields of a protobuf message: an int, or the bytes of anything else."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -302,7 +342,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
             yield key >> 3, message[at : at + length]
             at += length
         elif key & 7 in (1, 5):
-            at += 8 if key & 7 == 1 else 4
+            length = 8 if key & 7 == 1 else 4
+            yield key >> 3, message[at : at + length]
+            at += length
         else:
             raise ValueError("no protobuf")
 
