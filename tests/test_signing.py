@@ -80,7 +80,7 @@ def test_an_unsigned_a_changed_or_a_strangers_version_is_not_fetched(publish, st
         return done.stderr.splitlines()[-1]
 
     assert "received one without model.sig" in refused(unsigned, public)
-    assert "another key" in refused(signed, other)
+    assert f"{signed}: expected a signature by a key of --verify-key" in refused(signed, other)
     card = store.client.get_object(Bucket=bucket, Key="digits/1/model.json")["Body"].read()
     store.client.put_object(Bucket=bucket, Key="digits/1/model.json", Body=card + b" ")
     assert "received model.json changed" in refused(signed, public)

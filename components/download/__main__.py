@@ -89,7 +89,7 @@ def main(
         terms = Terms(max_bytes, max_files, hosts, Access(anonymous, requester_pays))
         fetched = fetch(source, folder, sha256.lower(), terms)
         if verify_key:
-            verify_folder(folder, verify_key)
+            verify_folder(folder, verify_key, fetched.source)
         write_json(folder / RECORD, asdict(fetched), indent=2)
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
     say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")

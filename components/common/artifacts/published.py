@@ -210,23 +210,25 @@ def version_numbers(store: BaseClient, bucket: str, name: str) -> list[int]:
     return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
 
 
-def verify_folder(folder: Path, verify_key: str) -> None:
+def verify_folder(folder: Path, verify_key: str, where: str = "") -> None:
     """Make sure that a folder holds a version as one of the keys signed it, every file.
 
     Args:
         folder: With manifest.json and model.sig.
         verify_key: See `signing.VerifyKeys`.
+        where: What to call it in messages; empty: by its path.
 
     Raises:
         BadInput: it does not.
     """
     source = LocalFolder(folder)
+    where = where or str(folder)
     if folder.is_dir() and not (folder / MANIFEST).is_file():
-        raise BadInput(f"{folder}: expected a published version, signed, received a model folder; publish it first")
-    manifest = Manifest.parse(source.manifest(), source.uri)
+        raise BadInput(f"{where}: expected a published version, signed, received a model folder; publish it first")
+    manifest = Manifest.parse(source.manifest(), where)
     paths = {path.as_posix(): folder / path for path in files_below(folder)}
     digests = {path: sha256_of_file(file) for path, file in paths.items() if path not in UNSIGNED}
-    VerifyKeys(verify_key).verify(source.signature(), manifest.name, manifest.version, digests, source.uri)
+    VerifyKeys(verify_key).verify(source.signature(), manifest.name, manifest.version, digests, where)
 
 
 def _published(source: Source, verify_key: str = "") -> PublishedVersion:

@@ -27,6 +27,8 @@ VERIFY_KEY = "TRAINYARD_VERIFY_KEY"
 """Environment variable by which a predictor gets public keys, as PEM."""
 UNSIGNED = ("manifest.json", SIGNATURE)
 """Files of a version that its signature does not name: it binds name, version and digests as the manifest has them."""
+AGAIN = "do not use it, and export the model again under another version"
+"""Advice where a version is not what was signed."""
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -114,21 +116,29 @@ class VerifyKeys:
             BadInput: the signature is missing or damaged, of another key, or of other files.
         """
         if signature is None:
-            raise BadInput(f"{where}: expected a version signed with --signing-key, received one without {SIGNATURE}")
+            raise BadInput(
+                f"{where}: expected a version signed with --signing-key, received one without {SIGNATURE}; export the "
+                "same model again with a key"
+            )
         try:
-            statement = self._statement(signature)
+            statement = self._statement(signature, where)
             signed = {one["name"]: one["digest"] for one in statement["predicate"]["resources"]}
             subject = statement["subject"][0]["name"]
         except (ValueError, LookupError, TypeError):
-            raise BadInput(f"{where}: expected a signature in {SIGNATURE}, received a damaged or other file") from None
+            raise BadInput(
+                f"{where}: expected a signature in {SIGNATURE}, received a damaged or other file; {AGAIN}"
+            ) from None
         if subject != _subject(name, version):
-            raise BadInput(f"{where}: expected the signature of {_subject(name, version)}, received that of {subject}")
+            raise BadInput(
+                f"{where}: expected the signature of {_subject(name, version)}, received that of {subject}; {AGAIN}"
+            )
         if changed := sorted(path for path, _ in signed.items() ^ digests.items()):
             raise BadInput(
-                f"{where}: expected the files that were signed, received {changed[0]} changed, added or removed"
+                f"{where}: expected the files that were signed, received {changed[0]} changed, added or removed; "
+                f"{AGAIN}"
             )
 
-    def _statement(self, signature: bytes) -> dict[str, Any]:
+    def _statement(self, signature: bytes, where: str) -> dict[str, Any]:
         """What was signed.
 
         Raises:
@@ -152,7 +162,8 @@ class VerifyKeys:
                 raise ValueError("it is the signature of something else")
             return statement
         raise BadInput(
-            f"{SIGNATURE}: expected a signature by --verify-key, received one by another key or of other content"
+            f"{where}: expected a signature by a key of --verify-key, received one by another key or of other content; "
+            "pass the public key of those who sign, or do not use this version"
         )
 
 
