@@ -134,6 +134,19 @@ def test_predict_takes_a_signed_version_with_its_validation_and_no_other(publish
     assert done.returncode == 0, done.stderr
 
 
+def test_predict_takes_a_version_that_download_fetched(publish, step, dataset, model, keys, tmp_path):
+    """download adds a record of its own, which is neither signed nor a part of the model."""
+    private, public = keys[0]
+    assert step("evaluate", "--dataset", dataset, "--model", model, "--evaluation", tmp_path / "e").returncode == 0
+    uri = publish("digits", "--signing-key", private, "--evaluation", tmp_path / "e")
+    fetched = tmp_path / "fetched"
+    done = step("download", "--source", uri, "--dataset", fetched, "--verify-key", public)
+    assert done.returncode == 0, done.stderr
+    options = ("--source", dataset, "--predictions", tmp_path / "predictions", "--verify-key", public)
+    done = step("predict", "--model", fetched, *options)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_predictor_on_a_cluster_gets_the_public_keys(publish, step, keys, tmp_path):
     (private, public), _ = keys
     uri = publish("digits", "--signing-key", private)

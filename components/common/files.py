@@ -15,6 +15,8 @@ from .cli import BadInput, shown
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 """What the names of archives that are unpacked end in."""
+DOWNLOAD = "download.json"
+"""The file in which download tells what it fetched into a folder."""
 
 
 @contextmanager

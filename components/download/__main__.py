@@ -79,18 +79,18 @@ def main(
     """
     from ..common.artifacts.published import verify_folder
     from ..common.fetching.objects import Access
-    from ..common.files import atomic_folder, write_json
+    from ..common.files import DOWNLOAD, atomic_folder, write_json
     from ..common.kfp_outputs import record_artifacts
     from ..common.progress import counted, readable_size
-    from .fetch import RECORD, Terms, fetch
+    from .fetch import Terms, fetch
 
     hosts = tuple(host.strip().lower() for host in allow_host.split(",") if host.strip())
-    with atomic_folder(dataset, marker=RECORD) as folder:
+    with atomic_folder(dataset, marker=DOWNLOAD) as folder:
         terms = Terms(max_bytes, max_files, hosts, Access(anonymous, requester_pays))
         fetched = fetch(source, folder, sha256.lower(), terms)
         if verify_key:
             verify_folder(folder, verify_key, fetched.source)
-        write_json(folder / RECORD, asdict(fetched), indent=2)
+        write_json(folder / DOWNLOAD, asdict(fetched), indent=2)
     record_artifacts(executor_input, {"dataset": asdict(fetched)})
     say("download", f"{counted(fetched.files)}, {readable_size(fetched.bytes)} fetched, sha256 {fetched.sha256}")
 

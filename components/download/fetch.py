@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ..common.cli import BadInput, shown
 from ..common.fetching import fetch as fetching
-from ..common.fetching.fetch import RECORD, Fetched, Terms
+from ..common.fetching.fetch import Fetched, Terms
 from ..common.files import files_below, sha256_of_folder
 
-__all__ = ["RECORD", "Fetched", "Terms", "check", "fetch", "is_fixed"]
+__all__ = ["Fetched", "Terms", "check", "fetch", "is_fixed"]
 
 
 def check(source: str, sha256: str, max_bytes: int, max_files: int) -> None:

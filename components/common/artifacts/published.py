@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..cli import BadInput
-from ..files import atomic_folder, files_below, sha256_of_file, sha256_of_listing
+from ..files import DOWNLOAD, atomic_folder, files_below, sha256_of_file, sha256_of_listing
 from ..parallel import in_parallel
 from . import schema
 from .model import CARD, read_card
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 EVALUATION_FOLDER = "evaluation"
-BESIDE = (EVALUATION_FOLDER, VALIDATION, MANIFEST, SIGNATURE)
-"""What a published version holds besides the files of the model."""
+BESIDE = (EVALUATION_FOLDER, VALIDATION, MANIFEST, SIGNATURE, DOWNLOAD)
+"""What a published version holds besides the files of the model, and what download adds."""
 PARALLEL_DOWNLOADS = 8
 
 
@@ -211,7 +211,7 @@ def version_numbers(store: BaseClient, bucket: str, name: str) -> list[int]:
 
 
 def verify_folder(folder: Path, verify_key: str, where: str = "") -> None:
-    """Make sure that a folder holds a version as one of the keys signed it, every file.
+    """Make sure that a folder holds a version as one of the keys signed it, every file but what download adds.
 
     Args:
         folder: With manifest.json and model.sig.
@@ -227,7 +227,7 @@ def verify_folder(folder: Path, verify_key: str, where: str = "") -> None:
         raise BadInput(f"{where}: expected a published version, signed, received a model folder; publish it first")
     manifest = Manifest.parse(source.manifest(), where)
     paths = {path.as_posix(): folder / path for path in files_below(folder)}
-    digests = {path: sha256_of_file(file) for path, file in paths.items() if path not in UNSIGNED}
+    digests = {path: sha256_of_file(file) for path, file in paths.items() if path not in (*UNSIGNED, DOWNLOAD)}
     VerifyKeys(verify_key).verify(source.signature(), manifest.name, manifest.version, digests, where)
 
 

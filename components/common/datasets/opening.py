@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ..cli import BadInput
+from ..files import DOWNLOAD
 from ..progress import some_of
 from .dataset import ON_CORRUPT, ImageDataset, Options
 from .naming import is_clutter
 from .others import other_kind, remedy, why_not
-from .source import DOWNLOAD, source_of
+from .source import source_of
 
 LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y_train, x_test, y_test, IDX files \
 (train-images-idx3-ubyte ...), train/<label>/*.png and test/<label>/*.png, <label>/*.png of two classes and \

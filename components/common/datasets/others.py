@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path, PurePath
 
+from ..files import DOWNLOAD
 from ..progress import some_of
 from .image_folders import IMAGE_FOLDER, files_below, has_images, holds_class, images_below
 from .naming import SPLITS, folders_in, is_clutter
-from .source import DOWNLOAD, source_of
+from .source import source_of
 
 KINDS: dict[str, tuple[str, ...]] = {
     "PyTorch or pickle files, which can run code of their own; save the arrays with numpy.savez": (

@@ -5,10 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..files import without_suffix
-
-DOWNLOAD = "download.json"
-"""The file in which download says where a data set comes from."""
+from ..files import DOWNLOAD, without_suffix
 
 
 def download_of(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from ..cli import BadInput, say, shown
-from ..files import ARCHIVES, files_below, sha256_of_listing
+from ..files import ARCHIVES, DOWNLOAD, files_below, sha256_of_listing
 from ..parallel import in_parallel
 from ..progress import Advance, transfer
 from .archives import CHUNK, OTHERS, DamagedArchive, Readable, copy, extract, is_archive
@@ -23,8 +23,6 @@ from .streams import ListedFile, Measured, OpenFile, ReadAhead
 
 _OVER_THE_NETWORK = ("http", "https", "s3")
 _TRANSFERS = 3
-RECORD = "download.json"
-"""The file that says what was fetched."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,10 @@ def fetch(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OSError(f"the disk of {folder.parent} is full; free some space and run again") from error
-    if (folder / RECORD).exists():
-        if not _is_record(folder / RECORD):
+    if (folder / DOWNLOAD).exists():
+        if not _is_record(folder / DOWNLOAD):
             raise BadInput(
-                f"--source: expected no {RECORD} at its top, received one that no earlier download wrote; this step "
+                f"--source: expected no {DOWNLOAD} at its top, received one that no earlier download wrote; this step "
                 "writes a file of this name, rename it"
             )
         fetched = replace(fetched, files=fetched.files - 1)  # the new record takes its place
