@@ -66,7 +66,17 @@ def test_its_own_names_are_answered(service, host):
     assert service.send([("Host", host)])[0] == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example:PORT", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example:PORT",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "localhost:80:evil",
+        "[::1].evil.example",
+    ],
+)
 def test_a_name_that_was_made_to_resolve_to_this_machine_is_refused(service, host):
     for path in ("/v1/models/mnist/metadata", "/", "/metrics", "/openapi.json", "/page/model.json"):
         status, _, content = service.send([("Host", host)], path)
@@ -87,6 +97,7 @@ CROSS_SITE = {
     "a form or a script of another site": [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")],
     "another port of this machine": [("Origin", "http://localhost:3000"), ("Sec-Fetch-Site", "same-site")],
     "a sandboxed frame or a file": [("Origin", "null")],
+    "a program with an origin that is no URL": [("Origin", "http://[evil")],
     "an image or a script in a page": [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")],
     "a frame in a page": [
         ("Sec-Fetch-Site", "cross-site"),

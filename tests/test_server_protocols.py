@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -259,6 +260,32 @@ def test_a_client_too_slow_with_its_request_is_let_go(impatient):
     assert ask(f"{impatient.base}/v2/health/ready")[0] == 200
     for one in (silent, half, body, second):
         one.close()
+
+
+@pytest.mark.parametrize("place", ["one header", "many headers", "the path", "a trailer"])
+def test_headers_without_end_are_refused(server, place):
+    begin, more = {
+        "one header": (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", b"a" * 2**16),
+        "many headers": (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"X: a\r\n" * 2**14),
+        "the path": (b"GET /", b"a" * 2**16),
+        "a trailer": (post(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"0\r\nX: ", b"a" * 2**16),
+    }[place]
+    with server.connect() as connection:
+        connection.sendall(begin)
+        received = b""
+        with suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(more)
+        with suppress(ConnectionError):
+            while piece := connection.recv(2**16):
+                received += piece
+    assert received == b"" or b" 431 " in received or b" 400 " in received  # reset, where it still had to be read
+    assert ask(f"{server.base}/v2/health/ready")[0] == 200
+
+
+def test_a_version_of_thousands_of_digits_is_not_found(server):
+    for path in (f"/v1/models/mnist/versions/{'9' * 5000}", f"/v2/models/mnist/versions/{'9' * 5000}"):
+        assert ask(server.base + path)[0] in (400, 404)
 
 
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(server):

@@ -7,10 +7,10 @@ browser marks as another site's (Origin, Sec-Fetch-Site) are refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +19,7 @@ from .protocols.request import Refused, shown
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ANY = "*"
+_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::\d*)?")
 _TELLING = {b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"}
 
 
@@ -54,7 +55,7 @@ class Access:
                 and told.get(b"sec-fetch-dest") == b"document"
             )
         else:
-            foreign = urlsplit(origin).netloc.lower() != host
+            foreign = not host or origin.lower().partition("://")[2] != host
         if foreign and ANY not in self.origins and origin not in self.origins:
             raise Refused(
                 403,
@@ -64,10 +65,9 @@ class Access:
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].removesuffix(".")
+    """The name in a Host header, without its port; what is no such header is returned as it is."""
+    parts = _HOST.fullmatch(host)
+    return (parts[1] or parts[2].removesuffix(".")) if parts else host
 
 
 def guarded(

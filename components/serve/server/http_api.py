@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -29,6 +30,15 @@ VERSION_HEADER = "Model-Version"
 """Tells which version has answered a prediction."""
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 """Tells where JSON ends and binary tensors begin."""
+
+
+class _VersionNumber(IntegerConvertor):
+    """A version in a path; Python refuses to read a number of more than 4,300 digits."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("version", _VersionNumber())
 
 Handler = Callable[[Request], Awaitable[Response]]
 Predictions = Callable[[Request, Read], Awaitable[Response]]
@@ -234,7 +244,7 @@ def _json_length(request: Request) -> int | None:
 
 def _both(path: str, rest: str, handler: Handler, method: str = "GET") -> list[Route]:
     """A route for the service, and one for a version of it."""
-    return [Route(one + rest, handler, methods=[method]) for one in (path, f"{path}/versions/{{version:int}}")]
+    return [Route(one + rest, handler, methods=[method]) for one in (path, f"{path}/versions/{{version:version}}")]
 
 
 def _number(request: Request) -> int | None:
@@ -259,7 +269,7 @@ def _refusal(error: Refused) -> Response:
 
 
 async def _no_such_path(request: Request, error: HTTPException) -> Response:
-    asked = f"Malformed request: {request.method} {request.url.path}"
+    asked = f"Malformed request: {request.method} {request.url.path[:200]}"
     return _json({"error": asked}, 400 if request.url.path.startswith("/v1/") else error.status_code)
 
 

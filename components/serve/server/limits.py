@@ -21,6 +21,8 @@ MOST_PREDICTIONS = 128
 MOST_CONNECTIONS = 1000
 ENCODINGS = ("gzip", "deflate")
 """In which a body may be compressed."""
+LARGEST_HEAD = 2**16
+"""Bytes of the request line and headers, besides those that come with their first piece (at most 256 KiB)."""
 PIECE = 2**20
 """Bytes that are decompressed at a time."""
 
@@ -135,8 +137,13 @@ def _too_large() -> Refused:
     return Refused(413, f"expected a body of at most {LARGEST_BODY} bytes; send fewer examples per request")
 
 
+_HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
 def impatient(patience: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, but a connection whose request line and headers are not there in time is closed.
+    """uvicorn's protocol, but a connection is closed whose request line and headers take too long or are too large.
+
+    The parser keeps headers, and trailers behind a chunked body, in memory without a limit of its own.
 
     Args:
         patience: Seconds, from the connection or the first byte of a further request.
@@ -144,6 +151,7 @@ def impatient(patience: float) -> type[HttpToolsProtocol]:
 
     class Impatient(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
+        _head = 0  # bytes since the last that were part of a body
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -153,13 +161,26 @@ def impatient(patience: float) -> type[HttpToolsProtocol]:
             self._got_headers()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            self._head += len(data)
+            super().data_received(data)
+            if self._head > LARGEST_HEAD and not self.transport.is_closing():
+                self.transport.write(_HEAD_TOO_LARGE)
+                self.transport.close()
+
         def on_message_begin(self) -> None:
+            self._head = 0
             self._await_headers()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
+            self._head = 0
             self._got_headers()
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._head = 0
+            super().on_body(body)
 
         def _await_headers(self) -> None:
             self._got_headers()
