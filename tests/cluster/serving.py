@@ -19,6 +19,7 @@ from .programs import GATEWAY_API, HERE, KSERVE, module_folder
 
 WEBHOOK = "https://127.0.0.1:9443"
 PREDICTOR, TRAIN = "trainyard-predictor:cluster", "trainyard-train:cluster"
+PREDICTOR_ONNX = f"{PREDICTOR}-onnx"
 STORE_SERVERS = ("master", "volume", "filer", "s3", "admin")
 INGRESS = {"enableGatewayApi": True, "disableIstioVirtualHost": True}
 """How KServe makes its routes, where that is not its default."""
@@ -32,13 +33,13 @@ OTHERS = {
 
 def build_images(base: str) -> tuple[str, ...]:
     """Build the images of the cluster's pods with the container engine; their names."""
-    for name, reference in (("predictor", PREDICTOR), ("train", TRAIN)):
-        images.build_image(images.IMAGES[name], reference, base, "cluster")
+    for name, reference in (("predictor", PREDICTOR), ("predictor-onnx", PREDICTOR_ONNX), ("train", TRAIN)):
+        images.build_image({**images.IMAGES, **images.ON_REQUEST}[name], reference, base, "cluster")
     with images.pip_secrets() as options:
         for target, name in OTHERS.items():
             arguments = ["--build-arg", f"BASE={base}"] if base else []
             engine("build", *arguments, *options, "--target", target, "-t", name, str(HERE / "images"))
-    return PREDICTOR, TRAIN, *OTHERS.values()
+    return PREDICTOR, PREDICTOR_ONNX, TRAIN, *OTHERS.values()
 
 
 class Serving:
@@ -77,6 +78,7 @@ class Serving:
         others = {
             "KUBECONFIG": str(self._node.kubeconfig),
             "E2E_IMAGE": PREDICTOR,
+            "E2E_ONNX_IMAGE": PREDICTOR_ONNX,
             "E2E_TRAIN_IMAGE": TRAIN,
             "E2E_NODE_FOLDER": str(shared),
             "E2E_RESTART_API": restart,

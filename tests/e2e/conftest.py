@@ -1,8 +1,9 @@
 """What the tests on a cluster share: published models, a namespace of each test's own, the serve step with its Role.
 
 KUBECONFIG names the cluster, AWS_ENDPOINT_URL and the other AWS variables a store that is reached under one address
-from here and from the cluster's pods. E2E_IMAGE is our model server's image as the nodes find it, E2E_GATEWAY the URL
-of the Gateway where its own status does not tell, E2E_RESTART_API a command that ends the API server for some seconds.
+from here and from the cluster's pods. E2E_IMAGE is our model server's image as the nodes find it, E2E_ONNX_IMAGE that
+with ONNX Runtime, E2E_GATEWAY the URL of the Gateway where its own status does not tell, E2E_RESTART_API a command that
+ends the API server for some seconds.
 """
 
 import json
@@ -56,6 +57,12 @@ def store():
 def image():
     """The image of our model server, as the nodes find it."""
     return os.environ.get("E2E_IMAGE") or pytest.skip("no image: E2E_IMAGE names none that the nodes have")
+
+
+@pytest.fixture(scope="session")
+def onnx_image():
+    """The image of our model server with ONNX Runtime, as the nodes find it."""
+    return os.environ.get("E2E_ONNX_IMAGE") or pytest.skip("no image: E2E_ONNX_IMAGE names none that the nodes have")
 
 
 @dataclass(frozen=True)
