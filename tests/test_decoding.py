@@ -33,6 +33,18 @@ def noise(channels=3):
     return np.random.default_rng(channels).integers(0, 256, shape, dtype=np.uint8)
 
 
+def twelve_bits(grey):
+    """A grey TIFF of 12 bits, which Pillow cannot write: two values in three bytes, the first bits first."""
+    height, width = grey.shape
+    values = np.rint(grey / 255 * 4095).astype(int)
+    first, second = values[:, ::2], values[:, 1::2]
+    data = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1).astype(np.uint8).tobytes()
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+
+
 def with_chunk(png, name, content):
     """A PNG with a chunk before its last one."""
     chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -78,6 +90,8 @@ FILES = {
         np.where(GREY[0, 0] == GREY, 255, GREY),
     ),
     "BMP": (encoded(Image.fromarray(RGB), "BMP"), RGB),
+    "12 bits, TIFF": (twelve_bits(GREY), GREY),
+    "16 bits, PGM": (b"P5 %d %d 65535\n" % GREY.shape[::-1] + (GREY.astype(">u2") * 257).tobytes(), GREY),
     "TIFF": (encoded(Image.fromarray(RGB), "TIFF"), RGB),
     "WebP": (encoded(Image.fromarray(RGB), "WEBP", lossless=True), RGB),
     "PGM": (encoded(Image.fromarray(GREY), "PPM"), GREY),
@@ -135,6 +149,7 @@ def test_so_they_do_from_a_jpeg_even_when_it_is_resized(tmp_path, mode, options)
         (b"<!DOCTYPE html><title>Not found</title>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS"),
         (bytes(1000), "only zeros"),
+        (encoded(Image.fromarray(GREY), "TIFF")[:100], "a TIFF that is damaged, or of a compression"),
         (encoded(Image.fromarray(RGB))[:300], "a damaged or other file"),
     ],
 )

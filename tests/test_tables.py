@@ -104,3 +104,35 @@ def test_a_label_that_is_missing_is_no_class(tmp_path):
     dataset = open_dataset(tmp_path)
     assert (dataset.class_names, sum(dataset.counts.values())) == (["a", "b"], 4)
     assert "2 rows of the table without an image or a label: 04, 05" in dataset.notes
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "counts"),
+    [
+        ("split", "train Train TRAIN test test val", {"train": 3, "test": 2, "validation": 1}),
+        (
+            "Usage",
+            "Training Training Training PublicTest PrivateTest PrivateTest",
+            {"train": 3, "test": 2, "validation": 1},
+        ),
+        ("is_train", "1 1 1 1 0 0", {"train": 4, "test": 2}),
+        ("train", "True True True False False False", {"train": 3, "test": 3}),
+        ("is_training_image", "1 1 1 0 0 0", {"train": 3, "test": 3}),
+        ("test", "0 0 0 0 yes yes", {"train": 4, "test": 2}),
+    ],
+)
+def test_a_column_tells_the_splits(tmp_path, column, values, counts):
+    write(tmp_path, {"images": 6})
+    rows = [f"{index:02d},{'ab'[index % 2]},{value}" for index, value in enumerate(values.split())]
+    (tmp_path / "labels.csv").write_text("\n".join([f"id,breed,{column}", *rows]))
+    assert open_dataset(tmp_path).counts == counts
+
+
+def test_a_column_that_tells_no_split_is_named(tmp_path):
+    write(tmp_path, {"images": 6})
+    rows = [f"{index:02d},{'ab'[index % 2]},{index // 2}" for index in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label,fold", *rows]))
+    dataset = open_dataset(tmp_path)
+    assert sum(dataset.counts.values()) == 6
+    told = "labels.csv: the values 0, 1, 2 of the column fold name no split and are ignored"
+    assert f"{told}; write train, validation or test" in dataset.notes

@@ -23,6 +23,8 @@ AT_ONCE = 8
 """Most images that a thread decodes before it takes more; small ones cost less than being handed over."""
 ORIENTATION = 0x0112
 """The EXIF tag by which a camera says how it was held."""
+BITS = 258
+"""The tag of a TIFF with its bits a channel."""
 TELL_ORIENTATION = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 """Where Pillow keeps what may say it."""
 ORIENTATION_IN_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
@@ -41,6 +43,7 @@ OTHER_KINDS = {
     "a ZIP archive": rb"PK\x03\x04",
     "a NumPy array": rb"\x93NUMPY",
     "a pointer of Git LFS in place of the file": rb"version https://git-lfs",
+    "a TIFF that is damaged, or of a compression or a number of bits that is not read": rb"II\*\0|MM\0\*",
     "only zeros": rb"\0{64}",
 }
 """What files in place of images are, by a pattern of their first bytes."""
@@ -117,7 +120,7 @@ def image_shape(content: bytes, name: str) -> tuple[int, int, int]:
     """
     with _opened(content, name) as image:
         width, height = image.size if _orientation(image, content) < 5 else image.size[::-1]
-        return height, width, 1 if image.mode in GREY else 3
+        return height, width, 1 if image.mode in GREY or _has_16_bits(image) else 3
 
 
 def image_size(content: bytes, name: str) -> tuple[int, int]:
@@ -197,7 +200,7 @@ def read_image(content: bytes, name: str, channels: int, size: tuple[int, int] |
     """
     mode = "L" if channels == 1 else "RGB"
     with _opened(content, name) as image:
-        if image.mode in ("I", "F"):
+        if image.mode in ("I", "F") and not _has_16_bits(image):
             raise BadInput(f"{name}: expected 8 or 16 bits a channel, received 32 ({image.mode}); convert it")
         if size is not None:
             image.draft(None, size if _orientation(image, content) < 5 else size[::-1])
@@ -211,9 +214,9 @@ def _on_white(image: Image.Image) -> Image.Image:
     """An image of 8 bits a channel without transparency."""
     from PIL import Image
 
-    if image.mode.startswith("I;16"):
+    if _has_16_bits(image):
         values = np.asarray(image)
-        grey = np.rint(values / 257).astype(np.uint8)
+        grey = np.rint(values * (255 / _white(image))).astype(np.uint8)
         if (transparent := image.info.get("transparency")) is not None:
             grey[values == transparent] = 255
         return Image.fromarray(grey)
@@ -221,6 +224,17 @@ def _on_white(image: Image.Image) -> Image.Image:
         return image
     pixels = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether it is grey with more than 8 bits; a PGM with that many Pillow spreads to 16, in a wider type."""
+    return image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+
+
+def _white(image: Image.Image) -> int:
+    """The value of white in a grey image of 16 bits; a TIFF may have 12 in them."""
+    bits: int = image.tag_v2.get(BITS, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
+    return (1 << bits) - 1
 
 
 @cache

@@ -16,13 +16,23 @@ from .dataset import Options
 from .files import FilesDataset, FilesOfSplit, image_shape_of
 from .image_folders import ENDINGS as IMAGES
 from .image_folders import images_below
-from .naming import as_text, class_name, in_order, splits_in, visible
+from .naming import SPLITS, as_text, class_name, in_order, splits_in, visible
 from .source import source_of
 
 ENDINGS = (".csv", ".tsv", ".jsonl")
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_id", "image_path", "image_name", "path", "img", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "label_name")
-SPLIT_COLUMNS = ("split", "subset", "set", "fold")
+SPLIT_COLUMNS = ("split", "subset", "set", "partition", "usage", "phase", "data_split", "fold")
+SPLIT_VALUES = {"publictest": "validation", "privatetest": "test"}
+"""Values of such a column that only tables have, besides the names of splits."""
+SPLIT_FLAG = re.compile(
+    r"(is_?)?(?P<split>train|training|test|testing|val|validation|(?<=is_)valid)(_?(set|image|img))?"
+)
+"""A column of yes and no for one split: `is_train`, `is_training_image`, `test`."""
+FLAGS = {
+    **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
+    **dict.fromkeys(("0", "0.0", "false", "no", "f", "n"), False),
+}
 METADATA = "metadata"
 """A table of this name may tell more of images without their labels, as Hugging Face's imagefolder has it."""
 
@@ -43,11 +53,13 @@ def open_found(path: Path, options: Options) -> FilesDataset:
     by_name = _by_name(images)
     found: dict[str, dict[str, Row]] = {}
     without: list[str] = []
+    notes: list[str] = []
     for table, rows in _tables(path):
         if not (label := _label_column(table, rows)):
             continue
         file = _file_column(rows)
-        for row in rows:
+        told_splits = _told_splits(rows, {file, label}, table, notes)
+        for row, told_split in zip(rows, told_splits, strict=True):
             told = row.get(file, "").replace("\\", "/")
             names = (
                 table.parent.relative_to(path) / told,
@@ -58,7 +70,7 @@ def open_found(path: Path, options: Options) -> FilesDataset:
             if name is None or row.get(label, "").lower() in ("", "nan"):
                 without.append(told)
                 continue
-            rows_of_split = found.setdefault(_split_of(row, table, name, path), {})
+            rows_of_split = found.setdefault(told_split or _split_of(table, name, path), {})
             told_label = class_name(row[label], table)
             if name in rows_of_split and rows_of_split[name]["label"] != told_label:
                 raise BadInput(
@@ -74,7 +86,7 @@ def open_found(path: Path, options: Options) -> FilesDataset:
     classes = in_order({row["label"] for row in found["train"].values()})
     splits = {split: _files(path, rows, classes) for split, rows in sorted(found.items())}
     unnamed = set(images) - {name for rows in found.values() for name in rows}
-    notes = (
+    notes += (
         [f"{counted(len(without), 'row')} of the table without an image or a label: {some_of(without)}"]
         if without
         else []
@@ -165,10 +177,12 @@ def _file_column(rows: list[Row]) -> str:
 
 
 def _label_column(path: Path, rows: list[Row]) -> str:
-    """The column of labels; of two columns the other one, whatever its name. Nothing where there is none."""
+    """The column of labels; beside one of files, and of splits, the only other one, whatever its name. Nothing where
+    there is none."""
     others = [name for name in rows[0] if name != _file_column(rows)]
-    if len(others) == 1 and path.stem.lower() != METADATA:
-        return others[0]
+    for columns in (others, [name for name in others if name not in SPLIT_COLUMNS and not SPLIT_FLAG.fullmatch(name)]):
+        if len(columns) == 1 and path.stem.lower() != METADATA:
+            return columns[0]
     return next((name for name in LABEL_COLUMNS if name in others), "")
 
 
@@ -191,13 +205,39 @@ def _is_absolute(told: str) -> bool:
     return told.startswith("/") or PureWindowsPath(told).is_absolute() or "://" in told
 
 
-def _split_of(row: Row, table: Path, image: str, place: Path) -> str:
-    """The split of a row: as a column says, or the name of the table, or the folder of the image."""
-    told = next((row[name] for name in SPLIT_COLUMNS if row.get(name)), "")
-    for name in (told, table.stem, table.parent.name if table.parent != place else "", Path(image).parts[0]):
-        if splits := splits_in([name], str(table)):
-            return next(iter(splits))
-    return "train"
+def _told_splits(rows: list[Row], taken: set[str], table: Path, notes: list[str]) -> list[str]:
+    """The split of each row as columns tell it, empty where none does; of a column that is not used, a note."""
+    others = [name for name in rows[0] if name not in taken]
+    flags = {
+        SPLITS[told["split"]]: name
+        for name in others
+        if (told := SPLIT_FLAG.fullmatch(name)) and all(row.get(name, "").lower() in FLAGS for row in rows)
+    }
+    if flags:
+        rest = next((split for split in ("train", "test", "validation") if split not in flags), "")
+        return [next((split for split, name in flags.items() if FLAGS[row[name].lower()]), rest) for row in rows]
+    for column in (name for name in SPLIT_COLUMNS if name in others):
+        values = {row.get(column, "") for row in rows} - {""}
+        splits = {value: _split_called(value, table) for value in values}
+        if unknown := sorted(value for value in values if not splits[value]):
+            notes.append(
+                f"{table.name}: the values {some_of(unknown)} of the column {column} name no split and are ignored; "
+                "write train, validation or test"
+            )
+        if any(splits.values()):
+            return [splits.get(row.get(column, ""), "") for row in rows]
+    return [""] * len(rows)
+
+
+def _split_called(name: str, table: Path) -> str:
+    """The split that a name tells; empty: none."""
+    return SPLIT_VALUES.get(name.lower()) or next(iter(splits_in([name], str(table))), "")
+
+
+def _split_of(table: Path, image: str, place: Path) -> str:
+    """The split of a row that no column tells: by the name of the table, or the folder of the image."""
+    names = (table.stem, table.parent.name if table.parent != place else "", Path(image).parts[0])
+    return next((split for name in names if (split := _split_called(name, table))), "train")
 
 
 def _files(folder: Path, rows: dict[str, Row], classes: list[str]) -> FilesOfSplit:
