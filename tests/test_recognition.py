@@ -188,11 +188,13 @@ def zip_without_flag(names):
         ("犬/1.jpg".encode("shift-jis"), ""),
     ],
 )
-def test_names_in_a_zip_are_read_right_or_refused(tmp_path, folder, name, read):
+def test_names_in_a_zip_are_read_right_or_refused(tmp_path, folder, capsys, name, read):
     (tmp_path / "data.zip").write_bytes(zip_without_flag([name]))
     if read:
         fetch(str(tmp_path / "data.zip"), folder)
         assert contents(folder) == {read: b"data"}
+        told = f"1 name not in UTF-8 read as code page 437: {read}; if they look wrong"
+        assert (told in capsys.readouterr().err) == (name not in (read.encode(), read.replace("/", "\\").encode()))
     else:
         with pytest.raises(BadInput, match=r"data.zip: expected names in UTF-8, received .* in another encoding"):
             fetch(str(tmp_path / "data.zip"), folder)
@@ -209,7 +211,7 @@ def test_names_in_a_zip_are_read_right_or_refused(tmp_path, folder, name, read):
         ("Crème brûlée/été.jpg".encode("latin-1"), "Crème brûlée/été.jpg"),
     ],
 )
-def test_names_in_a_tar_are_read_right_or_refused(tmp_path, folder, name, read):
+def test_names_in_a_tar_are_read_right_or_refused(tmp_path, folder, capsys, name, read):
     with tarfile.open(tmp_path / "data.tar", "w", format=tarfile.GNU_FORMAT) as archive:
         member = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
         member.size = 4
@@ -217,6 +219,8 @@ def test_names_in_a_tar_are_read_right_or_refused(tmp_path, folder, name, read):
     if read:
         fetch(str(tmp_path / "data.tar"), folder)
         assert contents(folder) == {read: b"data"}
+        told = f"1 name not in UTF-8 read as Latin-1: {read}; if they look wrong"
+        assert (told in capsys.readouterr().err) == (name not in (read.encode(), read.replace("/", "\\").encode()))
     else:
         with pytest.raises(BadInput, match=r"data.tar: expected names in UTF-8, received .* in another encoding"):
             fetch(str(tmp_path / "data.tar"), folder)

@@ -18,7 +18,7 @@ from typing import IO, Protocol, Self, cast
 from ..cli import BadInput, shown
 from ..files import ARCHIVES
 from .limits import Room
-from .names import path_in_tar, path_in_zip
+from .names import path_in_tar, path_in_zip, tell_guessed
 
 OTHERS = (".7z", ".rar", ".tar.zst", ".tar.lz4", ".tar.z")
 """Endings of archives that are not read."""
@@ -160,6 +160,7 @@ class _StrictHeader(tarfile.TarInfo):
 def _extract_tar(stream: Readable, folder: Path, room: Room) -> None:
     file_like = cast(IO[bytes], stream)  # of which a tar that is read as a stream calls `read` alone
     files = _Files(folder)
+    guessed: list[str] = []
     with tarfile.open(mode="r|", fileobj=file_like, bufsize=CHUNK, tarinfo=_StrictHeader) as archive:
         while member := archive.next():
             archive.members = []  # type: ignore[attr-defined] # tarfile would remember every member
@@ -175,7 +176,8 @@ def _extract_tar(stream: Readable, folder: Path, room: Room) -> None:
             if member.size < 0:
                 raise tarfile.ReadError("a negative size")
             content = archive.extractfile(member)
-            files.write(room.admit(path_in_tar(member.name), member.size if content else 0), content)
+            files.write(room.admit(path_in_tar(member.name, guessed), member.size if content else 0), content)
+    tell_guessed(guessed, "Latin-1")
     while stream.read(CHUNK):  # to the end: the digest and the checksum of gzip cover it
         pass
 
@@ -271,10 +273,12 @@ def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
     with tempfile.TemporaryFile(dir=folder.parent) as file:  # the directory of a zip is at its end
         copy(stream, file)
         size = file.tell()
+        guessed: list[str] = []
         with _places_checked(), zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 _check_entry(entry)
-                entry.filename = path_in_zip(entry)
+                entry.filename = path_in_zip(entry, guessed)
+            tell_guessed(guessed, "code page 437")
             if (content := sum(entry.file_size for entry in archive.infolist())) > _MOST_FROM_A_BYTE * size:
                 raise BadInput(f"expected data, received a zip bomb: {size:,} bytes claim to hold {content:,}")
             paths = [room.admit(entry.filename, entry.file_size) for entry in archive.infolist()]

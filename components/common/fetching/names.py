@@ -4,7 +4,8 @@ import re
 import struct
 import zipfile
 
-from ..cli import BadInput, shown
+from ..cli import BadInput, say, shown
+from ..progress import counted, some_of
 
 _UTF_8 = 0x800  # the flag of a zip entry whose name is UTF-8
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field with the name in UTF-8
@@ -20,11 +21,11 @@ _METHODS = {
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def path_in_zip(entry: zipfile.ZipInfo) -> str:
+def path_in_zip(entry: zipfile.ZipInfo, guessed: list[str]) -> str:
     """The path of an entry of a zip, with `/` between its parts.
 
     Without the flag that says so, names are UTF-8 if they can be (macOS and many libraries write them so), else code
-    page 437, as the format has it.
+    page 437, as the format has it: such a one is added to `guessed`.
 
     Raises:
         BadInput: it can be read in neither way, or a compression that is not read.
@@ -34,12 +35,13 @@ def path_in_zip(entry: zipfile.ZipInfo) -> str:
         method = _METHODS.get(entry.compress_type, f"method {entry.compress_type}")
         raise BadInput(f"expected Deflate, received {shown(name)} packed with {method}; pack it again as a plain zip")
     if not entry.flag_bits & _UTF_8 and not name.isascii():
-        name = _unicode_path(entry.extra) or _from_code_page(name)
+        name = _unicode_path(entry.extra) or _from_code_page(name, guessed)
     return name.replace("\\", "/")  # as .NET before 4.6.1 and some Windows tools write it
 
 
-def path_in_tar(name: str) -> str:
-    """The path of a member of a tar, which Python reads as UTF-8; what is no UTF-8 is taken for Latin-1.
+def path_in_tar(name: str, guessed: list[str]) -> str:
+    """The path of a member of a tar, which Python reads as UTF-8; what is no UTF-8 is taken for Latin-1, and added to
+    `guessed`.
 
     Raises:
         BadInput: it cannot be that.
@@ -51,10 +53,21 @@ def path_in_tar(name: str) -> str:
         if not _can_be_a_name(told):
             raise BadInput(f"expected names in UTF-8, received {shown(told)} in another encoding; rename it") from None
         name = told
+        guessed.append(name)
     return name if "/" in name else name.replace("\\", "/")
 
 
-def _from_code_page(name: str) -> str:
+def tell_guessed(guessed: list[str], encoding: str) -> None:
+    """Say once for an archive that names in it may be read wrong."""
+    if guessed:
+        say(
+            "download",
+            f"{counted(len(guessed), 'name')} not in UTF-8 read as {encoding}: {some_of(guessed)}; if they look "
+            "wrong, pack the archive again with UTF-8 names",
+        )
+
+
+def _from_code_page(name: str, guessed: list[str]) -> str:
     """A name that zipfile read in code page 437."""
     packed = name.encode("cp437")
     try:
@@ -64,6 +77,7 @@ def _from_code_page(name: str) -> str:
             raise BadInput(
                 f"expected names in UTF-8, received {shown(name)} in another encoding; pack it again with UTF-8 names"
             ) from None
+        guessed.append(name)
         return name
 
 
