@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.bench import PYTHON, Bench, free_port
 from benchmarks.distance import away
 from benchmarks.growth import growth
-from benchmarks.load import first_answer, images_body, requests_a_second
+from benchmarks.load import first_answer, images_body, under_load
 from benchmarks.measure import ROOT, in_turns, memory, process
 from trainyard.components.common.artifacts.model import Card, Input
 from trainyard.components.common.parallel import in_parallel
@@ -149,13 +149,13 @@ def steps(bench: Bench) -> dict[str, Any]:
 
 
 def server(bench: Bench) -> dict[str, Any]:
-    """The model server: start to first answer (s), memory (MiB), answers a second (8 connections, one image each)."""
+    """The model server: start to first answer (s), memory (MiB), answers a second, p99 (8 connections, one image)."""
     image = images_body(bench.images.images[:1])
 
     def ours() -> dict[str, float]:
         with bench.served(bench.model) as served:
-            rate = requests_a_second(served.url, image)
-            return {"start": served.start, "memory": served.memory, "rate": rate}
+            loaded = under_load(served.url, image)
+            return {"start": served.start, "memory": served.memory, **loaded}
 
     def plain() -> dict[str, float]:
         port = free_port()
@@ -169,7 +169,8 @@ def server(bench: Bench) -> dict[str, Any]:
         try:
             first_answer(url, image, time.monotonic() + 120)
             start = time.perf_counter() - started
-            return {"start": start, "rate": requests_a_second(url, image), "memory": memory(child.pid)}
+            loaded = under_load(url, image)
+            return {"start": start, "memory": memory(child.pid), **loaded}
         finally:
             child.send_signal(signal.SIGTERM)
             child.wait(30)

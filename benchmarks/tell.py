@@ -14,6 +14,7 @@ UNITS = {
     "start": "s",
     "memory": "MiB",
     "rate": "1/s",
+    "p99": "ms, 99th percentile",
 }
 TITLES = {
     "train": "train, MNIST, dense, 5 epochs",
