@@ -302,9 +302,14 @@ def memory(model: Path, seed: int, count: int = 20_000) -> dict[str, int]:
             else:
                 _exchange(service.address, hostile(pick, images[:1]), patience=0.2)
             if number == count // 20:
-                figures["start"] = _resident(pid)
-        figures["end"] = _resident(pid)
+                figures["start"] = _at_rest(pid)
+        figures["end"] = _at_rest(pid)
     return figures
+
+
+def _at_rest(pid: int, seconds: float = 5) -> int:
+    """The least memory within some seconds: requests whose client has left may still be worked on at first."""
+    return min(_resident(pid) for _ in range(10) if not time.sleep(seconds / 10))
 
 
 def _resident(pid: int) -> int:
