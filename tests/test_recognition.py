@@ -1,6 +1,8 @@
 """What a source is, by its server's words, its name and its first bytes; names in archives; damaged transfers."""
 
+import base64
 import gzip
+import hashlib
 import http.server
 import io
 import tarfile
@@ -224,6 +226,35 @@ def test_names_in_a_tar_are_read_right_or_refused(tmp_path, folder, capsys, name
     else:
         with pytest.raises(BadInput, match=r"data.tar: expected names in UTF-8, received .* in another encoding"):
             fetch(str(tmp_path / "data.tar"), folder)
+
+
+@pytest.mark.parametrize(
+    ("header", "algorithm", "form"),
+    [
+        ("x_amz_checksum_sha256", "sha256", "{}"),
+        ("Digest", "sha256", "crc32c=AAAAAA==,sha-256={}"),
+        ("Repr_Digest", "sha256", "sha-256=:{}:"),
+        ("Content_MD5", "md5", "{}"),
+        ("x_goog_hash", "md5", "crc32c=AAAAAA==,md5={}"),
+    ],
+)
+def test_a_checksum_that_the_server_sends_is_compared(site, folder, packed, header, algorithm, form):
+    told = {
+        content: form.format(base64.b64encode(hashlib.new(algorithm, content).digest()).decode())
+        for content in (packed[".zip"], packed[".tar"])
+    }
+    site.serve("/right.zip", packed[".zip"], **{header: told[packed[".zip"]]})
+    fetch(f"{site.url}/right.zip", folder)
+    assert contents(folder) == FILES
+    site.serve("/wrong.zip", packed[".zip"], **{header: told[packed[".tar"]]})
+    with pytest.raises(BadInput, match=f"wrong.zip: expected {algorithm} .* as its server tells, received .*; correct"):
+        fetch(f"{site.url}/wrong.zip", folder)
+
+
+def test_a_checksum_of_parts_is_no_checksum_of_the_file(site, folder, packed):
+    site.serve("/data.zip", packed[".zip"], x_amz_checksum_sha256=base64.b64encode(bytes(32)).decode() + "-2")
+    fetch(f"{site.url}/data.zip", folder)
+    assert contents(folder) == FILES
 
 
 def test_a_compression_that_is_not_read_is_named(tmp_path, folder):

@@ -202,7 +202,7 @@ def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetc
     file = recognised(file, source)
     room = Room(folder, terms.max_bytes, terms.max_files)
     with transfer("download", file.size) as advance:
-        measured = Measured(file.stream, advance)
+        measured = Measured(file.stream, advance, file.checksum)
         with ReadAhead(measured) as stream:
             try:
                 _store(file, stream, folder, room)
@@ -212,6 +212,10 @@ def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetc
                     pass
                 error.sha256 = measured.sha256
                 raise
+    if mismatch := measured.mismatch():
+        damage = DamagedArchive(f"{source}: {mismatch}; correct the file or the header on the server")
+        damage.sha256 = measured.sha256
+        raise damage
     return Fetched(source, measured.size, measured.sha256, sum(len(files) for _, _, files in os.walk(folder)))
 
 

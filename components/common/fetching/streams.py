@@ -30,6 +30,7 @@ class OpenFile:
         stream: Its bytes.
         media_type: What its server says that it is; empty: nothing.
         encoding: What its server has done to the bytes for their transfer; empty: nothing.
+        checksum: Algorithm (sha256 or md5) and digest that its server gives for its bytes; None: none.
     """
 
     name: str
@@ -37,6 +38,7 @@ class OpenFile:
     stream: Readable
     media_type: str = ""
     encoding: str = ""
+    checksum: tuple[str, bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,35 @@ class Resuming:
 
 
 class Measured:
-    """A stream whose bytes are counted, hashed and shown as they pass."""
+    """A stream whose bytes are counted, hashed and shown as they pass; `checksum` as `OpenFile` has it."""
 
-    def __init__(self, stream: Readable, advance: Advance) -> None:
+    def __init__(self, stream: Readable, advance: Advance, checksum: tuple[str, bytes] | None = None) -> None:
         self.size = 0
         self._stream = stream
         self._advance = advance
         self._hash = hashlib.sha256()
+        self._told = checksum
+        algorithm = checksum[0] if checksum else "sha256"
+        self._checked = self._hash if algorithm == "sha256" else hashlib.new(algorithm, usedforsecurity=False)
 
     @property
     def sha256(self) -> str:
         """SHA-256 of what has passed so far."""
         return self._hash.hexdigest()
 
+    def mismatch(self) -> str:
+        """What the server's checksum is, and that of what has passed; empty where they agree or there is none."""
+        if not self._told or self._checked.digest() == self._told[1]:
+            return ""
+        return (
+            f"expected {self._told[0]} {self._told[1].hex()} as its server tells, received {self._checked.hexdigest()}"
+        )
+
     def read(self, size: int, /) -> bytes:
         data = self._stream.read(size)
         self._hash.update(data)
+        if self._checked is not self._hash:
+            self._checked.update(data)
         self._advance(len(data))
         self.size += len(data)
         return data

@@ -1,6 +1,8 @@
 """A file on the web, fetched over HTTP(S), through the proxies that the environment names."""
 
 import base64
+import binascii
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -23,6 +25,14 @@ _SECONDS = 15.0  # to connect, and between two bytes
 _PORTS = {"http": 80, "https": 443}
 _MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _DATA = (*ARCHIVES, *OTHERS, ".npz", ".npy", ".gz", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl")
+_BYTES = {"sha256": 32, "md5": 16}
+_CHECKSUMS = (
+    ("x-amz-checksum-sha256", "sha256", r"^([\w+/]+=*)$"),  # of several parts it ends in their number
+    ("Repr-Digest", "sha256", r"\bsha-256=:([\w+/]+=*):"),
+    ("Digest", "sha256", r"\bsha-256=([\w+/]+=*)"),
+    ("Content-MD5", "md5", r"^([\w+/]+=*)$"),
+    ("x-goog-hash", "md5", r"\bmd5=([\w+/]+=*)"),
+)
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 
 
@@ -57,7 +67,9 @@ def open_url(url: str, hosts: Sequence[str] = ()) -> OpenFile:
 
     stream = Resuming(where, open_at, first.length, first)
     media_type, encoding = (first.headers.get(name, "") for name in ("Content-Type", "Content-Encoding"))
-    return OpenFile(_name(url, first), first.length, stream, media_type.partition(";")[0].strip(), encoding)
+    media_type = media_type.partition(";")[0].strip()
+    checksum = None if encoding else _checksum(first.headers)
+    return OpenFile(_name(url, first), first.length, stream, media_type, encoding, checksum)
 
 
 def without_secrets(url: str) -> str:
@@ -164,6 +176,18 @@ def _version(response: HTTPResponse, offset: int = 0) -> str | int | None:
     if validator or response.length is None:
         return validator
     return response.length + (offset if response.status == HTTPStatus.PARTIAL_CONTENT else 0)
+
+
+def _checksum(headers: HTTPMessage) -> tuple[str, bytes] | None:
+    """The first checksum of a whole file in the headers of an answer; see `OpenFile`."""
+    for name, algorithm, pattern in _CHECKSUMS:
+        for value in headers.get_all(name, []):
+            if found := re.search(pattern, value, re.IGNORECASE):
+                with suppress(binascii.Error):
+                    digest = base64.b64decode(found[1], validate=True)
+                    if len(digest) == _BYTES[algorithm]:
+                        return algorithm, digest
+    return None
 
 
 def _skip(response: HTTPResponse, count: int) -> None:
