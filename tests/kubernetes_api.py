@@ -24,6 +24,7 @@ DEPLOYMENTS = "deployments"
 REVISIONS = "revisions"
 ROUTES = "httproutes"
 GATEWAYS = "gateways"
+INGRESSES = "ingresses"
 AUTOSCALERS = "horizontalpodautoscalers"
 LISTED = ("pods", "replicasets", "events")
 PATH = re.compile(
@@ -36,6 +37,7 @@ GROUPS = {
     REVISIONS: "serving.knative.dev/v1",
     ROUTES: "gateway.networking.k8s.io/v1",
     GATEWAYS: "gateway.networking.k8s.io/v1",
+    INGRESSES: "networking.k8s.io/v1",
     AUTOSCALERS: "autoscaling/v2",
 }
 

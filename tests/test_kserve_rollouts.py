@@ -28,7 +28,7 @@ from tests.kserve_status import (
     last_line,
     standard,
 )
-from tests.kubernetes_api import DEPLOYMENTS, GATEWAYS, ROUTES, SERVICES, Fault, Frame
+from tests.kubernetes_api import DEPLOYMENTS, GATEWAYS, INGRESSES, ROUTES, SERVICES, Fault, Frame
 
 RIGHT, WRONG, ANOTHER = PROBABILITIES, [0.9, 0.1], [0.2, 0.8]
 PROGRESSED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
@@ -308,6 +308,29 @@ def test_a_service_is_ready_when_its_gateway_answers_steadily(serve_on_cluster, 
     assert done.returncode == 0, done.stderr
     assert f"asked by {gateway.url}" in done.stderr
     assert gateway.asked == [("mnist.vision.example.com", "/v1/models/mnist:predict")] * (4 + 5)
+
+
+@pytest.mark.parametrize("host", [{"ip": "127.0.0.1"}, {"hostname": "localhost"}], ids=["ip", "hostname"])
+def test_without_the_gateway_api_the_address_of_the_ingress_is_asked(serve_on_cluster, api, published, gateway, host):
+    """KServe names the Ingress like the service; its controller writes where it is reached."""
+    del api.objects[ROUTES, "vision", "mnist"]
+    port = int(gateway.url.rpartition(":")[2])
+    there = {**host, "ports": [{"port": 443, "protocol": "TCP"}, {"port": port, "protocol": "TCP"}]}
+    api.objects[INGRESSES, "vision", "mnist"] = {"spec": {}, "status": {"loadBalancer": {"ingress": [there]}}}
+    done = serve_on_cluster(uri=published(4))
+    assert done.returncode == 0, done.stderr
+    assert f"asked by http://{next(iter(host.values()))}:{port}" in done.stderr
+    assert gateway.asked == [("mnist.vision.example.com", "/v1/models/mnist:predict")] * 5
+
+
+def test_an_ingress_that_no_controller_serves_has_no_address(serve_on_cluster, api, published, gateway):
+    """KServe reports the service ready all the same; its URL resolves nowhere."""
+    del api.objects[ROUTES, "vision", "mnist"]
+    api.objects[INGRESSES, "vision", "mnist"] = {"spec": {}, "status": {"loadBalancer": {}}}
+    done = serve_on_cluster(uri=published(4))
+    assert done.returncode == 0, done.stderr
+    assert "not tested from outside the cluster (--route: expected an address that resolves" in done.stderr
+    assert gateway.asked == []
 
 
 def test_a_gateway_that_never_answers_is_told_in_words(serve_on_cluster, api, published, gateway):
@@ -619,7 +642,7 @@ def test_only_what_a_role_for_the_step_allows_is_asked_of_the_cluster(serve_on_c
     assert serve_on_cluster("--action", "delete", uri="").returncode == 0
     verbs = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
     by_name = {"services/proxy": "/proxy/", "pods": "/pods", SERVICES: SERVICES, DEPLOYMENTS: DEPLOYMENTS}
-    by_name |= {name: f"/{name}" for name in ("replicasets", "events", "httproutes", "gateways")}
+    by_name |= {name: f"/{name}" for name in ("replicasets", "events", "httproutes", "gateways", "ingresses")}
     for verb, path in api.requests:
         if path.endswith("/selfsubjectaccessreviews"):  # anyone may ask what it may do
             continue

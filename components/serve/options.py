@@ -30,7 +30,8 @@ _OPTIONS = (
         "--route",
         default="",
         help="How the smoke test reaches the service: url (its own), cluster (its address inside), api (the "
-        "Kubernetes API's proxy) or the URL of an ingress; empty: cluster in a pod, else url.",
+        "Kubernetes API's proxy) or the URL of an ingress; empty: cluster in a pod; elsewhere api in Standard mode "
+        "where it is allowed, else url.",
     ),
     cluster(
         "--prometheus",
