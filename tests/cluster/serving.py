@@ -97,13 +97,13 @@ class Serving:
 
     def _start_gateway(self) -> None:
         token = yaml.safe_load(self._node.kubeconfig.read_text())["users"][0]["user"]["token"]
-        provider = {
-            "endpoint": API,
-            "token": token,
-            "certauthfilepath": self._node.certificate,
-            "statusaddress.ip": NODE_ADDRESS,
-        }
-        flags = [f"--providers.kubernetesgateway.{name}={value}" for name, value in provider.items()]
+        provider = {"endpoint": API, "token": token, "certauthfilepath": self._node.certificate}
+        addresses = {"kubernetesgateway": "statusaddress.ip", "kubernetesingress": "ingressendpoint.ip"}
+        flags = [
+            f"--providers.{kind}.{name}={value}"
+            for kind, address in addresses.items()
+            for name, value in (provider | {address: NODE_ADDRESS}).items()
+        ]
         program = [self._node.programs / "traefik", "--entrypoints.web.address=:80", "--log.level=INFO"]
         self._network.start(
             "traefik", [*program, "--global.checknewversion=false", "--global.sendanonymoususage=false", *flags]

@@ -1,10 +1,12 @@
 """What the step may do: each test here runs with deploy/base/serve-role.yaml, and each of its verbs is needed."""
 
 import json
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.e2e.conftest import last_line, succeeded
+from tests.e2e.reach import wait_until
 
 NEEDED = {
     "get inferenceservices": ("inferenceservices", "get"),
@@ -60,3 +62,24 @@ def test_pods_need_not_be_listed(service):
     """With that right a failure tells more; without it everything works."""
     without(service, "pods", "list")
     succeeded(service.serve(uri=service.published.uris[0]))
+
+
+def test_without_a_route_of_the_gateway_api_the_ingress_is_asked(service):
+    """KServe makes one or the other; here the HTTPRoute may not be read, and the Ingress is as KServe makes it."""
+    classes = service.cluster.listed("ingressclasses", service.namespace)
+    if not classes:
+        pytest.skip("the cluster has no ingress controller")
+    service.apply(1)
+    without(service, "httproutes", "get")
+    host = urlsplit(service.object()["status"]["url"]).netloc
+    rule = f"--rule={host}/*={service.name}-predictor:80"
+    ingress = ("create", "ingress", service.name, f"--class={classes[0]['metadata']['name']}", rule)
+    service.cluster.kubectl(*ingress, "-n", service.namespace)
+
+    def addresses():
+        found = service.cluster.get("ingress", service.name, service.namespace)
+        return found["status"]["loadBalancer"].get("ingress")
+
+    wait_until(lambda: bool(addresses()))
+    done = service.apply(2)
+    assert f"asked by http://{addresses()[0]['ip']}" in done.stderr, done.stderr
