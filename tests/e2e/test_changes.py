@@ -5,13 +5,14 @@ import pytest
 from tests.e2e.conftest import last_line, succeeded
 
 
-def test_changed_labels_are_waited_for(service):
+@pytest.mark.parametrize("what", ["labels", "annotations"])
+def test_changed_labels_and_annotations_are_waited_for(service, what):
     """KServe gives them to the pods, so that these are replaced: the step returns when the new ones answer."""
     service.apply(1)
-    succeeded(service.serve("--labels", '{"team": "vision"}', uri=service.published.uris[0]))
+    succeeded(service.serve(f"--{what}", '{"team": "vision"}', uri=service.published.uris[0]))
     pods = service.cluster.listed("pods", service.namespace, f"serving.kserve.io/inferenceservice={service.name}")
     alive = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-    assert [pod["metadata"]["labels"].get("team") for pod in alive] == ["vision"]
+    assert [pod["metadata"][what].get("team") for pod in alive] == ["vision"]
     assert all(one["ready"] for pod in alive for one in pod["status"]["containerStatuses"])
 
 
