@@ -118,3 +118,20 @@ def test_a_container_that_ends_is_told_with_its_exit_code_and_its_last_words(ser
     assert "exit code 3" in said
     assert "no such setting: batch" in said
     assert "reading the settings" not in said
+
+
+def test_without_room_for_two_the_way_out_that_is_told_works(service):
+    """The failed update names it: the old version ends before the new one starts."""
+    nodes = service.cluster.listed("nodes", service.namespace)
+    if len(nodes) > 1:
+        pytest.skip("several nodes: a second copy may fit on another one")
+    most = f"{int(nodes[0]['status']['allocatable']['memory'].removesuffix('Ki')) * 6 // 10}Ki"
+    service.apply(1, "--memory-request", most, "--memory-limit", most)
+    done = service.serve("--timeout", 300, uri=service.published.uris[1])
+    assert done.returncode == 1, done.stderr
+    assert "Insufficient memory" in last_line(done), last_line(done)
+    assert "--direct with deploymentStrategy Recreate" in last_line(done), last_line(done)
+    patch = '{"spec": {"predictor": {"deploymentStrategy": {"type": "Recreate"}}}}'
+    service.cluster.kubectl("patch", "isvc", service.name, "-n", service.namespace, "--type=merge", "-p", patch)
+    service.apply(2, "--direct", "true")
+    assert service.uri() == service.published.uris[1]
