@@ -19,7 +19,7 @@ class LogFile:
         """Add text; a line that has not ended is kept until it has."""
         *lines, self._line = (self._line + text).replace("\r\n", "\n").split("\n")
         for line in lines:
-            self._file.write(_shown(line) + "\n")
+            self._file.write(on_screen(line) + "\n")
         if lines:
             self._file.flush()
 
@@ -30,11 +30,11 @@ class LogFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._line:
-            self._file.write(_shown(self._line) + "\n")
+            self._file.write(on_screen(self._line) + "\n")
         self._file.close()
 
 
-def _shown(line: str) -> str:
+def on_screen(line: str) -> str:
     """A line as a terminal shows it in the end."""
     parts = [part for part in CONTROL.sub("", line).split("\r") if part]
     return parts[-1].rstrip() if parts else ""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .logs import LogFile
+from .logs import LogFile, on_screen
 from .orchestrator import Ended, PipelineRun, Task, orchestrated
 from .step_cache import code_here
 
@@ -128,8 +128,8 @@ def pass_on(chunks: Iterable[bytes], log: Path | None = None) -> str:
             if file:
                 file.write(text)
             tail = (tail + text)[-TAIL:]
-    lines = [line for line in tail.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
+    lines = [shown for line in tail.split("\n") if (shown := on_screen(line).strip())]
+    return lines[-1] if lines else ""
 
 
 def _next_chunk(descriptor: int, process: _Watched) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -257,8 +258,42 @@ open(sys.argv[1], "w").write(ended.last_line)
 """
     file = tmp_path / "program.py"
     file.write_text(program)
-    import pty
-
     for name, spawn in (("terminal", pty.spawn), ("log", lambda command: subprocess.run(command, capture_output=True))):
         spawn([sys.executable, str(file), str(tmp_path / name)])
         assert (tmp_path / name).read_text() == name
+
+
+BAR_AND_LINE = """
+import sys, time
+import click
+from trainyard.components.common.cli import BadInput, command, say
+from trainyard.components.common.progress import Progress
+
+@command
+def main():
+    progress = Progress("step")
+    time.sleep(0.15)
+    progress.show(0.5, lambda: "half of it")
+    say("step", "a line")
+    time.sleep(0.15)
+    progress.show(1, lambda: "all of it")
+    raise BadInput("expected this")
+
+main()
+"""
+
+
+def test_a_line_takes_the_place_of_a_progress_bar_on_a_terminal(tmp_path):
+    """Also where the step speaks past its progress, and where it fails."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", BAR_AND_LINE], cwd=Path(trainyard.__file__).parent, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        process.wait(timeout=60)
+    written = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "half of it" in written
+    assert "all of it" in written
+    screen = [line.rpartition("\r\033[K")[2] for line in written.strip().split("\r\n")]
+    assert screen == ["step      a line", "expected this"]

@@ -87,13 +87,13 @@ class _PlainFailures:
             said = io.StringIO()
             error.show(said)
             for line in said.getvalue().splitlines():
-                click.echo(_readable(line), err=True)
+                _tell(_readable(line))
             sys.exit(error.exit_code)
         except (Exception, KeyboardInterrupt, Terminated) as error:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
                 click.echo(without_secrets(traceback.format_exc()), err=True)
             code, line = explain(error)
-            click.echo(_readable(line), err=True)
+            _tell(_readable(line))
             sys.exit(code)
         sys.exit(0)
 
@@ -291,4 +291,9 @@ def shown(value: object, width: int = 160) -> str:
 
 def say(step_name: str, text: str) -> None:
     """One line of progress that stands alone when a log is searched: the step's name, then what happened."""
-    click.echo(f"{step_name:<9} {runnable(text)}", err=True)
+    _tell(f"{step_name:<9} {runnable(text)}")
+
+
+def _tell(line: str) -> None:
+    """Write a line to stderr; on a terminal, in place of the progress bar that may stand there."""
+    click.echo(f"\r\033[K{line}" if sys.stderr.isatty() else line, err=True)

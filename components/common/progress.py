@@ -34,8 +34,8 @@ class Progress:
         self._last = time.monotonic()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
-        self.clear()
+        """A line that stays, in place of the bar."""
+        self._last = time.monotonic()
         say(self._step_name, text)
 
     def show(self, share: float, text: Callable[[], str]) -> None:
@@ -52,7 +52,7 @@ class Progress:
             say(self._step_name, text())
 
     def clear(self) -> None:
-        """Take the bar away, for a line to take its place."""
+        """Take the bar away."""
         self._last = time.monotonic()
         if self._terminal:
             click.echo("\r\033[K", err=True, nl=False)
