@@ -251,8 +251,16 @@ def test_a_checksum_that_the_server_sends_is_compared(site, folder, packed, head
         fetch(f"{site.url}/wrong.zip", folder)
 
 
-def test_a_checksum_of_parts_is_no_checksum_of_the_file(site, folder, packed):
-    site.serve("/data.zip", packed[".zip"], x_amz_checksum_sha256=base64.b64encode(bytes(32)).decode() + "-2")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_amz_checksum_sha256": base64.b64encode(bytes(32)).decode() + "-2"},
+        {"x_goog_hash": f"md5={base64.b64encode(bytes(16)).decode()}", "x_goog_stored_content_encoding": "gzip"},
+    ],
+    ids=["of parts", "of the compressed file"],
+)
+def test_a_checksum_of_something_else_is_not_compared(site, folder, packed, headers):
+    site.serve("/data.zip", packed[".zip"], **headers)
     fetch(f"{site.url}/data.zip", folder)
     assert contents(folder) == FILES
 

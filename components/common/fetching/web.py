@@ -26,6 +26,8 @@ _PORTS = {"http": 80, "https": 443}
 _MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _DATA = (*ARCHIVES, *OTHERS, ".npz", ".npy", ".gz", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl")
 _BYTES = {"sha256": 32, "md5": 16}
+_STORED_ENCODING = "x-goog-stored-content-encoding"
+"""Where Google Cloud Storage undoes a compression on the way, its checksum is that of the compressed file."""
 _CHECKSUMS = (
     ("x-amz-checksum-sha256", "sha256", r"^([\w+/]+=*)$"),  # of several parts it ends in their number
     ("Repr-Digest", "sha256", r"\bsha-256=:([\w+/]+=*):"),
@@ -180,6 +182,8 @@ def _version(response: HTTPResponse, offset: int = 0) -> str | int | None:
 
 def _checksum(headers: HTTPMessage) -> tuple[str, bytes] | None:
     """The first checksum of a whole file in the headers of an answer; see `OpenFile`."""
+    if headers.get(_STORED_ENCODING, "identity") != "identity":
+        return None
     for name, algorithm, pattern in _CHECKSUMS:
         for value in headers.get_all(name, []):
             if found := re.search(pattern, value, re.IGNORECASE):
