@@ -193,7 +193,7 @@ FAILED_LOAD = {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": LOA
             Goal(URI, True, 10, "v4"),
             Phase.FAILED,
             "ModelLoadFailed",
-            id="Standard: the canary's own failure",
+            id="Standard: the canary's own failure, which KServe's schema has but 0.20.0 never tells",
         ),
         pytest.param(
             {**standard(), "canaryStatuses": [ENTRY]},

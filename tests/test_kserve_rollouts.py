@@ -51,10 +51,10 @@ def canary_of(api):
     return spec_of(api)["canary"][0]
 
 
-def with_canary(name, percent, ready=True, model=None):
-    """A Standard status with one canary."""
+def with_canary(name, percent):
+    """A Standard status with one canary, of which KServe tells no modelStatus."""
     status = standard()
-    told = {"name": name, "ready": ready, "trafficPercent": percent, **({"modelStatus": model} if model else {})}
+    told = {"name": name, "ready": True, "trafficPercent": percent}
     return {**status, "canaryStatuses": [told], "conditions": [*status["conditions"], CANARY_READY]}
 
 
