@@ -164,9 +164,9 @@ def serve_on_cluster(step, api, tmp_path):
     """Run the serve step against that double: `serve_on_cluster("--action", "promote", uri="")`, for `mnist`."""
     kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
 
-    def run(*options, uri="s3://models/mnist/4/", env=None):
+    def run(*options, uri="s3://models/mnist/4/", env=None, timeout=45):
         named = ["--model-uri", uri] if uri else ["--model-name", "mnist"]
-        return step("serve", *named, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})})
+        return step("serve", *named, *options, env={"KUBECONFIG": str(kubeconfig), **(env or {})}, timeout=timeout)
 
     return run
 

@@ -63,16 +63,17 @@ class RealPrometheus:
         """Args:
         program: Its executable.
         folder: For its configuration and data.
-        targets: (address, labels) of what it scrapes, with the labels that a cluster's scrape configuration adds.
+        targets: See `scrape`.
         """
+        self._targets = folder / "targets.json"
+        self.scrape(targets)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"http://{address}"
-        static = [{"targets": [target], "labels": labels} for target, labels in targets]
         configuration = {
             "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
-            "scrape_configs": [{"job_name": "predictors", "static_configs": static}],
+            "scrape_configs": [{"job_name": "predictors", "file_sd_configs": [{"files": [str(self._targets)]}]}],
         }
         (folder / "prometheus.json").write_text(json.dumps(configuration))  # YAML, of which JSON is a part
         with (folder / "prometheus.log").open("w") as log:
@@ -86,6 +87,13 @@ class RealPrometheus:
                 stdout=log,
                 stderr=log,
             )
+
+    def scrape(self, targets):
+        """Scrape these from now on: (address, labels), with the labels that a cluster's scrape configuration adds."""
+        listed = [{"targets": [target], "labels": labels} for target, labels in targets]
+        partial = self._targets.with_suffix(".partial")
+        partial.write_text(json.dumps(listed))
+        partial.rename(self._targets)
 
     def value(self, query):
         """Value of an instant query; None: it has none, or Prometheus has not started yet."""

@@ -60,7 +60,7 @@ class Standard:
         self._predictors[name] = predictor
         old = self.api.objects.get((DEPLOYMENTS, namespace, name), {"metadata": {"generation": 0}})
         generation, replicas = old["metadata"]["generation"] + 1, predictor.get("minReplicas", 1)
-        uri = predictor["model"]["storageUri"]
+        uri = uri_of(predictor)
         new = deployment(uri, generation=generation, replicas=replicas, updated=replicas)
         self.api.objects[DEPLOYMENTS, namespace, name] = new
 
@@ -71,6 +71,14 @@ class Standard:
         self.api.objects[ROUTES, namespace, "mnist"] = {"spec": {"rules": [{"backendRefs": backends}]}}
         by_uri: dict[str, int] = {}
         for name, weight in weights.items():
-            uri = self._predictors[name]["model"]["storageUri"]
+            uri = uri_of(self._predictors[name])
             by_uri[uri] = by_uri.get(uri, 0) + weight
         self.shares.append({uri: weight for uri, weight in by_uri.items() if weight})
+
+
+def uri_of(predictor: Object) -> str:
+    """The model of a predictor: one of KServe's own servers, or a container's."""
+    if "model" in predictor:
+        return predictor["model"]["storageUri"]
+    [server] = predictor["containers"]
+    return next(one["value"] for one in server["env"] if one["name"] == "STORAGE_URI")
