@@ -74,7 +74,12 @@ def knative(created="r-2", ready="r-2", rolled="r-2", percent=100, transition="U
     }
 
 
-LOAD_FAILED = {"reason": "ModelLoadFailed", "message": "no saved_model.pb under /mnt/models/1", "exitCode": 1}
+LOG_PREFIX = "2026-11-27 04:08:44.148 1 storage.initializer ERROR [initializer.py:<module>():16] "
+LOAD_FAILED = {
+    "reason": "ModelLoadFailed",
+    "message": f"{LOG_PREFIX}Storage initialization failed: no model found in digits/99/.\n",
+    "exitCode": 1,
+}
 NO_RUNTIME = {"reason": "NoSupportingRuntime", "message": "no runtime supports tensorflow 9"}
 WAITING = {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime to become available"}
 UNAVAILABLE = ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")

@@ -324,8 +324,8 @@ def test_a_model_that_cannot_be_loaded_ends_the_wait_early(serve_on_cluster, api
     api.script = [Frame(blocked, deployment(updated=1, available=0))]
     done = serve_on_cluster("--timeout", "15")
     assert done.returncode == 1
-    line = "mnist: the rollout failed (ModelLoadFailed: no saved_model.pb under /mnt/models/1 (exit code 1))"
-    assert last_line(done) == f"{line}; deleted again, since nothing was served before"
+    why = "ModelLoadFailed: Storage initialization failed: no model found in digits/99/. (exit code 1)"
+    assert last_line(done) == f"mnist: the rollout failed ({why}); deleted again, since nothing was served before"
     assert (SERVICES, "vision", "mnist") not in api.objects
 
 

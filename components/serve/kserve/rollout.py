@@ -7,6 +7,7 @@ rollout: the revision (Knative) or the Deployment's template (Standard).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -167,10 +168,14 @@ class Patience:
         return seen
 
 
+LOG_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.,]+ \d+ [\w.]+ [A-Z]+ \[\S+\] ")
+"""What KServe's Python images write before a message: time, process, logger, level, place."""
+
+
 def one_line(text: str) -> str:
     """The last line of a text that says something, as a log does in its last one; cut to what can be read."""
     lines = [" ".join(line.split()) for line in text.splitlines() if any(map(str.isalnum, line))]
-    line = lines[-1] if lines else ""
+    line = LOG_PREFIX.sub("", lines[-1]) if lines else ""
     if len(line) <= LONGEST_MESSAGE:
         return line
     end = line[-LONGEST_MESSAGE:]  # where the cause is; from the beginning of a clause, or else of a word
