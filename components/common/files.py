@@ -187,8 +187,11 @@ def copy_folder(source: Path, target: Path) -> None:
 
 def files_below(folder: Path) -> list[Path]:
     """Every file below a folder, links followed, as sorted paths relative to it."""
-    found = (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(path.relative_to(folder) for path in found if path.is_file())
+    # of strings as far as it goes: a Path costs as much as a small file
+    root = os.path.join(folder, "")  # noqa: PTH118
+    found = (f"{place}/{name}" for place, _, names in os.walk(root, followlinks=True) for name in names)
+    below = [path[len(root) :].lstrip("/").split("/") for path in found if os.path.isfile(path)]  # noqa: PTH113
+    return [Path("/".join(parts)) for parts in sorted(below)]
 
 
 def sha256_of_file(path: Path) -> str:
@@ -202,7 +205,11 @@ def sha256_of_folder(folder: Path) -> str:
     return sha256_of_listing({path: sha256_of_file(folder / path) for path in files_below(folder)})
 
 
+def _parts(one: tuple[Path, str]) -> tuple[str, ...]:
+    return one[0].parts
+
+
 def sha256_of_listing(digests: Mapping[Path, str]) -> str:
     """SHA-256 of a folder, from those of its files by their paths in it."""
-    lines = [f"{digest}  {path.as_posix()}\n" for path, digest in sorted(digests.items())]
+    lines = [f"{digest}  {path.as_posix()}\n" for path, digest in sorted(digests.items(), key=_parts)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

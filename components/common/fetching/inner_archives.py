@@ -16,9 +16,9 @@ def unpack_inner(folder: Path, room: Room) -> None:
     Raises:
         BadInput: one is damaged, or exceeds what there is room for.
     """
-    for path in files_below(folder):
+    for path in (path for path in files_below(folder) if is_archive(path.name)):
         target = folder / path.parent / without_suffix(path.name)
-        if not is_archive(path.name) or path.name.startswith(".") or target.exists() or _is_shard(folder / path):
+        if path.name.startswith(".") or target.exists() or _is_shard(folder / path):
             continue
         target.mkdir()
         with (folder / path).open("rb") as stream:
