@@ -207,9 +207,8 @@ def _session(path: Path) -> Any:
 def _reason(error: Exception) -> str:
     """What ONNX Runtime says, without the parts that are the same in each of its messages."""
     said = " ".join(str(error).split()).rpartition(" : ")[2].removeprefix("/onnxruntime_src/")
-    return said.removeprefix("Non-zero status code returned while running ").replace("Name:'' Status Message: ", "")[
-        :160
-    ]
+    said = said.removeprefix("Non-zero status code returned while running ")
+    return said.replace("Name:'' Status Message: ", "")[:160]
 
 
 def _signature(path: Path, session: Any) -> Signature:
@@ -269,7 +268,7 @@ def _other(folder: Path, expected: str, received: str) -> BadInput:
     )
 
 
-# The file is a protobuf message ModelProto (onnx/onnx.proto). Three of its fields are all that is needed here.
+# The file is a protobuf message ModelProto (onnx/onnx.proto). Few of its fields are needed here.
 OPSET_IMPORT, GRAPH = 8, 7  # of ModelProto
 NODE, INITIALIZER = 1, 5  # of GraphProto: the operators and the weights
 ATTRIBUTE = 5  # of NodeProto
