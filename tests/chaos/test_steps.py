@@ -1,4 +1,4 @@
-"""Every step there is, killed at random moments, on a full disk, and called with nonsense."""
+"""Every step there is, killed at random moments, on a full disk and a slow one, and called with nonsense."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
@@ -20,6 +21,7 @@ from trainyard.launch.contract import steps
 from trainyard.launch.contracts import command_of
 
 STEPS = steps()
+BLOCK_IO = Path("/sys/fs/cgroup/blkio")
 STREAMS = {"tensorboard"}
 """Outputs that are read while they grow: they may lack what was still to come."""
 
@@ -126,6 +128,50 @@ def test_a_step_on_a_full_disk_says_so_and_leaves_nothing(
         assert "disk" in one_line(done), done.stderr
         assert not list((small_disk / "out").rglob(".*"))
     note("steps on a full disk", "told in one line" if done.returncode else "small enough to fit")
+
+
+@pytest.fixture
+def slow_disk(tmp_path):
+    """A file system that writes 256 KiB in a second, and only then says that they are written."""
+    disk, image, group = tmp_path / "slow", tmp_path / "slow.img", BLOCK_IO / f"trainyard-{os.getpid()}"
+    if os.geteuid() or not (BLOCK_IO / "blkio.throttle.write_bps_device").exists():
+        pytest.skip("a slow disk takes root and cgroup v1's blkio")
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop,sync", image, disk], check=True)
+    device = os.stat(disk).st_dev
+    group.mkdir()
+    (group / "blkio.throttle.write_bps_device").write_text(f"{os.major(device)}:{os.minor(device)} {256 << 10}")
+    (group / "cgroup.procs").write_text(str(os.getpid()))  # what it starts is in the group too
+    yield disk
+    (BLOCK_IO / "cgroup.procs").write_text(str(os.getpid()))
+    subprocess.run(["umount", disk], check=True)
+    group.rmdir()
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_on_a_slow_disk_is_killed_and_then_ends_as_on_any(
+    start_step, step, slow_disk, known, home, endpoint, tmp_path, pytestconfig, chance, note, name
+):
+    """No limit of time or progress takes a slow disk for a failure, and a kill in a write leaves nothing half-written."""
+    if pytestconfig.getoption("brief"):
+        pytest.skip("brief")
+    env = {"TRAINYARD_HOME": str(home), "NOTIFY_WEBHOOK_URL": endpoint.url}
+    done = step(*call(name, known, tmp_path / "reference"), env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+    whole = shape_of(tmp_path / "reference")
+    running = start_step(*call(name, known, slow_disk / "out"), env=env)
+    time.sleep(chance.uniform(0.5, 8))
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    for output, shape in shape_of(slow_disk / "out").items():
+        assert shape == whole[output] or (output in STREAMS and shape < whole[output])
+    done = step(*call(name, known, slow_disk / "out"), env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert shape_of(slow_disk / "out") == whole
+    note("steps on a slow disk, killed once", "then all outputs whole")
 
 
 NONSENSE = [
