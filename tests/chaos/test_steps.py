@@ -141,7 +141,7 @@ def slow_disk(tmp_path):
         file.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
     subprocess.run(["mount", "-o", "loop,sync", image, disk], check=True)
-    device = os.stat(disk).st_dev
+    device = disk.stat().st_dev
     group.mkdir()
     (group / "blkio.throttle.write_bps_device").write_text(f"{os.major(device)}:{os.minor(device)} {256 << 10}")
     (group / "cgroup.procs").write_text(str(os.getpid()))  # what it starts is in the group too
@@ -155,7 +155,7 @@ def slow_disk(tmp_path):
 def test_a_step_on_a_slow_disk_is_killed_and_then_ends_as_on_any(
     start_step, step, slow_disk, known, home, endpoint, tmp_path, pytestconfig, chance, note, name
 ):
-    """No limit of time or progress takes a slow disk for a failure, and a kill in a write leaves nothing half-written."""
+    """No limit of time takes a slow disk for a failure, and a kill in a write leaves nothing half-written."""
     if pytestconfig.getoption("brief"):
         pytest.skip("brief")
     env = {"TRAINYARD_HOME": str(home), "NOTIFY_WEBHOOK_URL": endpoint.url}
