@@ -442,6 +442,13 @@ def ended(code):
     return {"containerStatuses": [{"name": "server", **running}]}
 
 
+def unscheduled(message):
+    """The status of a pod for which no node has room."""
+    return {
+        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
+    }
+
+
 @pytest.mark.parametrize(
     ("status", "text"),
     [
@@ -454,9 +461,13 @@ def ended(code):
             "ImagePullBackOff: pod new: tensorflow/serving:0.0.1: ... no such host",
         ),
         (ended(3), "CrashLoopBackOff: pod new: container server ended with exit code 3: no such setting"),
+        (unscheduled("0/1"), "Unschedulable: pod new: 0/1"),
         (
-            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}]},
-            "Unschedulable: pod new: 0/1",
+            unscheduled(
+                "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are "
+                "available: 1 No preemption victims found for incoming pod."
+            ),
+            "Unschedulable: pod new: 0/1 nodes are available: 1 Insufficient cpu",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,8 @@ GRACE_PULL = 20.0
 """Seconds; the first failure is seen late, and the kubelet tries again in them."""
 NO_LOG = "unable to retrieve container logs"
 """What the kubelet writes in place of the log of a container that it has removed."""
+_PREEMPTION = re.compile(r"[.,]? *(?:no new claims to deallocate, *)?preemption:.*", re.DOTALL)
+"""What the scheduler adds to its reason: that it can end no other pod for this one either."""
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 
 Log = Callable[[str, str, bool], str]
@@ -62,7 +65,8 @@ def _unscheduled(pod: Object) -> tuple[str, str]:
     scheduled = status.conditions(pod).get("PodScheduled", {})
     if scheduled.get("status") != "False":
         return "", ""
-    return scheduled.get("reason") or "Unschedulable", one_line(scheduled.get("message", ""))
+    message = _PREEMPTION.sub("", scheduled.get("message", ""))
+    return scheduled.get("reason") or "Unschedulable", one_line(message)
 
 
 def _failing(pod: Object, log: Log) -> Iterator[tuple[str, str]]:
