@@ -444,9 +444,7 @@ def ended(code):
 
 def unscheduled(message):
     """The status of a pod for which no node has room."""
-    return {
-        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
-    }
+    return {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]}
 
 
 @pytest.mark.parametrize(
