@@ -1,14 +1,16 @@
-"""What the locks name: `make licences` for the images of the steps, `make audit` for everything that is installed."""
+"""What the locks name: `make licences` for the images, `make audit` for everything that is installed."""
 
 import json
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 import click
+from packaging.utils import canonicalize_name
 
 from ..components.common.cli import command_group, last_line, say
 from ..components.common.progress import columns, counted, some_of
@@ -21,13 +23,15 @@ NOT_HERE = {
     "pywin32": "PSF-2.0",
     "tensorflow": "Apache-2.0",
 }
-"""Licences of packages that are not installed here (of other platforms, for GPUs), or whose metadata lacks one."""
+"""Licences of packages for other platforms and for GPUs, or whose metadata lacks one."""
+_SAYS_NOTHING = ("Dual License", "UNKNOWN")
 
-
-IMAGES = ("components/*/requirements*.lock",)
+STEPS = ("components/*/requirements*.lock",)
 """Locks of what the images of the steps install."""
-EVERYTHING = (*IMAGES, "launch/notebook/requirements.lock", "requirements.lock")
-"""And of what the notebook image and this package do."""
+IMAGES = (*STEPS, "launch/notebook/requirements.lock")
+"""And of what the notebook image does."""
+EVERYTHING = (*IMAGES, "requirements.lock")
+"""And of what this package does."""
 
 
 def pinned(locks: tuple[str, ...]) -> dict[str, str]:
@@ -42,17 +46,39 @@ def pinned(locks: tuple[str, ...]) -> dict[str, str]:
 
 
 def licence(package: str) -> str:
-    """The licence of a package, as its metadata states it; empty: unknown."""
+    """The licence of a package that is installed here, as its metadata states it; empty: unknown."""
     if known := next((text for name, text in NOT_HERE.items() if re.fullmatch(name, package)), ""):
         return known
     try:
-        told = metadata.metadata(package).json
+        return _stated(metadata.metadata(package).json)
     except metadata.PackageNotFoundError:
         return ""
-    classifiers = [one.split(" :: ")[-1] for one in told.get("classifier", []) if one.startswith("License ::")]
+
+
+def _stated(told: Mapping[str, object]) -> str:
+    """The licence in a package's metadata; empty: it has none."""
+    listed = told.get("classifier")
+    classifiers = listed if isinstance(listed, list) else []
+    names = [one.split(" :: ")[-1] for one in classifiers if one.startswith("License ::")]
     text = str(told.get("license", "")).strip().split("\n")[0]
     expression = str(told.get("license_expression", ""))
-    return expression or (text if text != "Dual License" else "") or " OR ".join(classifiers)
+    return expression or (text if text not in _SAYS_NOTHING else "") or " OR ".join(names)
+
+
+def _looked_up(packages: Mapping[str, str]) -> dict[str, str]:
+    """The licences of packages that are not installed here, from the package index.
+
+    Args:
+        packages: By name, the version.
+    """
+    wanted = [f"{name}=={version}" for name, version in packages.items()]
+    options = ["--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-"]
+    call = [sys.executable, "-m", "pip", "install", *options, *wanted]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"pip cannot look up {some_of(wanted)}: {last_line(done.stderr)}")
+    found = [one["metadata"] for one in json.loads(done.stdout)["install"]]
+    return {canonicalize_name(one["name"]): _stated(one) for one in found}
 
 
 @command_group
@@ -64,11 +90,19 @@ def main() -> None:
 
 @main.command()
 def licences() -> None:
-    """Print every package that the images of the steps install, with its version and licence."""
-    rows = [(name, version, licence(name)) for name, version in pinned(IMAGES).items()]
-    click.echo(columns([("package", "version", "licence"), *rows]))
-    if unknown := [name for name, _, text in rows if not text]:
-        raise RuntimeError(f"expected a licence of each package, received none of {some_of(unknown)}; run in .venv")
+    """Print every package that the images install, with its version and licence.
+
+    What is not installed here, as the notebook image's, is asked of the package index.
+    """
+    packages = pinned(IMAGES)
+    known = {name: licence(name) for name in packages}
+    if absent := {name: packages[name] for name, text in known.items() if not text}:
+        known |= _looked_up(absent)
+    click.echo(
+        columns([("package", "version", "licence"), *((name, packages[name], known[name]) for name in packages)])
+    )
+    if unknown := [name for name, text in known.items() if not text]:
+        raise RuntimeError(f"expected a licence of each package, received none of {some_of(unknown)}; look it up")
 
 
 @main.command()

@@ -58,8 +58,8 @@ def test_what_a_step_needs_is_there_on_this_machine_too():
         assert set(wanted(source)) <= whole, f"a line for {source.relative_to(PROJECT)} in requirements.txt"
 
 
-def test_the_licence_of_everything_that_the_images_install_is_known_and_no_copyleft_of_whole_works():
-    licences = {name: dependencies.licence(name) for name in dependencies.pinned(dependencies.IMAGES)}
+def test_the_licence_of_everything_that_the_steps_install_is_known_and_no_copyleft_of_whole_works():
+    licences = {name: dependencies.licence(name) for name in dependencies.pinned(dependencies.STEPS)}
     assert {name: text for name, text in licences.items() if not text or re.search(r"\bA?GPL", text)} == {}
 
 
