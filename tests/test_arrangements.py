@@ -26,6 +26,9 @@ def write(folder, counts, ending=".png"):
         ("training_set", "test_set"),
         ("seg_train/seg_train", "seg_test/seg_test"),
         ("Train", "Test"),
+        ("imagesTr", "imagesTs"),
+        ("train", "hold-out"),
+        ("a/b/c/d/e/f/train", "a/b/c/d/e/f/test"),
         ("train2017", "val2017"),
         ("train-images", "dev"),
         ("data/train", "data/test"),
@@ -36,7 +39,7 @@ def test_folders_of_splits_are_known_by_any_common_name(tmp_path, train, test):
     write(tmp_path, {f"{train}/cat": 5, f"{train}/dog": 4, f"{test}/cat": 2, f"{test}/dog": 3})
     dataset = open_dataset(tmp_path)
     assert (dataset.class_names, dataset.notes) == (["cat", "dog"], [])
-    other = "test" if "est" in test else "validation"
+    other = "validation" if test[:3] in ("val", "dev") else "test"
     assert dataset.counts == {"train": 9, other: 5}
     assert dataset.labels(other).tolist() == [0, 0, 1, 1, 1]
 
@@ -90,8 +93,9 @@ def test_a_test_split_that_is_missing_is_made_here(tmp_path):
     assert dataset.notes[0].startswith("split here, for want of a test split")
 
 
-def test_two_unicode_forms_of_a_name_are_one_class(tmp_path):
+def test_two_unicode_forms_of_a_name_and_spaces_behind_it_are_one_class(tmp_path):
     one, other = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    other += " "
     write(tmp_path, {f"train/{one}": 3, "train/bar": 3, f"test/{other}": 2, "test/bar": 2})
     dataset = open_dataset(tmp_path)
     assert (dataset.class_names, dataset.labels("test").tolist()) == (["bar", "café"], [0, 0, 1, 1])
@@ -176,13 +180,29 @@ def test_a_copy_of_all_classes_beside_them_is_no_class(tmp_path, inside):
         (["cat/train", "cat/test", "dog/train", "dog/test"], "put the classes into the splits, <split>/<class>/"),
         (["first train/cat", "first train/dog", "my test/cat", "my test/dog"], "rename them to train and test"),
         (["a/train/x", "a/train/y", "b/train/x", "b/train/y"], "received 2: a, b; pass the folder of one"),
-        (["images"], "received images without a class each"),
+        (["images"], "received images without, as images/00.png; sort them into a folder for each class, or"),
+        (["train"], "received images without, as train/00.png; sort them into a folder for each class, or"),
+        (["training_set", "test1"], "a folder for each class in test1, training_set, received images without"),
+        (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], "if they are parts of one, move them into train and test;"),
+        (["pets/cat", "pets/dog", "birds/owl", "birds/tit"], "if they are one, move the folders of all classes"),
+        (["apprendre/a", "apprendre/b", "test/a", "test/b"], "expected a folder train beside test, received apprendre"),
+        (["train_1/a", "train_2/a", "test_1/a"], "one folder of the split train, received train_1 and train_2"),
     ],
 )
 def test_a_refusal_says_what_to_rename(tmp_path, folders, told):
     with pytest.raises(BadInput) as refused:
         open_dataset(write(tmp_path, dict.fromkeys(folders, 3)))
     assert told in str(refused.value)
+
+
+def test_names_that_tell_classes_are_named(tmp_path):
+    write(tmp_path / "train", {"": 3}, ".png")
+    for number, path in enumerate(sorted((tmp_path / "train").iterdir())):
+        for name in ("cat", "big dog"):
+            (tmp_path / "train" / f"{name}.{number}.png").write_bytes(path.read_bytes())
+        path.unlink()
+    with pytest.raises(BadInput, match=r"as their names tell \(big dog, cat\), or add a table labels.csv"):
+        open_dataset(tmp_path)
 
 
 def test_a_class_with_one_image_does_not_keep_others_from_the_test(tmp_path):

@@ -66,6 +66,14 @@ def test_a_table_of_other_files_is_refused(tmp_path):
         ("file,label\nimages\\{}.png,a\nimages\\{}.png,b\nimages\\{}.png,a\nimages\\{}.png,b", "utf-8"),
         ("file,label\n/home/me/{}.png,a\nC:\\x\\{}.png,b\n/home/me/{}.png,a\nC:\\x\\{}.png,b", "utf-8"),
         ("id,label\r{},a\r{},b\r{},a\r{},b", "utf-8"),
+        ("# mine\n# too\nid,label\n{},a\n{},b\n{},a\n{},b", "utf-8"),
+        ("id_code,diagnosis,age\n{},a,9\n{},b,9\n{},a,9\n{},b,9", "utf-8"),
+        ("Image Index,Finding Labels,age\n{},a,9\n{},b,9\n{},a,9\n{},b,9", "utf-8"),
+        ("n,photo of,breed\n1,{}.png,a\n2,{}.png,b\n3,{}.png,a\n4,{}.png,b", "utf-8"),
+        ("image,a,b\n{},1.0,0.0\n{},0.0,1.0\n{},1.0,0.0\n{},0.0,1.0", "utf-8"),
+        ("id,label\n0,a\n1,b\n2,a\n3,b", "utf-8"),
+        ("path,label\nx/images/{}.png,a\nx/images/{}.png,b\nx/images/{}.png,a\nx/images/{}.png,b", "utf-8"),
+        ("url,label\nhttps://x/{}.png,a\nhttps://x/{}.png,b\nhttps://x/{}.png,a\nhttps://x/{}.png,b", "utf-8"),
     ],
 )
 def test_a_table_is_read_as_programs_write_it(tmp_path, content, encoding):
@@ -78,10 +86,9 @@ def test_a_table_is_read_as_programs_write_it(tmp_path, content, encoding):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (
-            b"image,cat,dog\n00,1,0\n01,0,1\n",
-            "expected a column file_name and a column label, received image, cat, dog",
-        ),
+        (b"image,cat,dog\n00,1,0\n01,1,1\n", "expected one class for each image, received 01, 1, 1 in columns of 0"),
+        (b"id,label\n00,1.5\n01,2.25\n", "expected several images of each class, received one of each of 1.5, 2.25"),
+        (b"id,a,b\n00,x,y\n01,x,z\n", "expected a column file_name and a column label, received id, a, b"),
         (b"label\ncat\ndog\n", "expected a column file_name and a column label, received label;"),
         (b"id,label\n00,c\x81t\n", "save it as CSV in UTF-8"),
         (
@@ -96,6 +103,37 @@ def test_a_table_that_does_not_tell_labels_is_named(tmp_path, content, told):
     with pytest.raises(BadInput) as refused:
         open_dataset(tmp_path)
     assert told in str(refused.value)
+
+
+def test_a_table_may_lie_beside_the_folder_of_the_images(tmp_path):
+    write(tmp_path, {"images": 4})
+    (tmp_path / "annotations").mkdir()
+    rows = [f"../images/{index:02d}.png,{LABELS[index]}" for index in range(4)]
+    (tmp_path / "annotations" / "labels.csv").write_text("\n".join(["path,label", *rows]), "utf-8")
+    assert open_dataset(tmp_path).class_names == ["cat", "dög"]
+
+
+def test_the_files_of_a_competition_are_read_as_they_are_meant(tmp_path):
+    """Images of both splits have the same names, the test has no labels, and the sample of answers made-up ones."""
+    write(tmp_path, {"train_images": 6, "test_images": 3})
+    rows = [f"{index:02d},{LABELS[index]}" for index in range(6)]
+    (tmp_path / "train.csv").write_text("\n".join(["id_code,diagnosis", *rows]), "utf-8")
+    (tmp_path / "test.csv").write_text("id_code\n00\n01\n02\n")
+    (tmp_path / "sample_submission.csv").write_text("id_code,diagnosis\n00,cat\n01,cat\n02,cat\n")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, dataset.counts) == (["cat", "dög"], {"train": 4, "test": 2})
+    assert dataset.notes[-1].startswith("3 images that no table labels left out: test_images/00.png")
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).unlink()
+    with pytest.raises(BadInput, match="a folder for each class in test_images, train_images, received images without"):
+        open_dataset(tmp_path)
+
+
+def test_a_class_that_only_the_test_has_is_named(tmp_path):
+    write(tmp_path, {"images": 4})
+    (tmp_path / "labels.csv").write_text("id,label,split\n00,a,train\n01,b,train\n02,a,test\n03,c,test\n")
+    with pytest.raises(BadInput, match="expected in test the classes of train, a, b, received c as well"):
+        open_dataset(tmp_path)
 
 
 def test_a_label_that_is_missing_is_no_class(tmp_path):

@@ -81,7 +81,7 @@ def test_records_that_lack_something_are_told_and_damaged_shards_named(tmp_path)
         (["digits.mat"], "received MATLAB files"),
         (["x.h5"], "received HDF5 files"),
         (["a.wav"], "received sound"),
-        (["a.png", "b.png"], "received images without a class each"),
+        (["a.png", "b.png"], "received images without, as a.png; sort them into a folder for each class"),
     ],
 )
 def test_what_is_not_read_is_named_as_what_it_is(tmp_path, names, told):

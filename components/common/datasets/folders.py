@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from ..cli import BadInput
 from ..progress import counted
 from .dataset import Options
 from .files import METADATA, FilesDataset, open_classes
 from .image_folders import files_below, has_images, holds_class, images_by_class, inside_wrappers
-from .naming import folders_in, splits_in
+from .naming import SPLIT_NAME, SPLITS, folders_in, splits_in
 from .source import source_of
 
 
@@ -27,9 +28,23 @@ def open_found(path: Path, options: Options) -> FilesDataset:
         left_out += [f"{place.relative_to(path)}/{name}" for name in others if name != METADATA]
         deep += deeper
     for name in sorted(set(folders_in(path)) - set(names.values())):
+        _check_no_part(path, name, names)
         left_out += [f"{name}/{file}" for file in files_below(path / name)]
     notes = [f"{counted(deep, 'image')} in deeper folders, taken for the class whose folder holds them"] if deep else []
     return open_classes(path, "folders", places, images, options, left_out, notes)
+
+
+def _check_no_part(path: Path, name: str, names: dict[str, str]) -> None:
+    """Refuse a further folder of a split, as `train_2` beside `train_1`."""
+    told = SPLIT_NAME.fullmatch(name.lower())
+    split = SPLITS[told["split"]] if told else ""
+    if told and split in names and _holds_classes(path / name):
+        taken = SPLIT_NAME.fullmatch(names[split].lower().strip())
+        if taken and taken["prefix"] == told["prefix"]:
+            raise BadInput(
+                f"{source_of(path)}: expected one folder of the split {split}, received {names[split]} and {name}; "
+                "move their images into one"
+            )
 
 
 def split_folders(place: Path) -> dict[str, str]:

@@ -12,11 +12,17 @@ from ..cli import BadInput
 SPLITS = {
     "train": "train",
     "training": "train",
+    "trn": "train",
+    "tr": "train",
     "test": "test",
     "testing": "test",
+    "tst": "test",
+    "ts": "test",
     "eval": "test",
     "evaluation": "test",
     "holdout": "test",
+    "hold-out": "test",
+    "hold_out": "test",
     "validate": "validation",
     "validation": "validation",
     "valid": "validation",
@@ -25,11 +31,12 @@ SPLITS = {
 }
 """The splits by what people call them, in lower case; `eval` is a test as with Hugging Face."""
 SPLIT_NAME = re.compile(
-    rf"(\d+[ _.)-]+)?(?P<prefix>.+[ _.-])??(?P<split>{'|'.join(sorted(SPLITS, key=len, reverse=True))})"
+    r"(\d+[ _.)-]+)?(?P<prefix>(.+[ _.-]|images?|imgs?|data))??"
+    rf"(?P<split>{'|'.join(sorted(SPLITS, key=len, reverse=True))})"
     r"([ _.-]?(set|data|dataset|images?|imgs?|pictures|photos|split|folder|\d{4}))?"
     r"(?P<version>[ _.-]?(v?\d{1,3}|\(\d+\)))?"
 )
-"""A name that tells a split: `train`, `training_set`, `val2017`, `seg_train`, `01_train`, `train_v2`."""
+"""A name that tells a split: `train`, `training_set`, `val2017`, `seg_train`, `imagesTr`, `01_train`, `train_v2`."""
 CLUTTER = re.compile(
     r"\..*|__MACOSX|__pycache__|Thumbs\.db|ehthumbs\.db|desktop\.ini|Icon\r|lost\+found|@eaDir|@Recycle|#recycle|@tmp"
     r"|\$RECYCLE\.BIN|RECYCLER|System Volume Information|Network Trash Folder|Temporary Items|.*_\$folder\$",
@@ -65,8 +72,15 @@ def splits_in(names: Iterable[str], where: str) -> dict[str, str]:
     return next((alike for alike in several if "train" in alike), several[0] if several else {})
 
 
+def tell_splits(names: Iterable[str]) -> bool:
+    """Whether each of these names tells a split, whatever stands around it, and not all the same one."""
+    told = [SPLIT_NAME.fullmatch(name.lower().strip()) for name in names]
+    return all(told) and len({SPLITS[one["split"]] for one in told if one}) > 1
+
+
 def class_name(name: str, where: Path) -> str:
-    """The name of a class after that of a folder: one name, whichever Unicode form a system wrote it in.
+    """The name of a class after that of a folder: one name, whichever Unicode form a system wrote it in, without the
+    spaces around it that nobody sees.
 
     Raises:
         BadInput: its bytes are no UTF-8.
@@ -76,7 +90,7 @@ def class_name(name: str, where: Path) -> str:
     except UnicodeEncodeError:
         shown = name.encode("utf-8", "surrogateescape").decode("latin-1")
         raise BadInput(f"{where}: expected names in UTF-8, received {shown!r} in another encoding; rename it") from None
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def is_clutter(name: str) -> bool:

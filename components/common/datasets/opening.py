@@ -18,8 +18,8 @@ LAYOUTS = """a TFDS-prepared folder (dataset_info.json), an .npz with x_train, y
 more, or images with a table labels.csv of file_name and label"""
 DESCRIBING = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".npy", ".parquet", ".arrow", ".tar", ".cls")
 """What the names of files end in that may describe a data set though they lie among images."""
-DEEPEST = 4
-"""How many folders below the given one a data set may begin: `datasets/mnist/3.0.1/` in a TFDS archive needs three."""
+DEEPEST = 8
+"""How many folders below the given one a data set may begin."""
 
 
 class Layout(Protocol):
@@ -64,6 +64,7 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
         layout, path = found
         dataset = layout.open_found(path, Options(image_size, on_corrupt))
         if list(dataset.counts) == ["train"]:
+            _check_no_split_apart(folder, layout, path)
             dataset.hold_out_test()
         return dataset
     if wrong := why_not(folder, _folders_below(folder)):
@@ -75,6 +76,23 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
         f"{source_of(folder)}: expected {LAYOUTS}, received {some_of(names) or 'an empty folder'}; arrange the data in "
         "one of these layouts"
     )
+
+
+def _check_no_split_apart(folder: Path, layout: Layout, found: Path) -> None:
+    """Refuse a split that would be left out because its folder does not stand beside one called train."""
+    from .folders import split_folders
+
+    if layout not in _layouts()[-3:]:
+        return
+    for place in _folders_below(folder):
+        splits = {} if found in (place, *place.parents) else split_folders(place)
+        if splits and "train" not in splits:
+            told = some_of([str((place / name).relative_to(folder)) for name in sorted(splits.values())])
+            other = found.relative_to(folder)
+            raise BadInput(
+                f"{source_of(folder)}: expected a folder train beside {told}, received {other}; move it there as "
+                f"train, or remove {told}"
+            )
 
 
 def find(

@@ -3,14 +3,14 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path, PurePath
 
 from ..files import DOWNLOAD
 from ..progress import some_of
 from .image_folders import IMAGE_FOLDER, files_below, has_images, holds_class, images_below
-from .naming import SPLITS, folders_in, is_clutter
+from .naming import SPLIT_NAME, SPLITS, folders_in, is_clutter
 from .source import source_of
 
 KINDS: dict[str, tuple[str, ...]] = {
@@ -30,7 +30,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "text; this library is for the classification of images": (".txt", ".json", ".jsonl", ".xml", ".md"),
 }
 """What data is and what to do about it, by how the names of at least half of its files end."""
-UNSORTED = "images without a class each; sort them into a folder for each class, or add a table labels.csv"
 FIRST = 5
 """Files whose first bytes are looked at."""
 LOOKED_AT = 10_000
@@ -55,8 +54,8 @@ def why_not(folder: Path, places: Iterable[Path]) -> str:
         if wrong := tables.why_not(place):
             return wrong
         classes = [name for name in folders_in(place) if holds_class(place / name)]
-        if place == folder and len(classes) == 1 and classes[0].lower() in IMAGE_FOLDER:
-            return f"{where}: expected images with a class each, received {UNSORTED}"
+        if place == folder and len(classes) == 1 and _is_no_class(classes[0]):
+            return f"{where}: expected images with a class each, received {_unsorted(folder)}"
         if place == folder and len(classes) == 1:
             return (
                 f"{where}: expected a folder for each of two classes or more, received {classes[0]} alone; add others"
@@ -64,7 +63,7 @@ def why_not(folder: Path, places: Iterable[Path]) -> str:
     return ""
 
 
-def remedy(found: Iterable[Path]) -> str:
+def remedy(found: Sequence[Path]) -> str:
     """What to do about several data sets in one folder."""
     from .folders import split_folders
 
@@ -75,7 +74,28 @@ def remedy(found: Iterable[Path]) -> str:
         return "put the classes into the splits, <split>/<class>/, in place of the splits into the classes"
     if all(re.search("|".join(SPLITS), path.name.lower()) for path in found):
         return "if they are splits, rename them to train and test; else pass the folder of one"
+    classes = [set(folders_in(path)) for path in found if path.is_dir() and not split_folders(path)]
+    if len(classes) == len(found) and all(names == classes[0] for names in classes):
+        return "if they are parts of one, move them into train and test; else pass the folder of one"
+    if len(classes) == len(found) and sum(map(len, classes)) == len(set().union(*classes)):
+        return "if they are one, move the folders of all classes into one; else pass the folder of one"
     return "pass the folder of one"
+
+
+def _is_no_class(folder: str) -> bool:
+    """Whether a folder is called as one of images, or of a split, is."""
+    return folder.lower() in IMAGE_FOLDER or SPLIT_NAME.fullmatch(folder.lower()) is not None
+
+
+def _unsorted(folder: Path) -> str:
+    """What images without classes are, and what to do; where their names may tell classes, these."""
+    images = images_below(folder)
+    told = sorted({re.sub(r"[\W\d_]*$", "", PurePath(image).stem) for image in images} - {""})
+    hint = f" as their names tell ({some_of(told)})" if 1 < len(told) <= len(images) / 2 else ""
+    return (
+        f"images without, as {images[0]}; sort them into a folder for each class{hint}, or add a table labels.csv of "
+        "file_name and label"
+    )
 
 
 def other_kind(folder: Path) -> str:
@@ -83,7 +103,7 @@ def other_kind(folder: Path) -> str:
     from .decoding import OTHER_KINDS, kind_of
 
     if has_images(folder):
-        return UNSORTED
+        return _unsorted(folder)
     names = (name for _, _, files in os.walk(folder) for name in files if name != DOWNLOAD and not is_clutter(name))
     endings = Counter(PurePath(name).suffix.lower() for name in islice(names, LOOKED_AT))
     for told, ending in KINDS.items():

@@ -4,11 +4,11 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PureWindowsPath
-
-import numpy as np
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..cli import BadInput
 from ..progress import counted, some_of
@@ -18,10 +18,21 @@ from .image_folders import ENDINGS as IMAGES
 from .image_folders import images_below
 from .naming import SPLITS, as_text, class_name, in_order, splits_in, visible
 from .source import source_of
+from .values import numbered
 
 ENDINGS = (".csv", ".tsv", ".jsonl")
-FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_id", "image_path", "image_name", "path", "img", "id")
-LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "label_name")
+FILE_COLUMN = re.compile(
+    r"(image|img|file|photo|picture|pic)s?([ _-]?(name|id|path|file|index|number))?|(abs|rel|full|relative)?[ _-]?path"
+)
+"""A column of file names: `file_name`, `Image Index`, `ImageID`."""
+ID_COLUMN = re.compile(r"id([ _-]?code)?|uuid")
+"""One that may hold file names where no other does."""
+LABELS = ("label", "class", "category", "target", "finding", "breed", "species", "diagnosis", "dx")
+"""What labels are called, the likeliest first."""
+LABEL_COLUMN = re.compile(rf"(?P<what>{'|'.join(LABELS)})(e?s)?([ _-]?(name|label|id|index))?s?")
+"""A column of labels: `label`, `class_name`, `Finding Labels`."""
+ANSWERS = re.compile(r"(.*[ _-])?(sample[ _-]?)?submission.*", re.IGNORECASE)
+"""A table of a competition with made-up labels, which its answers have to look like."""
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "usage", "phase", "data_split", "fold")
 SPLIT_VALUES = {"publictest": "validation", "privatetest": "test"}
 """Values of such a column that only tables have, besides the names of splits."""
@@ -33,6 +44,8 @@ FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
     **dict.fromkeys(("0", "0.0", "false", "no", "f", "n"), False),
 }
+BITS = {"0": False, "0.0": False, "1": True, "1.0": True}
+"""Values in columns of one class each."""
 METADATA = "metadata"
 """A table of this name may tell more of images without their labels, as Hugging Face's imagefolder has it."""
 
@@ -50,7 +63,7 @@ def find(place: Path) -> list[Path]:
 def open_found(path: Path, options: Options) -> FilesDataset:
     """See `opening.Layout`."""
     images = images_below(path)
-    by_name = _by_name(images)
+    named = _Named(images, path)
     found: dict[str, dict[str, Row]] = {}
     without: list[str] = []
     notes: list[str] = []
@@ -59,14 +72,10 @@ def open_found(path: Path, options: Options) -> FilesDataset:
             continue
         file = _file_column(rows)
         told_splits = _told_splits(rows, {file, label}, table, notes)
-        for row, told_split in zip(rows, told_splits, strict=True):
-            told = row.get(file, "").replace("\\", "/")
-            names = (
-                table.parent.relative_to(path) / told,
-                Path(told),
-                *([Path(Path(told).name)] if _is_absolute(told) else []),
-            )
-            name = next((by_name[key] for key in map(_key, names) if key in by_name), None)
+        files = [row.get(file, "").replace("\\", "/") for row in rows]
+        shared = _shared(files)
+        for row, told, told_split in zip(rows, files, told_splits, strict=True):
+            name = named.find(told, shared, table, told_split or _split_called(table.stem, table))
             if name is None or row.get(label, "").lower() in ("", "nan"):
                 without.append(told)
                 continue
@@ -84,7 +93,12 @@ def open_found(path: Path, options: Options) -> FilesDataset:
             f"{some_of(without) or 'none'} and images as {some_of(images) or 'none'}; make the names equal"
         )
     classes = in_order({row["label"] for row in found["train"].values()})
-    splits = {split: _files(path, rows, classes) for split, rows in sorted(found.items())}
+    if list(found) == ["train"] and 1 < len(classes) == len(found["train"]):
+        raise BadInput(
+            f"{source_of(path)}: expected several images of each class, received one of each of {some_of(classes)}; "
+            "pass classes, and numbers only if they are names of classes"
+        )
+    splits = {split: _files(path, split, rows, classes) for split, rows in sorted(found.items())}
     unnamed = set(images) - {name for rows in found.values() for name in rows}
     notes += (
         [f"{counted(len(without), 'row')} of the table without an image or a label: {some_of(without)}"]
@@ -103,7 +117,8 @@ def read_table(path: Path) -> list[Row]:
     """The rows of a table by the names of its columns, which are stripped and in lower case.
 
     UTF-8 or UTF-16 with or without a byte order mark, else Windows-1252; commas, semicolons, tabs or bars. Without a
-    line of names where there are two columns and the first begins with the name of an image.
+    line of names where there are two columns and the first begins with the name of an image. Columns of 0 and 1, one
+    for each class, become one column `label`.
 
     Raises:
         BadInput: it is no table.
@@ -113,7 +128,7 @@ def read_table(path: Path) -> list[Row]:
         if path.suffix.lower() == ".jsonl":
             lines = [json.loads(line) for line in text.splitlines() if line.strip()]
             return [{key.strip().lower(): as_text(value) for key, value in line.items()} for line in lines]
-        if told := re.match(r"sep=(.)\r?\n", text):  # Excel's line for itself
+        if told := re.match(r"sep=(.)\r?\n|(#[^\r\n]*[\r\n]+)+", text):  # Excel's line for itself, comments
             text = text[told.end() :]
         header = re.split(r"[\r\n]", text, maxsplit=1)[0]
         delimiter = max(",;\t|", key=header.count)
@@ -122,15 +137,38 @@ def read_table(path: Path) -> list[Row]:
         columns = [name.lower() for name in first]
         if len(first) == 2 and columns[0].endswith(IMAGES):
             columns, rows = ["file_name", "label"], itertools.chain([first], rows)
-        return [
-            dict(zip(columns, [value.strip() for value in row], strict=False))
-            for row in rows
-            if len(row) == len(columns)
-        ]
+        values = [[value.strip() for value in row] for row in rows if len(row) == len(columns)]
+        columns, values = _without_one_hot(first, columns, values, path)
+        return [dict(zip(columns, row, strict=True)) for row in values]
     except (ValueError, csv.Error, AttributeError) as error:
         raise BadInput(
             f"{path}: expected a table, received something else ({error}); save it as CSV in UTF-8"
         ) from None
+
+
+def _without_one_hot(
+    names: list[str], columns: list[str], rows: list[list[str]], path: Path
+) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows with one column `label` in place of one of 0 and 1 for each class."""
+    hot = [
+        place
+        for place, name in enumerate(columns)
+        if not SPLIT_FLAG.fullmatch(name) and rows and all(row[place] in BITS for row in rows)
+    ]
+    if len(hot) < 2 or path.stem.lower() == METADATA or any(map(LABEL_COLUMN.fullmatch, columns)):
+        return columns, rows
+    told = [[names[place] for place in hot if BITS[row[place]]] for row in rows]
+    others = [place for place in range(len(columns)) if place not in hot]
+    if wrong := next((row for row, labels in zip(rows, told, strict=True) if len(labels) != 1), None):
+        if len(others) > 1:  # they may be flags of anything
+            return columns, rows
+        raise BadInput(
+            f"{path}: expected one class for each image, received {some_of(wrong)} in columns of 0 and 1 for "
+            f"{some_of([names[place] for place in hot])}; remove rows of several classes or none, or add a column label"
+        )
+    return [*(columns[place] for place in others), "label"], [
+        [*(row[place] for place in others), *labels] for row, labels in zip(rows, told, strict=True)
+    ]
 
 
 def _decoded(content: bytes) -> str:
@@ -148,7 +186,11 @@ def _decoded(content: bytes) -> str:
 
 def why_not(place: Path) -> str:
     """What is wrong with the tables in a folder, and what to do; empty where there is none."""
-    for path in (Path(entry) for entry in visible(place) if entry.is_file() and entry.name.lower().endswith(ENDINGS)):
+    for path in (Path(entry) for entry in visible(place) if entry.is_file()):
+        if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+            return f"{path}: expected labels in a CSV file, received a spreadsheet; save it as CSV in UTF-8"
+        if not path.name.lower().endswith(ENDINGS):
+            continue
         try:
             rows = read_table(path)
         except BadInput as error:
@@ -161,19 +203,31 @@ def why_not(place: Path) -> str:
 
 
 def _tables(place: Path) -> Iterator[tuple[Path, list[Row]]]:
-    """The tables with file names in a folder, and in those of splits in it."""
-    entries = visible(place)
-    splits = splits_in([entry.name for entry in entries if entry.is_dir()], source_of(place)).values()
-    paths = [Path(entry) for folder in (place, *(place / name for name in splits)) for entry in visible(folder)]
+    """The tables with file names in a folder, in those of splits in it, and in those without images."""
+    paths = [Path(entry) for folder in (place, *_folders_of_tables(place)) for entry in visible(folder)]
     for path in paths:
-        if path.name.lower().endswith(ENDINGS) and path.is_file():
+        if path.name.lower().endswith(ENDINGS) and path.is_file() and not ANSWERS.fullmatch(path.stem):
             rows = read_table(path)
             if rows and _file_column(rows):
                 yield path, rows
 
 
+def _folders_of_tables(place: Path) -> list[Path]:
+    entries = [Path(entry) for entry in visible(place) if entry.is_dir()]
+    splits = splits_in([entry.name for entry in entries], source_of(place)).values()
+    return [
+        folder
+        for folder in entries
+        if folder.name in splits
+        or (any(entry.name.lower().endswith(ENDINGS) for entry in visible(folder)) and not images_below(folder))
+    ]
+
+
 def _file_column(rows: list[Row]) -> str:
-    return next((name for name in FILE_COLUMNS if name in rows[0]), "")
+    """The column of file names; nothing where there is none."""
+    files = [name for name, value in rows[0].items() if value.lower().endswith(IMAGES)]
+    named = [name for kind in (FILE_COLUMN, ID_COLUMN) for name in rows[0] if kind.fullmatch(name)]
+    return next((name for name in named if name in files), (files + named + [""])[0])
 
 
 def _label_column(path: Path, rows: list[Row]) -> str:
@@ -183,21 +237,61 @@ def _label_column(path: Path, rows: list[Row]) -> str:
     for columns in (others, [name for name in others if name not in SPLIT_COLUMNS and not SPLIT_FLAG.fullmatch(name)]):
         if len(columns) == 1 and path.stem.lower() != METADATA:
             return columns[0]
-    return next((name for name in LABEL_COLUMNS if name in others), "")
+    told = [match for name in others if (match := LABEL_COLUMN.fullmatch(name))]
+    return min(told, key=lambda match: (LABELS.index(match["what"]), match.end()))[0] if told else ""
 
 
-def _by_name(images: list[str]) -> dict[str, str]:
-    """Images by their path, and where it is theirs alone by their name with and without its ending."""
-    found: dict[str, set[str]] = {}
-    for image in images:
-        path = Path(image)
-        for key in {_key(path), _key(path.with_suffix("")), _key(Path(path.name)), _key(Path(path.stem))}:
-            found.setdefault(key, set()).add(image)
-    return {key: next(iter(names)) for key, names in found.items() if len(names) == 1}
+class _Named:
+    """Images by the names that a table may give them."""
+
+    def __init__(self, images: list[str], place: Path) -> None:
+        self._place = place
+        self._found: dict[str, set[str]] = {}
+        for image in images:
+            path = Path(image)
+            for name in {path, path.with_suffix(""), Path(path.name), Path(path.stem)}:
+                self._found.setdefault(_key(name.as_posix()), set()).add(image)
+            if path.stem.isdecimal() and path.stem.startswith("0"):
+                self._found.setdefault(_without_zeros(path.stem), set()).add(image)
+
+    def find(self, told: str, shared: int, table: Path, split: str) -> str | None:
+        """The image that a row means; None: there is none, or there are several.
+
+        Args:
+            told: What the row says.
+            shared: How many folders in front may be left out, because all rows have them.
+            table: Where it says it.
+            split: What split it says, or nothing; of several images the one in the folder of it is meant.
+        """
+        parts = PurePosixPath(told).parts
+        names = [
+            os.path.normpath(table.parent.relative_to(self._place) / told),
+            *("/".join(parts[first:]) for first in range(min(shared, len(parts) - 1) + 1)),
+            *([parts[-1]] if parts and _is_absolute(told) else []),
+        ]
+        for key in (*map(_key, names), _without_zeros(told)):
+            found = self._found.get(key, set())
+            if len(found) > 1 and split:
+                found = {image for image in found if _split_called(Path(image).parts[0], table) == split}
+            if len(found) == 1:
+                return next(iter(found))
+        return None
 
 
-def _key(path: Path) -> str:
-    return class_name(path.as_posix(), path).lower()
+def _without_zeros(number: str) -> str:
+    """What Excel makes of a name that is a number, marked as such."""
+    return f"number {int(number)}" if number.isdecimal() else ""
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def _shared(files: list[str]) -> int:
+    """How many folders in front all names have in common, up to one that tells a split."""
+    levels = zip(*{PurePosixPath(file).parts[:-1] for file in files}, strict=False)
+    common = itertools.takewhile(lambda level: len(set(level)) == 1 and not _split_called(level[0], Path()), levels)
+    return len(list(common))
 
 
 def _is_absolute(told: str) -> bool:
@@ -240,9 +334,8 @@ def _split_of(table: Path, image: str, place: Path) -> str:
     return next((split for name in names if (split := _split_called(name, table))), "train")
 
 
-def _files(folder: Path, rows: dict[str, Row], classes: list[str]) -> FilesOfSplit:
-    numbers = {name: number for number, name in enumerate(classes)}
+def _files(folder: Path, split: str, rows: dict[str, Row], classes: list[str]) -> FilesOfSplit:
     names = sorted(rows)
-    labels = np.array([numbers.get(rows[name]["label"], len(classes)) for name in names], np.int64)
+    labels = numbered([rows[name]["label"] for name in names], classes, source_of(folder), split)
     columns = {column: [rows[name].get(column, "") for name in names] for column in rows[names[0]]}
     return FilesOfSplit(folder, names, labels, columns)

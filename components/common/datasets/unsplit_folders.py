@@ -8,7 +8,7 @@ from .dataset import Options
 from .files import FilesDataset, open_classes
 from .folders import split_folders
 from .image_folders import ENDINGS, holds_class, images_by_class
-from .naming import SPLITS, folders_in
+from .naming import folders_in, tell_splits
 from .source import source_of
 
 
@@ -22,7 +22,7 @@ def find(place: Path) -> list[Path]:
 def open_found(path: Path, options: Options) -> FilesDataset:
     """See `opening.Layout`."""
     images, others, _ = images_by_class(path)
-    if all(label.lower() in SPLITS for label, names in images.items() if names):
+    if tell_splits(label for label, names in images.items() if names):
         raise BadInput(
             f"{source_of(path)}: expected a folder for each class in {some_of(list(images))}, received images without "
             "one; move them into <split>/<class>/, or add a table labels.csv of file_name and label"

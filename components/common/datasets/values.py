@@ -1,6 +1,6 @@
 """What the numbers in arrays mean: pixels in any of the usual ranges, and labels as people number them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,3 +136,24 @@ def _indices(labels: np.ndarray, present: np.ndarray) -> np.ndarray:
     indices = np.searchsorted(present, labels)
     known = present[np.minimum(indices, len(present) - 1)] == labels
     return np.where(known, indices, len(present)).astype(np.int64)
+
+
+def numbered(labels: Sequence[str], classes: Sequence[str], where: str, split: str) -> np.ndarray:
+    """The labels of a split as indices into the names of the classes: int64.
+
+    Args:
+        labels: Names.
+        classes: Those of train.
+        where: What to call the data set in messages.
+        split: Its name, for messages.
+
+    Raises:
+        BadInput: one is not among the classes.
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    if unknown := sorted(set(labels) - set(classes)):
+        raise BadInput(
+            f"{where}: expected in {split} the classes of train, {some_of(classes)}, received {some_of(unknown)} as "
+            "well; add images of them to train, or remove them"
+        )
+    return np.array([numbers[label] for label in labels], np.int64)
