@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import click
 
 from ..components.common.artifacts.evaluation import AnsweredExamples, Evaluation
 from ..components.common.artifacts.model import Card
-from ..components.common.cli import BadInput, last_line
+from ..components.common.cli import BadInput, last_line, runnable
 from ..components.common.files import write_json
 from ..components.common.state import state_folder
 from . import store
@@ -35,6 +36,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
+PROJECT = Path(__file__).parents[1]
 SUMMARY, REPORT = "summary.json", "report.html"
 Build = Callable[[Settings], "GraphComponent"]
 
@@ -233,13 +235,17 @@ def tell(summary: dict[str, Any]) -> str:
         "page": f"{summary['page']}  try it in a browser" if summary["page"] else "",
         "time": f"{took}  and {rest:.1f} s overhead",
     }
+    latest = report.parent
+    data = shlex.quote(str(latest / "download" / "dataset"))
+    made = Path.cwd() == PROJECT == latest.absolute().parents[1]  # by make, which finds the runs of its folder alone
+    by_hand = f"trainyard serve predict --endpoint {summary['endpoint']} --data {data}"
     ahead = {
-        "another image": "make predict, or make predict INDEX=7",
+        "another image": "make predict, or make predict INDEX=7" if made else by_hand,
         "with curl": f"curl -d @{request} {summary['endpoint']}",
-        "your images": "make run DATA=my-images.tar.gz",
-        "stop": "make stop",
+        "your images": "make run DATA=my-images.tar.gz" if made else "trainyard run --data my-images.tar.gz",
+        "stop": "make stop" if made else "trainyard serve stop; trainyard store stop",
     }
-    return f"\n{table({name: text for name, text in rows.items() if text})}\n\n{table(ahead)}\n"
+    return f"\n{table({name: text for name, text in rows.items() if text})}\n\n{runnable(table(ahead))}\n"
 
 
 def table(rows: dict[str, str]) -> str:

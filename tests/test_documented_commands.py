@@ -106,7 +106,7 @@ def test_the_lines_of_the_readme_work_as_they_stand_each_time_from_a_new_shell(c
     readme = (PROJECT / "README.md").read_text()
     (by_hand,) = re.findall(r"\n\n((?: {4}.*\n)*? {4}source .*\n(?: {4}.*\n)*)\n", readme)
     assert by_hand.count("trainyard ") == 4
-    shell('make run DATA=examples/data/digits.npz ARGS="--epochs 20 --batch-size 32"')
+    assert "make predict" in shell('make run DATA=examples/data/digits.npz ARGS="--epochs 20 --batch-size 32"')
     assert ":predict" in shell(by_hand)
     assert "digits" in shell("make runs")
     assert " %\n" in shell("make predict INDEX=7")

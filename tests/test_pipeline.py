@@ -200,10 +200,11 @@ def test_the_whole_pipeline_ends_in_a_live_endpoint_and_a_summary(first_run):
         summary["page"],
         summary["model_uri"],
         f"{summary['accuracy']:.2%}",
-        "make predict",
-        "make stop",
+        f"trainyard serve predict --endpoint {summary['endpoint']}",
+        "trainyard store stop",
     ):
         assert told in done.stdout
+    assert "make " not in done.stdout  # away from the repository
 
 
 def predict(endpoint, images):
