@@ -69,7 +69,12 @@ def start_store(home: Path) -> Store:
     with folder.one_at_a_time():
         folder.make_secret()
         server = None if folder.held() else _launch(folder)
-        store = _wait_until_it_answers(folder, server)
+        try:
+            store = _wait_until_it_answers(folder, server)
+        except RuntimeError:
+            if server or folder.held():
+                raise
+            store = _wait_until_it_answers(folder, _launch(folder))  # the one that was found was about to end
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in store.environment.items()]
     write_private(home / "env", "".join([*lines, runnable(_WARNING.format(lock=shlex.quote(str(folder.lock))))]))
     return store

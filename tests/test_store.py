@@ -57,6 +57,18 @@ def kill(home):
     return record
 
 
+def test_a_store_that_ends_while_it_is_asked_is_started_again(home):
+    """As one that was killed a moment ago: it still holds its folder, and answers no more."""
+    start_store(home)
+    ending = StoreFolder(home / "store").running().pid
+    os.kill(ending, signal.SIGSTOP)
+    with ThreadPoolExecutor() as pool:
+        again = pool.submit(start_store, home)
+        time.sleep(1)
+        os.kill(ending, signal.SIGKILL)
+        assert s3.client(again.result().environment).list_buckets()["Buckets"] == []
+
+
 def test_two_who_start_a_store_together_share_it(home):
     with ThreadPoolExecutor(4) as pool:
         urls = {store.url for store in pool.map(lambda _: start_store(home), range(4))}

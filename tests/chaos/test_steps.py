@@ -118,12 +118,13 @@ def test_a_step_that_is_killed_leaves_whole_outputs_or_none_and_can_be_run_again
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_on_a_full_disk_says_so_and_leaves_nothing(
-    step, known, home, small_disk, pytestconfig, note, one_line, name
+    step, known, home, endpoint, small_disk, pytestconfig, note, one_line, name
 ):
     if pytestconfig.getoption("brief"):
         pytest.skip("brief")
     (small_disk / "filler").write_bytes(bytes((1 << 20) - 24_000))
-    done = step(*call(name, known, small_disk / "out"), env={"TRAINYARD_HOME": str(home)}, timeout=300)
+    env = {"TRAINYARD_HOME": str(home), "NOTIFY_WEBHOOK_URL": endpoint.url}
+    done = step(*call(name, known, small_disk / "out"), env=env, timeout=300)
     if done.returncode:
         assert "disk" in one_line(done), done.stderr
         assert not list((small_disk / "out").rglob(".*"))
