@@ -79,6 +79,26 @@ def test_images_may_lie_in_folders_of_their_own(tmp_path, names):
     assert sum(dataset.counts.values()) == (12 if "images" in names else 24)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("0.heic", b"\0\0\0\x18ftypheic", "HEIC, the format of iPhones"),
+        ("0.nef", b"MM\0*\0\0\0\x08", "a camera's raw file"),
+        ("0.mp4", b"\0\0\0\x18ftypisom", "a video"),
+        ("0", bytes(128) + b"DICM", "DICOM"),
+        ("0.jxl", b"\xff\x0a", "JPEG XL"),
+        ("0.tga", b"\0\0\x02", "other files"),
+    ],
+)
+def test_what_lies_in_place_of_the_images_of_a_class_is_named(tmp_path, name, content, told):
+    write(tmp_path, {"train/cat": 3, "test/cat": 3, "train/dog": 1, "test/dog": 1})
+    for split in ("train", "test"):
+        (tmp_path / split / "dog" / "00.png").unlink()
+        (tmp_path / split / "dog" / name).write_bytes(content)
+    with pytest.raises(BadInput, match=f"received none of dog but {told}, as test/dog/{name}; add or convert them"):
+        open_dataset(tmp_path)
+
+
 def test_images_in_deeper_folders_belong_to_the_class(tmp_path):
     write(tmp_path, {"train/cat/indoor": 3, "train/cat/out/door": 2, "train/dog": 4, "test/cat": 1, "test/dog": 1})
     dataset = open_dataset(tmp_path)

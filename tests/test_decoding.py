@@ -149,6 +149,7 @@ def test_so_they_do_from_a_jpeg_even_when_it_is_resized(tmp_path, mode, options)
         (b"<!DOCTYPE html><title>Not found</title>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS"),
         (bytes(1000), "only zeros"),
+        (encoded(Image.fromarray(GREY), "TIFF", tiffinfo={254: 1}), "a camera's raw file"),
         (encoded(Image.fromarray(GREY), "TIFF")[:100], "a TIFF that is damaged, or of a compression"),
         (encoded(Image.fromarray(RGB))[:300], "a damaged or other file"),
     ],

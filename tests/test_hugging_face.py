@@ -56,6 +56,63 @@ def test_a_data_set_of_hugging_face_is_read(tmp_path, write, names):
     assert dataset.column("test", "light") == ["dark"] * 6
 
 
+@pytest.mark.parametrize("place", ["default/{}/0000.parquet", "{}/data.feather", "{}.parquet"])
+def test_its_files_are_known_however_they_lie_and_whatever_type_the_columns_have(tmp_path, place):
+    for split, count in (("train", 12), ("test", 6)):
+        images, labels = pictures(count)
+        columns = {
+            "id": list(range(count)),
+            "image": pyarrow.array(list(map(png, images)), pyarrow.large_binary()),
+            "sick": [label == 1 for label in labels],
+        }
+        file = tmp_path / place.format(split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".parquet":
+            parquet.write_table(pyarrow.table(columns), file)
+        else:
+            with pyarrow.ipc.new_file(str(file), pyarrow.table(columns).schema) as writer:
+                writer.write_table(pyarrow.table(columns))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.class_names, dataset.counts) == (["False", "True"], {"train": 12, "test": 6})
+    np.testing.assert_array_equal(dataset.read("test").images, pictures(6)[0])
+
+
+def test_shards_need_not_have_their_columns_in_one_order(tmp_path):
+    content = table(*pictures(8))
+    write_parquet(tmp_path, {"train": content})
+    path = tmp_path / "data" / "train-00001-of-00002.parquet"
+    parquet.write_table(content[4:].select(["light", "label", "image"]), path)
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([open_dataset(tmp_path).labels(split) for split in ("train", "test")])),
+        np.sort(pictures(8)[1]),
+    )
+
+
+@pytest.mark.parametrize("without", ["-1", "no column"])
+def test_a_test_without_labels_is_left_out(tmp_path, without):
+    test = table(pictures(6)[0], np.full(6, -1))
+    write_parquet(
+        tmp_path, {"train": table(*pictures(12)), "test": test if without == "-1" else test.drop_columns("label")}
+    )
+    dataset = open_dataset(tmp_path)
+    assert dataset.counts == {"train": 9, "test": 3}
+    assert "the split test has no labels and is left out" in dataset.notes
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"image": [[1, 2]], "label": [1]}, r"a column of images, received image \(list<element: int64>\), label"),
+        ({"image": [b"x"], "a": [1], "b": [2]}, "a column of labels, received image"),
+        ({"image": [b"x", b"x"], "label": [1, None]}, "a label for each image of train, received 1 image without"),
+    ],
+)
+def test_columns_that_are_not_understood_are_named(tmp_path, columns, told):
+    parquet.write_table(pyarrow.table(columns), tmp_path / "train.parquet")
+    with pytest.raises(BadInput, match=told):
+        open_dataset(tmp_path)
+
+
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "train.parquet").write_bytes(bytes(200))
     with pytest.raises(BadInput, match=r"train.parquet: expected a Parquet file of Hugging Face"):

@@ -51,6 +51,18 @@ def test_arrays_of_no_split_are_split_here_with_their_columns(tmp_path, names):
     assert dataset.column("test", "light") == [str(values[place]) for place in dataset.places("test")]
 
 
+@pytest.mark.parametrize("ending", [".npz", ".npy"])
+def test_arrays_may_lie_apart_by_split(tmp_path, ending):
+    for split, (images, labels) in (("train", TRAIN), ("test", TEST)):
+        if ending == ".npz":
+            np.savez(tmp_path / f"{split}.npz", x=images, y=labels)
+        else:
+            (tmp_path / split).mkdir()
+            np.save(tmp_path / split / "images.npy", images)
+            np.save(tmp_path / split / "labels.npy", labels)
+    assert_read(open_dataset(tmp_path))
+
+
 def test_an_npz_without_a_test_split_is_split_here(tmp_path):
     np.savez(tmp_path / "arrays.npz", x_train=TRAIN[0], y_train=TRAIN[1])
     assert open_dataset(tmp_path).counts == {"train": 9, "test": 3}

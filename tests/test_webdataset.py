@@ -1,5 +1,6 @@
 """WebDataset's tars, packed and unpacked, and data that is of no layout."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -48,15 +49,59 @@ def test_shards_are_read_as_they_are(tmp_path, kind):
     assert_read(open_dataset(write_shards(tmp_path, kind)), NAMES if kind == "names" else ("0", "1", "2"))
 
 
-def test_shards_are_downloaded_as_they_are_and_one_tar_is_unpacked(tmp_path):
-    shards = write_shards(tmp_path / "shards")
+@pytest.mark.parametrize("kind", ["cls", "json"])
+def test_shards_are_downloaded_as_they_are(tmp_path, kind):
+    shards = write_shards(tmp_path / "shards", kind)
     (tmp_path / "all").mkdir()
     fetch(str(shards), tmp_path / "all")
     assert_read(open_dataset(tmp_path / "all"))
     (tmp_path / "one").mkdir()
     fetch(str(shards / "shapes-train-000000.tar"), tmp_path / "one")
-    dataset = open_dataset(tmp_path / "one")
-    assert (dataset.layout, dataset.counts) == ("webdataset", {"train": 3, "test": 3})
+    assert (tmp_path / "one" / "shapes-train-000000.tar").is_file()
+    packed = tmp_path / "shapes-train-000000.tar.gz"
+    packed.write_bytes(gzip.compress((shards / "shapes-train-000000.tar").read_bytes()))
+    (tmp_path / "unpacked").mkdir()
+    fetch(str(packed), tmp_path / "unpacked")
+    for folder in ("one", "unpacked"):
+        dataset = open_dataset(tmp_path / folder)
+        assert (dataset.layout, dataset.counts) == ("webdataset", {"train": 3, "test": 3})
+
+
+@pytest.mark.parametrize(
+    ("names", "shard"),
+    [
+        (["./0.jpg", "./0.json"], True),
+        (["a/0.cls", "a/0.input.png"], True),
+        (["0.jpg", "0.seg.png", "0.cls"], True),
+        (["cat.0.jpg", "cat.1.jpg", "dog.0.jpg"], False),
+        (["readme.md", "readme.txt"], False),
+        (["0.jpg", "1.jpg"], False),
+    ],
+)
+def test_a_shard_is_known_by_its_first_record_however_large(tmp_path, names, shard):
+    """As the only file that is fetched, and in a folder."""
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "x.tar", "w") as archive:
+        folder = tarfile.TarInfo("./")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 300_000
+            archive.addfile(member, io.BytesIO(bytes(300_000)))
+    for source, folder in (("in", "a"), ("in/x.tar", "b")):
+        (tmp_path / folder).mkdir()
+        fetch(str(tmp_path / source), tmp_path / folder)
+        assert (tmp_path / folder / "x.tar").is_file() == shard
+
+
+def test_a_class_that_only_the_test_has_is_named(tmp_path):
+    for split, label in (("train", "a"), ("test", "b")):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "0.png").write_bytes(png(TRAIN[0][0]))
+        (tmp_path / split / "0.cls").write_text(label)
+    with pytest.raises(BadInput, match="expected in test the classes of train, a, received b as well"):
+        open_dataset(tmp_path)
 
 
 def test_records_that_lack_something_are_told_and_damaged_shards_named(tmp_path):

@@ -25,6 +25,8 @@ ORIENTATION = 0x0112
 """The EXIF tag by which a camera says how it was held."""
 BITS = 258
 """The tag of a TIFF with its bits a channel."""
+SUBFILE, PREVIEW = 254, 1
+"""The tag of a TIFF that says what its first image is, and its value where this is a small one of another."""
 TELL_ORIENTATION = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 """Where Pillow keeps what may say it."""
 ORIENTATION_IN_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
@@ -34,14 +36,26 @@ KINDS = "an image (PNG, JPEG, WebP, BMP, GIF or TIFF)"
 OTHER_KINDS = {
     "HEIC, the format of iPhones": rb"....ftyp(heic|heix|hevc|mif1|msf1)",
     "AVIF": rb"....ftypavi[fs]",
+    "a camera's raw file": rb"II\*\0....CR|....ftypcrx|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|\0MRM|FOVb",
+    "a video": rb"....ftyp|RIFF....AVI |\x1a\x45\xdf\xa3|\0\0\x01\xba",
+    "sound": rb"RIFF....WAVE|ID3|fLaC|OggS",
     "DICOM": rb".{128}DICM",
     "SVG, which has no pixels": rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg",
     "a web page": rb"\s*<(!doctype html|html|head|body)",
     "a PDF": rb"%PDF",
     "a Photoshop file": rb"8BPS",
-    "JPEG 2000": rb"\0\0\0\x0cjP  ",
+    "PostScript": rb"%!PS",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "OpenEXR": rb"\x76\x2f\x31\x01",
+    "Radiance HDR": rb"#\?RADIANCE|#\?RGBE",
+    "a GIMP file": rb"gimp xcf",
+    "an icon": rb"\0\0\x01\0|icns",
     "a ZIP archive": rb"PK\x03\x04",
+    "a gzip archive": rb"\x1f\x8b",
     "a NumPy array": rb"\x93NUMPY",
+    "HDF5": rb"\x89HDF\r\n",
+    "a MATLAB file": rb"MATLAB 5.0",
     "a pointer of Git LFS in place of the file": rb"version https://git-lfs",
     "a TIFF that is damaged, or of a compression or a number of bits that is not read": rb"II\*\0|MM\0\*",
     "only zeros": rb"\0{64}",
@@ -287,6 +301,8 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
 
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.format == "TIFF" and image.tag_v2.get(SUBFILE) == PREVIEW:  # type: ignore[attr-defined]
+                raise DamagedImage(f"{name}: expected {KINDS}, received a camera's raw file; replace or remove it")
             yield image
     except Image.DecompressionBombError as error:
         raise DamagedImage(

@@ -12,8 +12,9 @@ import numpy as np
 from ..cli import BadInput
 from ..progress import counted, some_of
 from .dataset import Column, Options
-from .decoding import is_grey
+from .decoding import OTHER_KINDS, is_grey, kind_of
 from .encoded import EncodedDataset, Example, shape_of_first
+from .image_folders import FIRST_BYTES, RAW
 from .naming import in_order
 from .source import name_of, readable, source_of
 
@@ -128,9 +129,13 @@ def open_classes(
     """
     classes = in_order({label for of_split in images.values() for label in of_split})
     if without := [label for label in classes if not images["train"].get(label)]:
+        others = [name for name in left_out if not {*without}.isdisjoint(name.split("/")[:-1])]
+        received = f"none of {some_of(without)}"
+        if others:
+            received += f" but {_kind(path / others[0]) or 'other files'}, as {others[0]}"
         raise BadInput(
-            f"{source_of(path)}: expected images of each class in {places['train'].name}/<label>/, "
-            f"received none of {some_of(without)}; add or convert them, or rename or remove these folders"
+            f"{source_of(path)}: expected images of each class in {places['train'].name}/<label>/, received "
+            f"{received}; add or convert them, or rename or remove these folders"
         )
     splits = {
         split: _files_of(places[split], classes, by_class)
@@ -139,8 +144,19 @@ def open_classes(
     }
     if left_out:
         told = f"{counted(len(left_out))} left out, no image in the folder of a class"
-        notes = [*notes, f"{told}: {some_of(left_out)}"]
+        kind = _kind(path / left_out[0])
+        notes = [*notes, f"{told}: {some_of(left_out)}{kind and f' ({kind})'}"]
     return FilesDataset(path, layout, classes, splits, image_shape_of(splits["train"], options), options, notes)
+
+
+def _kind(path: Path) -> str:
+    """What a file is that is not read; empty where it is an image or nothing tells."""
+    if path.suffix.lower() in RAW:
+        return "a camera's raw file"
+    with path.open("rb") as file:
+        head = file.read(1000)
+    kind = kind_of(head)
+    return kind if kind in OTHER_KINDS and not FIRST_BYTES.match(head) else ""
 
 
 def _files_of(folder: Path, classes: list[str], by_class: Mapping[str, list[str]]) -> FilesOfSplit:

@@ -1,6 +1,7 @@
 """The layout `hugging face`: Parquet files of a data set of images, or the Arrow files that `save_to_disk` writes."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
@@ -10,15 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cli import BadInput
+from ..progress import counted, some_of
 from .dataset import Column, Options
 from .encoded import EncodedDataset, Example, shape_of_first
-from .naming import as_text, in_order, splits_in, visible
+from .naming import as_text, folders_in, in_order, splits_in, visible
 from .source import name_of, source_of
+from .tables import FILE_COLUMN, ID_COLUMN, LABEL_COLUMN
 
 if TYPE_CHECKING:
     import pyarrow
 
-ENDINGS = (".parquet", ".arrow")
+ENDINGS = (".parquet", ".arrow", ".feather")
+IMAGE_TYPES = ("struct", "binary", "large_binary")
+LABEL_TYPES = ("int", "uint", "string", "large_string", "dictionary", "bool")
+"""How the Arrow types of columns of images and of labels begin."""
+ARROW_FILE = b"ARROW1"
+"""How a file begins that can be read at any place; others are streams."""
+NO_LABELS = (None, -1)
+"""What a split without labels has in their place."""
 AT_ONCE = 64
 """Rows that are taken from a table at a time."""
 
@@ -27,7 +37,9 @@ def find(place: Path) -> list[Path]:
     """See `opening.Layout`."""
     if (place / "dataset_dict.json").is_file():
         return [place]
-    return [place] if any(entry.name.endswith(ENDINGS) for entry in visible(place)) else []
+    splits = splits_in(folders_in(place), source_of(place)).values()
+    folders = (place, *(place / name for name in splits))
+    return [place] if any(entry.name.endswith(ENDINGS) for folder in folders for entry in visible(folder)) else []
 
 
 def open_found(path: Path, options: Options) -> "HuggingFaceDataset":
@@ -40,13 +52,28 @@ def open_found(path: Path, options: Options) -> "HuggingFaceDataset":
             "rename them to train-....parquet"
         )
     features = _features(train)
-    image = next((name for name, kind in features.items() if kind == "Image"), "") or _first(train, "struct", path)
-    label = next((name for name, kind in features.items() if isinstance(kind, list)), "") or _first(train, "int", path)
-    for split, table in tables.items():
-        if not {image, label} <= set(table.column_names):
+    pictures = [name for name, kind in features.items() if kind == "Image"]
+    labels = [name for name, kind in features.items() if isinstance(kind, list)]
+    image = _called(FILE_COLUMN, pictures) or _column_of("images", train, path)
+    label = _called(LABEL_COLUMN, labels) or _column_of("labels", train, path)
+    notes = [
+        f"{chosen} is read of the columns {', '.join(all_)}"
+        for chosen, all_ in ((image, pictures), (label, labels))
+        if len(all_) > 1
+    ]
+    for split, table in list(tables.items()):
+        if split != "train" and not _has_labels(table, label):
+            del tables[split]
+            notes.append(f"the split {split} has no labels and is left out")
+        elif not {image, label} <= set(table.column_names):
             raise BadInput(
-                f"{path}: expected columns {image} and {label} in {split}, received {', '.join(table.column_names)}; "
+                f"{path}: expected columns {image} and {label} in {split}, received {some_of(table.column_names)}; "
                 "write them again"
+            )
+        elif missing := table.column(label).null_count:
+            raise BadInput(
+                f"{path}: expected a label for each image of {split}, received {counted(missing, 'image')} without; "
+                "remove them"
             )
     names = features.get(label)
     if not isinstance(names, list):
@@ -54,7 +81,7 @@ def open_found(path: Path, options: Options) -> "HuggingFaceDataset":
     first = shape_of_first(_images(train, image, str(path)), options)
     if first is None:
         raise BadInput(f"{path}: expected images in train, received damaged ones only; fetch it again")
-    return HuggingFaceDataset(path, tables, (image, label), names, first, options)
+    return HuggingFaceDataset(path, tables, (image, label), names, first, options, notes)
 
 
 class HuggingFaceDataset(EncodedDataset):
@@ -68,10 +95,11 @@ class HuggingFaceDataset(EncodedDataset):
         class_names: list[str],
         image_shape: tuple[int, int, int],
         options: Options,
+        notes: list[str],
     ) -> None:
         """See `ImageDataset`; `keys`: names of the columns of images and labels."""
         counts = {split: table.num_rows for split, table in tables.items()}
-        super().__init__(folder, name_of(folder), "hugging face", class_names, counts, image_shape, options)
+        super().__init__(folder, name_of(folder), "hugging face", class_names, counts, image_shape, options, notes)
         self._tables = tables
         self._image, self._label = keys
 
@@ -125,16 +153,22 @@ def _table(files: list[Path]) -> "pyarrow.Table":
             if file.suffix == ".parquet":
                 parts.append(pyarrow.parquet.read_table(file, memory_map=True))
             else:
-                parts.append(pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all())
+                source = pyarrow.memory_map(str(file))
+                is_file = source.read(len(ARROW_FILE)) == ARROW_FILE
+                source.seek(0)
+                parts.append((pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(source).read_all())
         except (pyarrow.ArrowException, OSError):
             kind = "a Parquet" if file.suffix == ".parquet" else "an Arrow"
             raise BadInput(
                 f"{file}: expected {kind} file of Hugging Face, received a damaged or other file; save it again"
             ) from None
     try:
-        return pyarrow.concat_tables(parts)
+        return pyarrow.concat_tables(parts, promote_options="permissive")
     except pyarrow.ArrowException as error:
-        raise BadInput(f"{files[0]}: expected files of the same columns, received others ({error})") from None
+        told = str(error).partition("\n")[0]
+        raise BadInput(
+            f"{files[0]}: expected files of the same columns, received others ({told}); write them again"
+        ) from None
 
 
 def _features(table: "pyarrow.Table") -> dict[str, Any]:
@@ -153,17 +187,33 @@ def _features(table: "pyarrow.Table") -> dict[str, Any]:
     return told
 
 
-def _first(table: "pyarrow.Table", kind: str, path: Path) -> str:
-    """The first column of a type: `struct` for images, `int` (or text) for labels."""
-    types: dict[str, str] = {field.name: str(field.type) for field in table.schema}
-    begins = ("struct", "binary") if kind == "struct" else ("int", "string")
-    found = [name for name, told in types.items() if told.startswith(begins)]
-    if not found:
-        what = "images" if kind == "struct" else "labels"
+def _called(kind: re.Pattern[str], columns: list[str]) -> str:
+    """The first column that is called so, else the first; empty where there is none."""
+    return next(filter(kind.fullmatch, columns), columns[0] if columns else "")
+
+
+def _column_of(what: str, table: "pyarrow.Table", path: Path) -> str:
+    """The column of `images` or `labels` by its type and, if several could be it, its name.
+
+    Raises:
+        BadInput: there is none, or none of several is called so.
+    """
+    types = {field.name: str(field.type) for field in table.schema}
+    kinds, called = (IMAGE_TYPES, FILE_COLUMN) if what == "images" else (LABEL_TYPES, LABEL_COLUMN)
+    found = [name for name, told in types.items() if told.startswith(kinds) and not ID_COLUMN.fullmatch(name.lower())]
+    named = [name for name in found if called.fullmatch(name.lower())]
+    if len(found) != 1 and not named:
+        told = some_of([f"{name} ({kind})" for name, kind in types.items()])
         raise BadInput(
-            f"{path}: expected a column of {what}, received {types}; write them as datasets.Image and ClassLabel"
+            f"{path}: expected a column of {what}, received {told}; write them as datasets.Image and ClassLabel"
         )
-    return next((name for name in found if name in ("image", "img", "label", "labels")), found[0])
+    return (named or found)[0]
+
+
+def _has_labels(table: "pyarrow.Table", label: str) -> bool:
+    return label in table.column_names and any(
+        value not in NO_LABELS for value in table.column(label).unique().to_pylist()
+    )
 
 
 def _bytes(value: Any, folder: Path) -> bytes:

@@ -23,6 +23,8 @@ ENDINGS = (
     ".pbm",
 )
 """What the names of images end in."""
+RAW = (".nef", ".dng", ".arw", ".cr2", ".pef", ".srw", ".3fr", ".nrw", ".sr2", ".rwl")
+"""What the names of cameras' raw files end in that begin as a TIFF does, and hold a small preview before the image."""
 FIRST_BYTES = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s[\s\d#]"
     rb"|BM....\0{4}....[\x0c\x28\x34\x38\x6c\x7c]\0{3}",  # BMP: two numbers that are 0, and the size of its header
@@ -39,6 +41,8 @@ def is_image(file: "os.DirEntry[str]") -> bool:
         return False
     if file.name.lower().endswith(ENDINGS):
         return True
+    if file.name.lower().endswith(RAW):
+        return False
     with open(file.path, "rb") as opened:  # noqa: PTH123 (a Path for each of a million files takes long)
         return FIRST_BYTES.match(opened.read(18)) is not None
 

@@ -1,6 +1,6 @@
 """The layout `npz`: arrays x_train, y_train, x_test, y_test and, if wanted, validation, class_names and columns.
 
-They stand in one `.npz`, or each in an `.npy` or `.npz` of its own that is called as the array.
+They stand in one `.npz`, in one for each split, or each in an `.npy` or `.npz` of its own that is called as the array.
 """
 
 import math
@@ -21,7 +21,7 @@ from ..cli import BadInput
 from ..progress import some_of
 from .arrays import ArrayDataset, StoredImages
 from .dataset import Column, Options
-from .naming import SPLITS, as_text, in_order, visible
+from .naming import SPLITS, as_text, in_order, splits_in, visible
 from .rows import Header, npy_header
 from .source import name_of
 from .values import numbered_classes
@@ -92,6 +92,8 @@ class Stored:
 
 def find(place: Path) -> list[Path]:
     """See `opening.Layout`."""
+    if _parts(place):
+        return [place]
     files = [Path(entry) for entry in visible(place) if entry.is_file()]
     archives = [path for path in files if path.suffix.lower() == ".npz"]
     singles = [path for path in archives if len(_keys_or_none(path)) == 1]
@@ -129,6 +131,8 @@ def _arrays(path: Path) -> dict[str, Stored]:
     """By name, the arrays in an `.npz`, or those in a folder that have a file of their own."""
     if path.is_file():
         return {key: Stored(path, key) for key in _keys(path)}
+    if parts := _parts(path):
+        return {f"{key}_{split}": array for split, part in parts.items() for key, array in _arrays(part).items()}
     arrays = {}
     for entry in visible(path):
         file = Path(entry)
@@ -137,6 +141,21 @@ def _arrays(path: Path) -> dict[str, Stored]:
         elif file.suffix.lower() == ".npz":
             arrays[file.stem] = Stored(file, _keys(file)[0])
     return arrays
+
+
+def _parts(place: Path) -> dict[str, Path]:
+    """By split, the `.npz` of each or the folder with the arrays of each; nothing where arrays lie otherwise."""
+    entries = {entry.name.removesuffix(".npz"): Path(entry) for entry in visible(place)}
+    told = {split: entries[name] for split, name in splits_in(entries, str(place)).items()}
+    parts = {split: path for split, path in told.items() if _holds_several(path)}
+    return parts if "train" in parts and len(parts) > 1 else {}
+
+
+def _holds_several(path: Path) -> bool:
+    """Whether there are several arrays in an `.npz` or in the files of a folder."""
+    if path.is_dir():
+        return sum(entry.name.lower().endswith((".npy", ".npz")) for entry in visible(path)) > 1
+    return path.suffix == ".npz" and len(_keys_or_none(path)) > 1
 
 
 def _keys(path: Path) -> list[str]:

@@ -25,7 +25,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     "HDF5 files; save their arrays with numpy.savez": (".h5", ".hdf5"),
     "videos; save the frames as images in a folder for each class": (".mp4", ".avi", ".mov", ".mkv", ".webm"),
     "sound; this library is for the classification of images": (".wav", ".mp3", ".flac", ".ogg"),
-    "TFRecord files without dataset_info.json; prepare them with TensorFlow Datasets": (".tfrecord", ".tfrecords"),
+    "TFRecord files without dataset_info.json; prepare them with TensorFlow Datasets": (
+        ".tfrecord",
+        ".tfrecords",
+        ".tfrec",
+    ),
+    "arrays that are not called as images and labels; save x_train, y_train, x_test, y_test": (".npy", ".npz"),
     "tables without image files; this library is for the classification of images": (".csv", ".tsv", ".xlsx", ".xls"),
     "text; this library is for the classification of images": (".txt", ".json", ".jsonl", ".xml", ".md"),
 }
@@ -68,16 +73,20 @@ def remedy(found: Sequence[Path]) -> str:
     from .folders import split_folders
 
     if all(
-        path.is_dir() and set(map(str.lower, folders_in(path))) <= set(SPLITS) - set(split_folders(path))
+        path.is_dir()
+        and folders_in(path)
+        and set(map(str.lower, folders_in(path))) <= set(SPLITS) - set(split_folders(path))
         for path in found
     ):
         return "put the classes into the splits, <split>/<class>/, in place of the splits into the classes"
-    if all(re.search("|".join(SPLITS), path.name.lower()) for path in found):
+    if all(re.search(r"train|test|val|eval", path.name.lower()) for path in found):
         return "if they are splits, rename them to train and test; else pass the folder of one"
     classes = [set(folders_in(path)) for path in found if path.is_dir() and not split_folders(path)]
-    if len(classes) == len(found) and all(names == classes[0] for names in classes):
+    if len(classes) != len(found) or not all(classes):
+        return "pass the folder of one"
+    if all(names == classes[0] for names in classes):
         return "if they are parts of one, move them into train and test; else pass the folder of one"
-    if len(classes) == len(found) and sum(map(len, classes)) == len(set().union(*classes)):
+    if sum(map(len, classes)) == len(set().union(*classes)):
         return "if they are one, move the folders of all classes into one; else pass the folder of one"
     return "pass the folder of one"
 

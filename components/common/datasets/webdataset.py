@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..cli import BadInput
-from ..progress import counted
+from ..progress import counted, some_of
 from .dataset import Options
 from .encoded import EncodedDataset, Example, shape_of_first
 from .image_folders import ENDINGS, files_below
 from .naming import SPLIT_NAME, SPLITS, in_order, visible
+from .shards import is_shard, record_key
 from .source import name_of, source_of
+from .values import numbered
 
 CLASS = ".cls"
 LABELS = ("cls", "label", "class", "class_name", "label_name")
@@ -57,11 +59,18 @@ class Records:
 def find(place: Path) -> list[Path]:
     """See `opening.Layout`."""
     inner = [Path(entry) for entry in visible(place) if entry.is_dir() and _split_of(entry.name)]
-    for folder in (place, *inner):
-        for entry in visible(folder):
-            if entry.name.endswith(CLASS) or (entry.name.endswith(".tar") and is_shard(Path(entry))):
-                return [place]
-    return []
+    return [place] if any(map(_holds_records, (place, *inner))) else []
+
+
+def _holds_records(folder: Path) -> bool:
+    """Whether there is a shard in a folder, or a file with the label of an image."""
+    entries = visible(folder)
+    if any(entry.name.endswith(CLASS) or (entry.name.endswith(".tar") and is_shard(Path(entry))) for entry in entries):
+        return True
+    images = {record_key(entry.name)[0] for entry in entries if entry.name.lower().endswith(ENDINGS)}
+    of_image = (e for e in entries if e.name.endswith(".json") and record_key(e.name)[0] in images)
+    first = next(of_image, None)
+    return first is not None and _label({"json": Part(first.path, 0, first.stat().st_size)}) != ""
 
 
 def open_found(path: Path, options: Options) -> "WebDataset":
@@ -79,9 +88,10 @@ def open_found(path: Path, options: Options) -> "WebDataset":
         found.images.append(image)
         found.labels.append(label)
     if "train" not in splits:
+        received = f"those of {some_of(sorted(splits))}" if splits else f"{counted(without)} without"
         raise BadInput(
-            f"{source_of(path)}: expected records to learn from, of an image and a .cls, received {counted(without)} "
-            "without; write both, and call the shards train-000000.tar"
+            f"{source_of(path)}: expected records to learn from, of an image and a .cls, received {received}; write "
+            "both, and call the shards train-000000.tar"
         )
     classes = in_order(set(splits["train"].labels))
     notes = [f"{counted(without, 'record')} without an image or a label left out"] if without else []
@@ -108,11 +118,9 @@ class WebDataset(EncodedDataset):
         """See `ImageDataset`."""
         counts = {split: len(records.names) for split, records in splits.items()}
         super().__init__(folder, name_of(folder), "webdataset", class_names, counts, image_shape, options, notes)
-        numbers = {name: number for number, name in enumerate(class_names)}
         self._records = splits
         self._numbers = {
-            split: np.array([numbers.get(label, len(numbers)) for label in records.labels], np.int64)
-            for split, records in splits.items()
+            split: numbered(records.labels, class_names, source_of(folder), split) for split, records in splits.items()
         }
 
     def _labels(self, split: str) -> np.ndarray:
@@ -127,16 +135,6 @@ class WebDataset(EncodedDataset):
         return self._records[split].names[place]
 
 
-def is_shard(path: Path) -> bool:
-    """Whether a tar holds records: its first two files differ in their endings alone."""
-    try:
-        with tarfile.open(path, "r:") as archive:
-            names = [member.name for member in (archive.next(), archive.next()) if member]
-    except (tarfile.TarError, OSError):
-        return False
-    return len(names) == 2 and len({_key(name)[0] for name in names}) == 1 and names[0] != names[1]
-
-
 def _records(path: Path) -> Iterator[tuple[str, str, dict[str, Part]]]:
     """Split, name and files by ending of each record."""
     records: dict[tuple[str, str], dict[str, Part]] = {}
@@ -148,7 +146,7 @@ def _records(path: Path) -> Iterator[tuple[str, str, dict[str, Part]]]:
             split, inside = _told(name), [(PurePosixPath(name).name, Part(str(file), 0, file.stat().st_size))]
         where = name if name.endswith(".tar") else str(PurePosixPath(name).parent)
         for member, part in inside:
-            key, ending = _key(member)
+            key, ending = record_key(member)
             records.setdefault((split, f"{where}/{key}".removeprefix("./")), {})[ending] = part
     for (split, record), files in records.items():
         yield split, record, files
@@ -169,16 +167,9 @@ def _members(path: Path) -> Iterator[tuple[str, Part]]:
         ) from None
 
 
-def _key(name: str) -> tuple[str, str]:
-    """The name of a record, and the ending of one of its files: both lie on either side of the first full stop."""
-    path = PurePosixPath(name)
-    stem, _, ending = path.name.partition(".")
-    return str(path.parent / stem), ending.lower()
-
-
 def _label(files: dict[str, Part]) -> str:
     """What a record says of its class, as text; empty where it says nothing."""
-    if part := files.get(CLASS[1:]):
+    if part := next((part for ending, part in files.items() if f".{ending}".endswith(CLASS)), None):
         return part.read(MOST_TEXT).decode("utf-8", "replace").strip()
     if part := files.get("json"):
         try:

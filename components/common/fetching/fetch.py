@@ -221,7 +221,7 @@ def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetc
 
 def _store(file: OpenFile, stream: Readable, folder: Path, room: Room) -> None:
     """Write a file as it is, or what an archive holds."""
-    if is_archive(file.name):
+    if is_archive(file.name) and not file.is_shard:
         extract(file.name, stream, folder, room)
         return
     with (folder / room.admit(file.name, file.size or 0)).open("wb") as output:

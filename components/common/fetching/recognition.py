@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ..cli import BadInput, shown
+from ..datasets.shards import begins_with_record
 from .archives import Decompressed, Decompressor, Gunzip, Readable, is_archive
 from .streams import OpenFile
 
 _FIRST = 1 << 16  # bytes that are looked at
+_MOST_OF_A_RECORD = 1 << 24  # bytes in which the first record of a WebDataset ends
 _GZIP = b"\x1f\x8b"
 _PACKED: dict[bytes, tuple[str, Callable[[], Decompressor]]] = {
     _GZIP: (".gz", Gunzip),
@@ -62,7 +64,8 @@ def recognised(file: OpenFile, where: str) -> OpenFile:
     elif encoding not in ("", "identity", "gzip", "x-gzip"):
         raise BadInput(f"{where}: expected the plain file, received it encoded as {shown(encoding)}; pass another URL")
     _refuse_what_is_no_data(file, head, where)
-    return replace(file, name=_named(file.name, head))
+    name = _named(file.name, head)
+    return replace(file, name=name, is_shard=name.lower().endswith(".tar") and _is_shard(stream))
 
 
 def _is_only_encoded(name: str, head: bytes) -> bool:
@@ -84,6 +87,14 @@ def _refuse_what_is_no_data(file: OpenFile, head: bytes, where: str) -> None:
     if kind and (is_archive(file.name) or unasked or "Git LFS" in kind):
         said = "" if "Git LFS" in kind else f" ({shown(text[:60].decode('utf-8', 'replace'))})"
         raise BadInput(f"{where}: expected a data set, received {kind}{said}; correct the source")
+
+
+def _is_shard(stream: "_Peeking") -> bool:
+    """Whether a tar holds records of a WebDataset, by the first of them."""
+    size = _FIRST
+    while (told := begins_with_record(io.BytesIO(stream.peek(size)))) is None and size < _MOST_OF_A_RECORD:
+        size *= 4
+    return told is True
 
 
 def _named(name: str, head: bytes) -> str:

@@ -31,6 +31,7 @@ class OpenFile:
         media_type: What its server says that it is; empty: nothing.
         encoding: What its server has done to the bytes for their transfer; empty: nothing.
         checksum: Algorithm (sha256 or md5) and digest that its server gives for its bytes; None: none.
+        is_shard: Whether it is a tar of a WebDataset, which is read as it is.
     """
 
     name: str
@@ -39,6 +40,7 @@ class OpenFile:
     media_type: str = ""
     encoding: str = ""
     checksum: tuple[str, bytes] | None = None
+    is_shard: bool = False
 
 
 @dataclass(frozen=True)
