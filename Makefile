@@ -12,6 +12,7 @@ VERSION ?= dev          # tag of the images
 BASE ?=                 # base image, by default python:3.11-slim
 BUNDLE ?=               # the archive for `make load-bundle`
 NAME ?=                 # the new component of `make component`
+KNATIVE ?=              # 1: `make cluster` with Knative Serving
 BRIEF ?=                # 1: `make chaos` in two minutes
 GPU ?=                  # 1: train and evaluate for NVIDIA GPUs
 
@@ -51,7 +52,7 @@ cluster-check: .venv/run  ## Check what the cluster in the kubeconfig lacks, e.g
 	@$(RUN) -m trainyard.launch.cluster_check $(ARGS)
 
 cluster: .venv/test  ## Start a one-node Kubernetes with KServe on this machine (root, Go, Docker)
-	@$(RUN) -m tests.cluster start $(if $(strip $(BASE)),--base $(strip $(BASE)))
+	@$(RUN) -m tests.cluster start $(if $(strip $(BASE)),--base $(strip $(BASE))) $(if $(strip $(KNATIVE)),--knative)
 
 cluster-stop: .venv/test  ## Stop that cluster and remove its state
 	@$(RUN) -m tests.cluster stop

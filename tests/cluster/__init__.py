@@ -4,7 +4,8 @@
     ├── etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy    node.py
     ├── coredns, containerd with its pods behind one bridge
     ├── kserve-manager, traefik (Gateway API)                                                  serving.py
-    └── weed (the object store)
+    ├── weed (the object store)
+    └── in pods: Knative Serving, on request                                                   knative.py
 
-`python -m tests.cluster start`, `... stop`, and `... run COMMAND` for a command that sees it.
+`python -m tests.cluster start [--knative]`, `... stop`, and `... run COMMAND` for a command that sees it.
 """

@@ -11,7 +11,7 @@ import click
 from trainyard.components.common.cli import BadInput, command_group, say
 from trainyard.launch.engine import client
 
-from . import programs
+from . import knative, programs
 from .network import Network
 from .node import Node
 from .serving import Serving, build_images
@@ -38,7 +38,8 @@ def main() -> None:
 
 @main.command()
 @click.option("--base", default="", help="Base image of its pods.  [default: python:3.11-slim]")
-def start(base: str) -> None:
+@click.option("--knative", "with_knative", is_flag=True, help="Also install Knative Serving.")
+def start(base: str, with_knative: bool) -> None:
     """Build what is not in the cache, and start the cluster."""
     if lacks := programs.missing():
         raise BadInput(f"expected a machine with root, Go and Linux's own tools, received one without {lacks}")
@@ -51,13 +52,15 @@ def start(base: str) -> None:
     say("cluster", "building the images of its pods")
     images = build_images(base)
     programs.install(node.programs)
+    if with_knative:
+        images += knative.build_images()
     network.make()
     say("cluster", "starting Kubernetes")
     node.start()
     node.import_images(*images, docker=client())
     node.wait_until_ready()
     say("cluster", "starting KServe")
-    serving.start()
+    serving.start(with_knative)
     say("cluster", f"ready after {time.monotonic() - began:.0f} s; make e2e tests on it, make cluster-stop ends it")
 
 

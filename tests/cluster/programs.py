@@ -15,6 +15,7 @@ CACHE = Path("~/.cache/trainyard-cluster").expanduser()
 KSERVE = "github.com/kserve/kserve@v0.20.0"
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.5.1"  # the one that this KServe is built with
 TRAEFIK = "github.com/traefik/traefik/v3@v3.6.12"
+KNATIVE = "knative.dev/serving@v0.48.1"
 KUBERNETES = "v1.34.4"
 NODE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 """The names that the binary `kubernetes` goes by."""
@@ -67,15 +68,20 @@ PROGRAMS = (
     Program("kserve-manager", KSERVE, "./cmd/manager"),
     Program("traefik", TRAEFIK, "./cmd/traefik"),
 )
+KNATIVE_PROGRAMS = tuple(
+    Program(f"knative-{name}", KNATIVE, f"./cmd/{name}")
+    for name in ("controller", "webhook", "autoscaler", "activator", "queue")
+)
+"""What Knative's pods run; only for a cluster with Knative."""
 
 
 def go(*arguments: str) -> str:
-    """Run the Go tool, outside of any module; what it wrote to stdout.
+    """Run the Go tool, outside of any module; what it wrote to stdout. Programs need no library of the machine.
 
     Raises:
         RuntimeError: it failed.
     """
-    environment = {**os.environ, "GOWORK": "off"}
+    environment = {**os.environ, "GOWORK": "off", "CGO_ENABLED": "0"}
     done = subprocess.run(["go", *arguments], cwd="/", env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"go {arguments[0]} failed ({done.stderr.strip()[-2000:]})")

@@ -13,6 +13,7 @@ import yaml
 from trainyard.launch import images
 from trainyard.launch.engine import engine
 
+from . import knative
 from .network import NODE_ADDRESS, Network, wait_for
 from .node import API, SANDBOX_IMAGE, Node
 from .programs import GATEWAY_API, HERE, KSERVE, module_folder
@@ -49,11 +50,13 @@ class Serving:
         self._state, self._network, self._node = state, network, node
         self._environment = state / "environment"
 
-    def start(self) -> None:
+    def start(self, with_knative: bool) -> None:
         """Start everything and wait until KServe accepts an InferenceService."""
         self._start_store()
         self._apply_gateway_api()
-        self._start_gateway()
+        if with_knative:  # KServe looks for it when it starts
+            knative.install(self._node, self._network.logs)
+        self._start_gateway(with_knative)
         self._apply_kserve()
         self._start_kserve()
         self._apply_runtimes()
@@ -95,15 +98,18 @@ class Serving:
     def _apply_gateway_api(self) -> None:
         self._node.kubectl("apply", "--server-side", "-f", str(module_folder(GATEWAY_API) / "config/crd/standard"))
 
-    def _start_gateway(self) -> None:
+    def _start_gateway(self, with_knative: bool) -> None:
         token = yaml.safe_load(self._node.kubeconfig.read_text())["users"][0]["user"]["token"]
         provider = {"endpoint": API, "token": token, "certauthfilepath": self._node.certificate}
-        addresses = {"kubernetesgateway": "statusaddress.ip", "kubernetesingress": "ingressendpoint.ip"}
+        kinds = {
+            "kubernetesgateway": {**provider, "statusaddress.ip": NODE_ADDRESS},
+            "kubernetesingress": {**provider, "ingressendpoint.ip": NODE_ADDRESS},
+            **({"knative": provider} if with_knative else {}),
+        }
         flags = [
-            f"--providers.{kind}.{name}={value}"
-            for kind, address in addresses.items()
-            for name, value in (provider | {address: NODE_ADDRESS}).items()
+            f"--providers.{kind}.{name}={value}" for kind, values in kinds.items() for name, value in values.items()
         ]
+        flags += knative.FLAGS if with_knative else []
         program = [self._node.programs / "traefik", "--entrypoints.web.address=:80", "--log.level=INFO"]
         self._network.start(
             "traefik", [*program, "--global.checknewversion=false", "--global.sendanonymoususage=false", *flags]

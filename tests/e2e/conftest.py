@@ -2,8 +2,8 @@
 
 KUBECONFIG names the cluster, AWS_ENDPOINT_URL and the other AWS variables a store that is reached under one address
 from here and from the cluster's pods. E2E_IMAGE is our model server's image as the nodes find it, E2E_ONNX_IMAGE that
-with ONNX Runtime, E2E_GATEWAY the URL of the Gateway where its own status does not tell, E2E_RESTART_API a command that
-ends the API server for some seconds.
+with ONNX Runtime, E2E_GATEWAY the URL of the Gateway where its own status does not tell, E2E_KNATIVE that of Knative's
+ingress where it is not the Gateway, E2E_RESTART_API a command that ends the API server for some seconds.
 """
 
 import json
@@ -85,37 +85,43 @@ class Published:
 
 
 @pytest.fixture(scope="session")
-def published(store, dataset, model, tmp_path_factory):
-    """Two versions of a model, trained, evaluated and published by the steps themselves."""
-    folder = tmp_path_factory.mktemp("published")
-    bucket = f"e2e-{uuid.uuid4().hex[:8]}"
+def run(store):
+    """Run a module of ours with the store's credentials; it has to succeed."""
 
-    def step(name, *arguments):
-        command = [sys.executable, "-m", f"trainyard.components.{name}", *map(str, arguments)]
+    def run(module: str, *arguments: object) -> None:
+        command = [sys.executable, "-m", module, *map(str, arguments)]
         done = subprocess.run(command, cwd=PROJECT, env=os.environ | store.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
+    return run
+
+
+def publish(run, model: Path, dataset: Path, folder: Path, *options: object, bucket: str = "") -> str:
+    """Evaluate a model and export it; the URI of the version.
+
+    Args:
+        folder: For what the steps write.
+        bucket: Empty: one of its own.
+    """
+    evaluation, uri = folder / f"{model.name}-evaluation", folder / "uri"
+    run("trainyard.components.evaluate", "--dataset", dataset, "--model", model, "--evaluation", evaluation)
+    given = ["--model", model, "--evaluation", evaluation, "--model-uri", uri, *options]
+    run("trainyard.components.export", *given, "--bucket", bucket or new_bucket(), "--model-name", "digits")
+    return uri.read_text()
+
+
+def new_bucket() -> str:
+    """Name of a bucket that nobody has."""
+    return f"e2e-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def published(store, run, dataset, model, tmp_path_factory):
+    """Two versions of a model, trained, evaluated and published by the steps themselves."""
+    folder, bucket = tmp_path_factory.mktemp("published"), new_bucket()
     other = folder / "other"
-    step("train", "--dataset", dataset, "--model", other, "--epochs", 3, "--seed", 8)
-    uris = []
-    for trained in (model, other):
-        evaluation = folder / f"{trained.name}-evaluation"
-        step("evaluate", "--dataset", dataset, "--model", trained, "--evaluation", evaluation)
-        uri = folder / "uri"
-        step(
-            "export",
-            "--model",
-            trained,
-            "--evaluation",
-            evaluation,
-            "--bucket",
-            bucket,
-            "--model-name",
-            "digits",
-            "--model-uri",
-            uri,
-        )
-        uris.append(uri.read_text())
+    run("trainyard.components.train", "--dataset", dataset, "--model", other, "--epochs", 3, "--seed", 8)
+    uris = [publish(run, trained, dataset, folder, bucket=bucket) for trained in (model, other)]
     with np.load(dataset / "digits.npz") as arrays:
         images = arrays["x_test"][:1]
     images = images.reshape(*images.shape[:3], -1)
@@ -223,7 +229,12 @@ class Service:
     @property
     def route(self) -> str:
         """How the step asks the service: through the Kubernetes API, which KServe's default of a domain needs too."""
-        return "api" if self.mode == "Standard" else self.cluster.gateway
+        return "api" if self.mode == "Standard" else self.ingress
+
+    @property
+    def ingress(self) -> str:
+        """URL of what leads clients from here to the service; empty: nothing."""
+        return (os.environ.get("E2E_KNATIVE") if self.mode == "Knative" else "") or self.cluster.gateway
 
     def object(self) -> dict:
         """The InferenceService as it is."""
@@ -239,7 +250,7 @@ class Service:
 
     @contextmanager
     def asked(self) -> Iterator[list[traffic.Seen]]:
-        """Ask it without a pause, inside the cluster and, where there is a Gateway, from here."""
+        """Ask it without a pause, inside the cluster and, where something leads there, from here."""
         path = f"/v1/models/{self.name}:predict"
         inside = f"http://{self.name}-predictor.{self.namespace}.svc.cluster.local{path}"
         host = urlsplit(self.object()["status"]["url"]).netloc
@@ -247,8 +258,8 @@ class Service:
         with ExitStack() as clients:
             pod = traffic.from_a_pod(self.cluster, self.namespace, self.image, inside, instance, versions)
             seen = [clients.enter_context(pod)]
-            if self.cluster.gateway:
-                here = traffic.from_here(f"{self.cluster.gateway}{path}", host, instance, versions, self.folder)
+            if self.ingress:
+                here = traffic.from_here(f"{self.ingress}{path}", host, instance, versions, self.folder)
                 seen.append(clients.enter_context(here))
             yield seen
 
@@ -270,6 +281,15 @@ def service(cluster, namespace, published, store, image, tmp_path):
     kubeconfig = tmp_path / "kubeconfig"
     write_kubeconfig(cluster, namespace, kubeconfig)
     return Service(cluster, namespace, published, tmp_path, store.environment | {"KUBECONFIG": str(kubeconfig)}, image)
+
+
+@pytest.fixture
+def knative(service):
+    """The same, which is going to be in Knative mode."""
+    if not service.cluster.knative:
+        pytest.skip("the cluster has no Knative Serving")
+    service.mode = "Knative"
+    return service
 
 
 def write_kubeconfig(cluster: Cluster, namespace: str, path: Path) -> None:

@@ -2,41 +2,15 @@
 
 import json
 import subprocess
-import sys
-import uuid
 
 import numpy as np
-import pytest
 
-from tests.conftest import PROJECT
-from tests.e2e.conftest import last_line, succeeded
+from tests.e2e.conftest import last_line, publish, succeeded
 from tests.e2e.reach import wait_until
 from tests.e2e.test_predictor import LITTLE
 from tests.onnx_models import MEAN, STD, Network
 from tests.test_signing import key_pair
 from trainyard.components.common.datasets import open_dataset
-
-
-@pytest.fixture
-def run(store):
-    """Run a command of ours with the store's credentials; it has to succeed."""
-
-    def run(*arguments):
-        command = [sys.executable, "-m", *map(str, arguments)]
-        environment = {**store.environment, "PATH": "/usr/bin:/bin"}
-        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    return run
-
-
-def publish(run, model, dataset, folder, *options):
-    """Evaluate and export a model into a bucket of its own; the URI of the version."""
-    evaluation, uri = folder / "evaluation", folder / "uri"
-    run("trainyard.components.evaluate", "--dataset", dataset, "--model", model, "--evaluation", evaluation)
-    given = ["--model", model, "--evaluation", evaluation, "--model-uri", uri, *options]
-    run("trainyard.components.export", *given, "--bucket", f"e2e-{uuid.uuid4().hex[:8]}", "--model-name", "digits")
-    return uri.read_text()
 
 
 def ask(service, images):

@@ -4,13 +4,17 @@ import os
 import time
 from collections import defaultdict
 
+import pytest
+
 from tests.e2e.conftest import succeeded
 
 ROUNDS = int(os.environ.get("E2E_ROUNDS", "1"))
 
 
-def test_no_request_fails_in_any_round(service):
+@pytest.mark.parametrize("mode", ["service", "knative"], ids=["Standard", "Knative"])
+def test_no_request_fails_in_any_round(request, mode):
     """Each round is two updates, a canary that is rolled back, and one that is promoted."""
+    service = request.getfixturevalue(mode)
     old, new = service.published.uris
     seconds = defaultdict(list)
 
