@@ -27,6 +27,7 @@ from tests.serving import answers_of, ask
 from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.datasets.decoding import decode_images
 from trainyard.components.serve.here.service import WantedVersion
+from trainyard.components.serve.server import worker
 from trainyard.components.serve.server.metrics import ServerMetrics
 from trainyard.components.serve.server.protocols import tensorflow_serving
 from trainyard.components.serve.server.protocols.request import Refused
@@ -298,12 +299,41 @@ def read(body, version):
     return tensorflow_serving.read(body, version.shape)
 
 
-def test_a_version_that_goes_answers_the_large_requests_it_was_given(model, images):
-    """Their bodies are read elsewhere before its thread gets them."""
+@pytest.fixture(params=["quick", "slow"])
+def pace(request, monkeypatch):
+    """Whether the model runs in the event loop or in a thread of its own."""
+    monkeypatch.setattr(worker, "_seconds", {"quick": lambda call: 0.0, "slow": lambda call: 1.0}[request.param])
+    return request.param
+
+
+async def loaded(model, pace):
+    """A version that is available."""
+    version = LoadedVersion(WantedVersion(1, "", "", 100), model, ServerMetrics())
+    await version.load()
+    assert version.quick is (pace == "quick")
+    return version
+
+
+def test_requests_that_wait_are_answered_each_with_its_own(model, images, pace):
+    async def asked():
+        version = await loaded(model, pace)
+        counts = [1, 40, 3, 1, 33, 8, 20, 1]
+        bodies = [rows(np.resize(images[index:], (count, 28, 28, 1))) for index, count in enumerate(counts)]
+        return await asyncio.gather(*(version.predict(body, read) for body in [*bodies, b"{}"]), return_exceptions=True)
+
+    *answers, refused = asyncio.run(asked())
+    assert isinstance(refused, Refused)
+    for index, answer in enumerate(answers):
+        expected = answers_of(model, answer.images)
+        assert np.array_equal(answer.images[0], images[index])
+        assert np.allclose(json.loads(answer.content)["predictions"], expected, atol=1e-5)
+
+
+def test_a_version_that_goes_answers_the_large_requests_it_was_given(model, images, pace):
+    """Their bodies are read elsewhere before the model gets them."""
 
     async def asked():
-        version = LoadedVersion(WantedVersion(1, "", "", 100), model, ServerMetrics())
-        await version.load()
+        version = await loaded(model, pace)
         body = rows(np.tile(images, (20, 1, 1, 1)))
         answers = [
             asyncio.create_task(
@@ -330,10 +360,9 @@ class Overflowing:
 
 
 @pytest.mark.parametrize("count", [1, 40])
-def test_numbers_too_large_for_the_model_are_refused_rather_than_answered_with_null(model, count):
+def test_numbers_too_large_for_the_model_are_refused_rather_than_answered_with_null(model, count, pace):
     async def asked():
-        version = LoadedVersion(WantedVersion(1, "", "", 100), model, ServerMetrics())
-        await version.load()
+        version = await loaded(model, pace)
         version._classifier = Overflowing()
         body = rows(np.full((count, 28, 28, 1), 3e38))
         return await version.predict(body, read)

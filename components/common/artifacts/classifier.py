@@ -35,10 +35,15 @@ class Classifier(Protocol):
         """
 
 
-def load_classifier(model: Path) -> Classifier:
-    """Load a model folder: `model.tflite` on LiteRT, else `model.onnx` on ONNX Runtime, else the SavedModel."""
+def load_classifier(model: Path, threads: int | None = None) -> Classifier:
+    """Load a model folder: `model.tflite` on LiteRT, else `model.onnx` on ONNX Runtime, else the SavedModel.
+
+    Args:
+        model: The folder.
+        threads: That LiteRT uses for one call; None: as many as there are processors.
+    """
     if (model / LITERT_MODEL).is_file():
-        return LiteRTClassifier(model / LITERT_MODEL)
+        return LiteRTClassifier(model / LITERT_MODEL, threads)
     if (model / ONNX_MODEL).is_file():
         from .onnx import OnnxClassifier
 
@@ -51,12 +56,12 @@ class LiteRTClassifier:
 
     backend = "LiteRT"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
             with muted_native_logs():
-                self._interpreter = Interpreter(str(path), num_threads=processors())
+                self._interpreter = Interpreter(str(path), num_threads=threads or processors())
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BadInput(

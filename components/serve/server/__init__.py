@@ -1,1 +1,1 @@
-"""The model server: HTTP in front, a thread for each version behind it."""
+"""The model server: HTTP in front, the versions of the model behind it."""

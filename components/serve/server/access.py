@@ -41,9 +41,10 @@ class Access:
         """Raises Refused: 403, the request is for another host or from another site; 400, it names several hosts."""
         if self.hosts is None:
             return
-        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        telling = [header for header in scope["headers"] if header[0] in _TELLING]
+        told = dict(telling)
+        if len(told) < len(telling) and [name for name, _ in telling].count(b"host") > 1:
             raise Refused(400, "expected one Host header, received several")
-        told = {name: value for name, value in scope["headers"] if name in _TELLING}
         host = told.get(b"host", b"").decode("latin-1").lower()
         if host and host_name(host) not in self.hosts:
             raise Refused(403, f"expected Host {self.hosts[0]}, received {shown(host)}; --allow-host adds names")

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..here.service import AVAILABLE
 from . import metrics, openapi, page
@@ -73,6 +74,7 @@ def application(served: ServedModel, limits: Limits, access: Callable[[], Access
         middleware=[
             Middleware(served.metrics.around),
             Middleware(guarded(access, _refusal, (VERSION_HEADER, JSON_LENGTH_HEADER))),
+            Middleware(_shortcut(routes, served.service.name)),
         ],
         exception_handlers=handlers,
     )
@@ -240,6 +242,40 @@ def _json_length(request: Request) -> int | None:
     if not (told.isascii() and told.isdecimal() and len(told) < 20):
         raise Refused(400, f"{JSON_LENGTH_HEADER}: expected a number of bytes, received {shown(told)}")
     return int(told)
+
+
+def _shortcut(routes: list[Route], name: str) -> Callable[[ASGIApp], ASGIApp]:
+    """Middleware that hands requests for predictions to their handlers, without the cost of finding the route.
+
+    Args:
+        routes: All routes; those of a POST to the service itself are short.
+        name: Of the service.
+    """
+    handlers: dict[str, Handler] = {
+        route.path.replace("{name}", name): route.endpoint
+        for route in routes
+        if route.methods == {"POST"} and "{version" not in route.path
+    }
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def shortcut(scope: Scope, receive: Receive, send: Send) -> None:
+            handler = handlers.get(scope["path"]) if scope["method"] == "POST" else None
+            if handler is None:
+                await app(scope, receive, send)
+                return
+            scope["endpoint"], scope["path_params"] = handler, {"name": name}
+            request = Request(scope, receive, send)
+            try:
+                response = await handler(request)
+            except Refused as error:
+                response = _refusal(error)
+            except ClientDisconnect as error:
+                response = await _gone(request, error)
+            await response(scope, receive, send)
+
+        return shortcut
+
+    return around
 
 
 def _both(path: str, rest: str, handler: Handler, method: str = "GET") -> list[Route]:

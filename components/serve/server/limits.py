@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .protocols.request import Refused, shown
@@ -76,16 +76,22 @@ class Admitted:
             Refused: 413, it is larger than LARGEST_BODY; 408, it comes too slowly; 503, there is no room for it now;
                 415, it is compressed in another way than ENCODINGS; 400, it is damaged.
         """
-        announced = request.headers.get("content-length", "")
+        headers = request.headers
+        announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > LARGEST_BODY:
             raise _too_large()
-        encoding = request.headers.get("content-encoding", "identity").lower()
+        encoding = headers.get("content-encoding", "identity").lower()
         if encoding not in ("identity", *ENCODINGS):
             raise Refused(415, f"expected Content-Encoding {' or '.join(ENCODINGS)}, received {shown(encoding)}")
         chunks = []
         try:
             async with asyncio.timeout(self._limits.patience):
-                async for chunk in request.stream():
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk, more = message["body"], message["more_body"]
                     self._take(len(chunk), self.held)
                     chunks.append(chunk)
         except TimeoutError:
@@ -151,42 +157,44 @@ def impatient(patience: float) -> type[HttpToolsProtocol]:
 
     class Impatient(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
+        _in_head = False  # whether a request line or headers have begun and not ended
         _head = 0  # bytes since the last that were part of a body
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._await_headers()
+            self._set_deadline()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._got_headers()
+            self._cancel_deadline()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             self._head += len(data)
             super().data_received(data)
+            if self._in_head and not self._deadline:
+                self._set_deadline()
             if self._head > LARGEST_HEAD and not self.transport.is_closing():
                 self.transport.write(_HEAD_TOO_LARGE)
                 self.transport.close()
 
         def on_message_begin(self) -> None:
-            self._head = 0
-            self._await_headers()
+            self._head, self._in_head = 0, True
+            self._cancel_deadline()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._head = 0
-            self._got_headers()
+            self._head, self._in_head = 0, False
+            self._cancel_deadline()
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
             self._head = 0
             super().on_body(body)
 
-        def _await_headers(self) -> None:
-            self._got_headers()
+        def _set_deadline(self) -> None:
             self._deadline = self.loop.call_later(patience, self.transport.close)
 
-        def _got_headers(self) -> None:
+        def _cancel_deadline(self) -> None:
             if self._deadline:
                 self._deadline.cancel()
                 self._deadline = None

@@ -1,8 +1,8 @@
 """The model server of one service on this machine: `python -m trainyard.components.serve.server FOLDER`.
 
 It watches `service.json` in the service's folder and follows it: a new version is loaded beside the old one, requests
-move over when it is available, and the old one goes when it has answered all that it had been given. Each version has a
-thread of its own (`worker.py`); the event loop does nothing but HTTP (`http_api.py`).
+move over when it is available, and the old one goes when it has answered all that it had been given. Quick models
+run in the event loop, others in a thread of their own (`worker.py`); HTTP is in `http_api.py`.
 """
 
 from __future__ import annotations

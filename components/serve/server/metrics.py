@@ -45,7 +45,9 @@ class ServerMetrics:
             "trainyard_request_seconds", "From the first byte of a request to the last of its answer.",
             ["handler", "version"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
-        self.in_flight = Gauge("trainyard_requests_in_flight", "Requests without an answer.", registry=self.registry)
+        self._in_flight = 0
+        in_flight = Gauge("trainyard_requests_in_flight", "Requests without an answer.", registry=self.registry)
+        in_flight.set_function(lambda: self._in_flight)
         self.batch_images = Histogram(
             "trainyard_batch_images", "Images that were answered together.", buckets=IMAGES, registry=self.registry
         )
@@ -80,11 +82,11 @@ class ServerMetrics:
                     code = message["status"]
                 await send(message)
 
-            self.in_flight.inc()
+            self._in_flight += 1
             try:
                 await app(scope, receive, sending)
             finally:
-                self.in_flight.dec()
+                self._in_flight -= 1
                 handler = getattr(scope.get("endpoint"), "__name__", "none")
                 version = scope.get(VERSION, "")
                 self._count(handler, code, version).inc()

@@ -1,21 +1,23 @@
-"""One version of the model and the thread it lives in: what waits is answered together."""
+"""One version of the model, and the thread that it runs in: what waits is answered together."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
 
-from ...common.artifacts.classifier import load_classifier
+from ...common.artifacts.classifier import Classifier, load_classifier
 from ...common.artifacts.model import read_card
 from ..here.service import AVAILABLE, END, LOADING, UNLOADING, WantedVersion
 from .metrics import ServerMetrics
@@ -26,7 +28,10 @@ from .remote import RemoteClassifier
 LARGEST_BATCH = 32
 """Images that are answered together; a request of more is answered in portions, with other requests in between."""
 SMALL = 2**16
-"""Bytes of a body that the thread of its version reads; others are read elsewhere first."""
+"""Bytes of a body that the thread of the model reads; others are read elsewhere first."""
+TURN = 0.002
+"""Seconds: a model that takes less for LARGEST_BATCH images runs in the event loop, for about this long at a time.
+Handing a request to a thread and back takes longer than its answer."""
 
 Read = Callable[[bytes, "LoadedVersion"], PredictRequest]
 
@@ -35,7 +40,7 @@ _readers = ThreadPoolExecutor(4, "reader")
 
 
 class _Asked(NamedTuple):
-    """A request on its way to the thread, and where its answer goes."""
+    """A request that waits, and where its answer goes."""
 
     read: Callable[[], PredictRequest]
     answer: asyncio.Future[Answer]
@@ -62,7 +67,7 @@ class _Large:
 
 
 class LoadedVersion:
-    """A version and its thread: an interpreter may be used by one thread at a time.
+    """A version and its thread: a model may be used by one thread at a time. A quick model runs in the event loop's.
 
     Attributes:
         wanted: What was asked for.
@@ -71,6 +76,7 @@ class LoadedVersion:
         error: Why it could not be loaded.
         backend: `LiteRT`, `TensorFlow` or `TensorFlow Serving`, once loaded.
         card: The model's card, once loaded.
+        quick: Whether the model runs in the event loop, see TURN.
     """
 
     def __init__(self, wanted: WantedVersion, folder: Path, metrics: ServerMetrics) -> None:
@@ -81,7 +87,11 @@ class LoadedVersion:
         self.backend = ""
         self._metrics = metrics
         self._reading = 0  # bodies that are read elsewhere for this version
-        self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()  # None ends the thread
+        self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()  # None: no more will come
+        self._large: deque[_Large] = deque()
+        self._ended = False
+        self.quick = False
+        self._turning = False  # whether the event loop will run the model
         self._thread = threading.Thread(target=self._work, name=f"version-{wanted.version}", daemon=True)
 
     async def load(self) -> None:
@@ -93,14 +103,22 @@ class LoadedVersion:
             self.state, self.error = END, f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
             self._loop = asyncio.get_running_loop()
-            self._thread.start()
+            if not self.quick:
+                self._thread.start()
             self.state = AVAILABLE
 
     def _load(self) -> None:
         self.card = read_card(self.folder)
-        self._classifier = RemoteClassifier(self.wanted.url) if self.wanted.url else load_classifier(self.folder)
         self.shape = self.card.input.shape
-        self._classifier.predict(np.zeros((1, *self.shape), np.float32))
+        image = np.zeros((1, *self.shape), np.float32)
+        if self.wanted.url:
+            self._classifier: Classifier = RemoteClassifier(self.wanted.url)
+            self._classifier.predict(image)
+        else:
+            self._classifier = load_classifier(self.folder, threads=1)
+            self.quick = LARGEST_BATCH * _seconds(lambda: self._classifier.predict(image)) < TURN
+            if not self.quick:
+                self._classifier = load_classifier(self.folder)
         self.backend = self._classifier.backend
 
     async def predict(self, body: bytes, read: Read) -> Answer:
@@ -132,50 +150,67 @@ class LoadedVersion:
 
     async def _asked(self, read: Callable[[], PredictRequest]) -> Answer:
         asked = _Asked(read, asyncio.get_running_loop().create_future())
-        self._waiting.put(asked)
+        self._put(asked)
         return await asked.answer
+
+    def _put(self, asked: _Asked | None) -> None:
+        self._waiting.put(asked)
+        if self.quick and not self._turning:
+            self._turning = True
+            self._loop.call_soon(self._turn)
 
     async def unload(self) -> None:
         """Answer what has been asked, then let the model go."""
         self.state = UNLOADING
         while self._reading:
             await asyncio.sleep(0.02)
-        self._waiting.put(None)
+        self._put(None)
+        while self._turning:
+            await asyncio.sleep(0.02)
         if self._thread.ident:
             await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
-        large: deque[_Large] = deque()
-        ended = False
-        while large or not ended:
-            batch: list[tuple[_Asked, PredictRequest]] = []
-            answers: list[tuple[_Asked, Answer | Exception]] = []
-            images = 0
-            while images < LARGEST_BATCH and not ended:
-                try:
-                    asked = self._waiting.get(block=not (batch or answers or large))
-                except Empty:
-                    break
-                if asked is None:
-                    ended = True
-                    break
-                try:
-                    call = asked.read()
-                except Exception as error:
-                    answers.append((asked, error))
-                    continue
-                if len(call.images) > LARGEST_BATCH:
-                    large.append(_Large(asked, call))
-                else:
-                    batch.append((asked, call))
-                    images += len(call.images)
-            answers += self._answered(batch)
-            if answers:
-                self._deliver(answers)
-            if large:
-                self._go_on(large)
+        while self._large or not self._ended:
+            self._answer_some()
 
-    def _go_on(self, large: deque[_Large]) -> None:
+    def _turn(self) -> None:
+        self._answer_some()
+        self._turning = bool(self._large) or not self._waiting.empty()
+        if self._turning:
+            self._loop.call_soon(self._turn)
+
+    def _answer_some(self) -> None:
+        """Answer what waits, up to a batch, and the next portion of a large request."""
+        batch: list[tuple[_Asked, PredictRequest]] = []
+        answers: list[tuple[_Asked, Answer | Exception]] = []
+        images = 0
+        end = time.perf_counter() + TURN if self.quick else math.inf
+        while images < LARGEST_BATCH and not self._ended and time.perf_counter() < end:
+            try:
+                asked = self._waiting.get(block=not (self.quick or batch or answers or self._large))
+            except Empty:
+                break
+            if asked is None:
+                self._ended = True
+                break
+            try:
+                call = asked.read()
+            except Exception as error:
+                answers.append((asked, error))
+                continue
+            if len(call.images) > LARGEST_BATCH:
+                self._large.append(_Large(asked, call))
+            else:
+                batch.append((asked, call))
+                images += len(call.images)
+        answers += self._answered(batch)
+        if answers:
+            self._deliver(answers)
+        if self._large:
+            self._answer_portion(self._large)
+
+    def _answer_portion(self, large: deque[_Large]) -> None:
         """Answer the next portion of the large request whose turn it is."""
         one = large.popleft()
         if one.asked.answer.done():  # its client has gone
@@ -221,7 +256,19 @@ class LoadedVersion:
         )
 
     def _deliver(self, answers: list[tuple[_Asked, Answer | Exception]]) -> None:
-        self._loop.call_soon_threadsafe(_set, answers)
+        if self.quick:
+            _set(answers)
+        else:
+            self._loop.call_soon_threadsafe(_set, answers)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """What a call takes at least; the first one, and those that something interrupts, take longer."""
+    times = [time.perf_counter()]
+    while times[-1] - times[0] < 2 * TURN:
+        call()
+        times.append(time.perf_counter())
+    return min(after - before for before, after in pairwise(times))
 
 
 def _set(answers: list[tuple[_Asked, Answer | Exception]]) -> None:

@@ -26,9 +26,11 @@ MOST_VALUES = 1_000_000
 """In JSON that is read as a whole; each takes up to 100 bytes of memory."""
 
 _SPACE = b" \t\r\n"
-_NUMBER, _OPEN, _CLOSE = b"0[]"
-_OUTLINE = bytes.maketrans(b"123456789+-.eE", b"0" * 14)
+_NUMBER = b"\\"  # between the codes of [ and ]: only from "number [" and "] number" it is one step down to the next
+_OUTLINE = bytes.maketrans(b"0123456789+-.eE", _NUMBER * 15)
+_ONE_DOWN = b"\xff"  # -1
 _FLAT = bytes.maketrans(b"[]", b"  ")  # spaces, so that numbers with nothing but a bracket between them stay two
+_BEFORE_ARRAY = re.compile(rb'"\w+"\s*:\s*(?=\[)')
 _HOLE = secrets.token_hex(16)  # in place of an array that was cut out; no client can know it
 
 
@@ -83,7 +85,7 @@ def cut(text: bytes, key: str) -> Cut | None:
     name = text.find(f'"{key}"'.encode())
     if name < 0 or text[name - 1 : name] == b"\\":
         return None
-    colon = re.compile(rb'"\w+"\s*:\s*(?=\[)').match(text, name)
+    colon = _BEFORE_ARRAY.match(text, name)
     if not colon:
         return None
     start = colon.end()
@@ -147,7 +149,7 @@ def parse(
             return None  # a number of that length
         part = text[at:end]
         outline = part.translate(_OUTLINE, _SPACE)
-        brackets = outline.translate(None, b"0")
+        brackets = outline.translate(None, _NUMBER)
         if (at == start and brackets[:1] != b"[") or (end == stop and brackets[-1:] != b"]"):
             return None
         inner = brackets[at == start : len(brackets) - (end == stop)]
@@ -155,8 +157,7 @@ def parse(
         if pattern[phase : phase + len(inner)] != inner:
             return None
         marks = np.frombuffer(outline, np.uint8)
-        before, after = marks[:-1], marks[1:]
-        if ((before == _NUMBER) & (after == _OPEN) | (before == _CLOSE) & (after == _NUMBER)).any():
+        if _ONE_DOWN in (marks[1:] - marks[:-1]).tobytes():
             return None  # a number outside of its brackets
         # Now the text is one of images, if there is just one number between two commas.
         try:
