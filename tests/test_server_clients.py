@@ -24,6 +24,7 @@ from openapi_spec_validator import validate
 from PIL import Image
 
 from tests.serving import answers_of, ask
+from trainyard.components.common.artifacts.classifier import load_classifier
 from trainyard.components.common.datasets import open_dataset
 from trainyard.components.common.datasets.decoding import decode_images
 from trainyard.components.serve.here.service import WantedVersion
@@ -297,6 +298,15 @@ def test_a_value_that_is_no_number_for_the_model_is_refused(base, value):
 
 def read(body, version):
     return tensorflow_serving.read(body, version.shape)
+
+
+def test_a_batch_of_any_size_gets_the_same_answers(model, images):
+    classifier = load_classifier(model, few=True)
+    expected = answers_of(model, images)
+    for count in (1, 3, 8, 20, 2, *[1] * 250, 5):
+        answer = classifier.predict(images[:count])
+        assert answer.shape == (count, 10)
+        assert np.allclose(answer, expected[:count], atol=1e-6)
 
 
 @pytest.fixture(params=["quick", "slow"])

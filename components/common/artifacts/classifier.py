@@ -35,15 +35,15 @@ class Classifier(Protocol):
         """
 
 
-def load_classifier(model: Path, threads: int | None = None) -> Classifier:
+def load_classifier(model: Path, few: bool = False) -> Classifier:
     """Load a model folder: `model.tflite` on LiteRT, else `model.onnx` on ONNX Runtime, else the SavedModel.
 
     Args:
         model: The folder.
-        threads: That LiteRT uses for one call; None: as many as there are processors.
+        few: Whether calls are of few images each, see `LiteRTClassifier`.
     """
     if (model / LITERT_MODEL).is_file():
-        return LiteRTClassifier(model / LITERT_MODEL, threads)
+        return LiteRTClassifier(model / LITERT_MODEL, few)
     if (model / ONNX_MODEL).is_file():
         from .onnx import OnnxClassifier
 
@@ -56,12 +56,20 @@ class LiteRTClassifier:
 
     backend = "LiteRT"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, few: bool = False) -> None:
+        """Args:
+            path: The file.
+            few: Whether calls are of few images, now one and now another number. It then uses one thread, and pads
+                images to a number that seldom changes: to prepare for another one takes as long as ten images.
+
+        Raises:
+            BadInput: it is no such file.
+        """
         from ai_edge_litert.interpreter import Interpreter
 
         try:
             with muted_native_logs():
-                self._interpreter = Interpreter(str(path), num_threads=threads or processors())
+                self._interpreter = Interpreter(str(path), num_threads=1 if few else processors())
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BadInput(
@@ -69,7 +77,9 @@ class LiteRTClassifier:
             ) from None
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
-        self._batch = 0
+        self._few = few
+        self._batch = 0  # images that it is prepared for
+        self._spare = 0  # calls in a row for which half of them would do
 
     def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
         """See `Classifier.predict`; works through `batch` images at a time, so that memory stays flat."""
@@ -78,14 +88,28 @@ class LiteRTClassifier:
         return np.concatenate([self._answer(images[at : at + batch]) for at in range(0, len(images), batch)])
 
     def _answer(self, images: np.ndarray) -> np.ndarray:
-        if len(images) != self._batch:
-            self._interpreter.resize_tensor_input(self._input, images.shape)
+        import numpy as np
+
+        count = len(images)
+        batch = self._padded(count) if self._few else count
+        if batch != self._batch:
+            self._interpreter.resize_tensor_input(self._input, (batch, *images.shape[1:]))
             self._interpreter.allocate_tensors()
-            self._batch = len(images)
+            self._batch = batch
+        if batch > count:
+            images = np.concatenate([images, np.zeros((batch - count, *images.shape[1:]), images.dtype)])
         self._interpreter.set_tensor(self._input, images.astype("float32", copy=False))
         self._interpreter.invoke()
         answer: np.ndarray = self._interpreter.get_tensor(self._output)
-        return answer
+        return answer[:count]
+
+    def _padded(self, count: int) -> int:
+        """The number of images to prepare for, a power of two."""
+        self._spare = self._spare + 1 if count <= self._batch // 2 else 0
+        if count <= self._batch and self._spare < 100:
+            return self._batch
+        self._spare = 0
+        return 1 << (count - 1).bit_length()
 
 
 class SavedModelClassifier:

@@ -115,7 +115,7 @@ class LoadedVersion:
             self._classifier: Classifier = RemoteClassifier(self.wanted.url)
             self._classifier.predict(image)
         else:
-            self._classifier = load_classifier(self.folder, threads=1)
+            self._classifier = load_classifier(self.folder, few=True)
             self.quick = LARGEST_BATCH * _seconds(lambda: self._classifier.predict(image)) < TURN
             if not self.quick:
                 self._classifier = load_classifier(self.folder)
