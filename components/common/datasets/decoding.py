@@ -25,11 +25,16 @@ ORIENTATION = 0x0112
 """The EXIF tag by which a camera says how it was held."""
 BITS = 258
 """The tag of a TIFF with its bits a channel."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""The tag of a TIFF that says what its numbers mean, and its value where 0 is white."""
+SAMPLES, SIGNED = 339, 2
+"""The tag of a TIFF that says what kind of numbers it holds, and its value for signed ones."""
 SUBFILE, PREVIEW = 254, 1
 """The tag of a TIFF that says what its first image is, and its value where this is a small one of another."""
 TELL_ORIENTATION = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 """Where Pillow keeps what may say it."""
-ORIENTATION_IN_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")
+ORIENTATION_IN_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
+EXIF_IN_HEX = b"Exif".hex()
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """The formats that are read, as Pillow calls them (PPM: PBM and PGM too)."""
 KINDS = "an image (PNG, JPEG, WebP, BMP, GIF or TIFF)"
@@ -63,6 +68,8 @@ OTHER_KINDS = {
 """What files in place of images are, by a pattern of their first bytes."""
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of grey images."""
+GREY_IN_PNG = (0, 4)
+"""PNG's colour types of grey images, and of such with transparency."""
 
 
 class DamagedImage(BadInput):
@@ -134,7 +141,8 @@ def image_shape(content: bytes, name: str) -> tuple[int, int, int]:
     """
     with _opened(content, name) as image:
         width, height = image.size if _orientation(image, content) < 5 else image.size[::-1]
-        return height, width, 1 if image.mode in GREY or _has_16_bits(image) else 3
+        is_grey = image.mode in GREY or _has_16_bits(image) or (image.format == "PNG" and content[25] in GREY_IN_PNG)
+        return height, width, 1 if is_grey else 3
 
 
 def image_size(content: bytes, name: str) -> tuple[int, int]:
@@ -162,7 +170,7 @@ def is_grey(path: str) -> bool:
     with io.FileIO(path) as file:
         header = file.read(26)
         if header.startswith(SIGNATURE) and len(header) == 26:
-            return header[25] in (0, 4)  # PNG's colour types grey, and grey with transparency
+            return header[25] in GREY_IN_PNG
         try:
             return image_shape(header + file.readall(), path)[2] == 1
         except DamagedImage:
@@ -210,18 +218,33 @@ def read_image(content: bytes, name: str, channels: int, size: tuple[int, int] |
 
     Raises:
         DamagedImage: it is no image.
-        BadInput: it has 32 bits a channel.
+        BadInput: it has 32 bits a channel, or numbers with a sign.
     """
     mode = "L" if channels == 1 else "RGB"
     with _opened(content, name) as image:
         if image.mode in ("I", "F") and not _has_16_bits(image):
             raise BadInput(f"{name}: expected 8 or 16 bits a channel, received 32 ({image.mode}); convert it")
+        if image.format == "TIFF" and SIGNED in _tag(image, SAMPLES):
+            raise BadInput(f"{name}: expected pixels without a sign, received signed ones; convert it")
         if size is not None:
             image.draft(None, size if _orientation(image, content) < 5 else size[::-1])
         image.load()
         orientation = _orientation(image, content)
+        _scale_transparency(image, content)
         flat = _on_white(image).convert(mode)
     return flat.transpose(_turns()[orientation]) if orientation in _turns() else flat
+
+
+def _scale_transparency(image: Image.Image, content: bytes) -> None:
+    """Bring the colour of a PNG that is transparent to 8 bits, as Pillow has done with the pixels."""
+    transparent = image.info.get("transparency")
+    if image.format != "PNG" or transparent is None:
+        return
+    bits = content[24]
+    if image.mode == "L":
+        image.info["transparency"] = transparent * 255 // ((1 << bits) - 1)
+    elif image.mode == "RGB" and bits == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -230,14 +253,25 @@ def _on_white(image: Image.Image) -> Image.Image:
 
     if _has_16_bits(image):
         values = np.asarray(image)
+        if image.format == "TIFF" and WHITE_IS_ZERO in _tag(image, PHOTOMETRIC):  # of 8 bits Pillow inverts them
+            values = _white(image) - values
         grey = np.rint(values * (255 / _white(image))).astype(np.uint8)
         if (transparent := image.info.get("transparency")) is not None:
             grey[values == transparent] = 255
         return Image.fromarray(grey)
-    if not image.has_transparency_data:
+    if image.mode == "LAB":
+        from PIL import ImageCms
+
+        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB") or image
+    whole = (0, 0, *image.size)
+    box = getattr(image, "dispose_extent", None) or whole  # what the first image of a GIF covers
+    if box == whole and not image.has_transparency_data:
         return image
-    pixels = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+    pixels = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    flat = Image.new("RGBA", pixels.size, "white")
+    flat.alpha_composite(pixels.crop(box), box[:2])
+    return flat
 
 
 def _has_16_bits(image: Image.Image) -> bool:
@@ -247,8 +281,14 @@ def _has_16_bits(image: Image.Image) -> bool:
 
 def _white(image: Image.Image) -> int:
     """The value of white in a grey image of 16 bits; a TIFF may have 12 in them."""
-    bits: int = image.tag_v2.get(BITS, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
-    return (1 << bits) - 1
+    bits = _tag(image, BITS) if image.format == "TIFF" else ()
+    return (1 << (bits or (16,))[0]) - 1
+
+
+def _tag(image: Image.Image, tag: int) -> tuple[int, ...]:
+    """The values of a tag of a TIFF."""
+    values = image.tag_v2.get(tag, ())  # type: ignore[attr-defined]
+    return values if isinstance(values, tuple) else (values,)
 
 
 @cache
@@ -288,10 +328,15 @@ def _orientation(image: Image.Image, content: bytes) -> int:
     """How the camera was held, as EXIF or XMP says: 1 upright, from 5 on with width and height swapped."""
     if image.format == "PNG" and any(mark in content for mark in ORIENTATION_IN_PNG):
         image.load()  # it may come after the pixels
+    if image.format == "TIFF" and "xmp" in image.info:
+        image.load()  # Pillow turns a TIFF by itself, in time for its size only where a tag says how
+    profile = image.info.get("Raw profile type APP1", "")  # ImageMagick's name for it
+    if EXIF_IN_HEX in profile:
+        image.info.setdefault("Raw profile type exif", profile)
     if image.format == "TIFF" or not TELL_ORIENTATION & set(image.info):
-        return 1  # Pillow turns a TIFF by itself
-    orientation: int = image.getexif().get(ORIENTATION, 1)
-    return orientation
+        return 1
+    orientation = image.getexif().get(ORIENTATION, 1)
+    return orientation if orientation in _turns() else 1
 
 
 @contextmanager
@@ -301,7 +346,7 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
 
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.format == "TIFF" and image.tag_v2.get(SUBFILE) == PREVIEW:  # type: ignore[attr-defined]
+            if image.format == "TIFF" and PREVIEW in _tag(image, SUBFILE):
                 raise DamagedImage(f"{name}: expected {KINDS}, received a camera's raw file; replace or remove it")
             yield image
     except Image.DecompressionBombError as error:
