@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .protocols.request import Refused, shown
+from .transport import JoinedWrites
 
 LARGEST_BODY = 64 * 2**20
 MOST_BYTES = 4 * LARGEST_BODY
@@ -161,7 +162,7 @@ def impatient(patience: float) -> type[HttpToolsProtocol]:
         _head = 0  # bytes since the last that were part of a body
 
         def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
+            super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
             self._set_deadline()
 
         def connection_lost(self, exc: Exception | None) -> None:

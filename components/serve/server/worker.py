@@ -234,9 +234,10 @@ class LoadedVersion:
         try:
             images = calls[0].images if len(calls) == 1 else np.concatenate([call.images for call in calls])
             probabilities = self._predicted(images)
+            numbers = bool(np.isfinite(probabilities).all())
             ends = accumulate(len(call.images) for call in calls)
             return [
-                (asked, self._written(call, probabilities[end - len(call.images) : end]))
+                (asked, self._written(call, probabilities[end - len(call.images) : end], numbers))
                 for (asked, call), end in zip(batch, ends, strict=True)
             ]
         except Exception as error:
@@ -247,8 +248,9 @@ class LoadedVersion:
         self._metrics.batch_images.observe(len(images))
         return self._classifier.predict(images)
 
-    def _written(self, call: PredictRequest, probabilities: np.ndarray) -> Answer | Refused:
-        if np.isfinite(probabilities).all():
+    def _written(self, call: PredictRequest, probabilities: np.ndarray, numbers: bool = False) -> Answer | Refused:
+        """The answer to a request; `numbers`: whether all probabilities are known to be numbers."""
+        if numbers or np.isfinite(probabilities).all():
             return call.write(probabilities)._replace(images=call.images, probabilities=probabilities)
         lowest, highest = self.card.input.range
         return Refused(
