@@ -201,6 +201,10 @@ def test_a_copy_of_all_classes_beside_them_is_no_class(tmp_path, inside):
         (["first train/cat", "first train/dog", "my test/cat", "my test/dog"], "rename them to train and test"),
         (["a/train/x", "a/train/y", "b/train/x", "b/train/y"], "received 2: a, b; pass the folder of one"),
         (["images"], "received images without, as images/00.png; sort them into a folder for each class, or"),
+        (
+            ["train/train", "test/test"],
+            "received images without, as test/test/00.png; sort them into a folder for each",
+        ),
         (["train"], "received images without, as train/00.png; sort them into a folder for each class, or"),
         (["training_set", "test1"], "a folder for each class in test1, training_set, received images without"),
         (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], "if they are parts of one, move them into train and test;"),

@@ -70,7 +70,7 @@ def test_shards_are_downloaded_as_they_are(tmp_path, kind):
 @pytest.mark.parametrize(
     ("names", "shard"),
     [
-        (["./0.jpg", "./0.json"], True),
+        (["./0.jpg", "./0.cls"], True),
         (["a/0.cls", "a/0.input.png"], True),
         (["0.jpg", "0.seg.png", "0.cls"], True),
         (["cat.0.jpg", "cat.1.jpg", "dog.0.jpg"], False),
@@ -93,6 +93,30 @@ def test_a_shard_is_known_by_its_first_record_however_large(tmp_path, names, sha
         (tmp_path / folder).mkdir()
         fetch(str(tmp_path / source), tmp_path / folder)
         assert (tmp_path / folder / "x.tar").is_file() == shard
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (["train/0.png", "train/0.cls", "train/1.png", "train/1.cls", "test/0.png", "test/0.cls"], (2, 1)),
+        (
+            ["train/a/0.json", "train/a/0.png", "train/b/0.json", "train/b/0.png", "test/a/0.png", "test/b/0.png"],
+            (2, 2),
+        ),
+    ],
+)
+def test_splits_in_one_tar_are_known_by_their_folders(tmp_path, names, counts):
+    """And files beside images that tell no class make no records of them."""
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        for name in names:
+            content = png(TRAIN[0][0]) if name.endswith("png") else b"{}" if name.endswith("json") else b"x"
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    (tmp_path / "data").mkdir()
+    fetch(str(tmp_path / "all.tar"), tmp_path / "data")
+    dataset = open_dataset(tmp_path / "data")
+    assert (dataset.counts["train"], dataset.counts["test"]) == counts
 
 
 def test_a_class_that_only_the_test_has_is_named(tmp_path):
@@ -126,12 +150,14 @@ def test_records_that_lack_something_are_told_and_damaged_shards_named(tmp_path)
         (["digits.mat"], "received MATLAB files"),
         (["x.h5"], "received HDF5 files"),
         (["a.wav"], "received sound"),
+        (["clip.dcm"], "received DICOM, as clip.dcm; save them as PNG or JPEG"),
         (["a.png", "b.png"], "received images without, as a.png; sort them into a folder for each class"),
     ],
 )
 def test_what_is_not_read_is_named_as_what_it_is(tmp_path, names, told):
     for name in names:
-        (tmp_path / name).write_bytes(png(TRAIN[0][0]) if name.endswith("png") else b"1,2\n3,4\n")
+        content = {"png": png(TRAIN[0][0]), "dcm": bytes(128) + b"DICM"}.get(name[-3:], b"1,2\n3,4\n")
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=told):
         open_dataset(tmp_path)
 

@@ -55,4 +55,6 @@ def split_folders(place: Path) -> dict[str, str]:
 
 def _holds_classes(folder: Path) -> bool:
     inner = folders_in(folder)
+    if len(inner) == 1 and SPLIT_NAME.fullmatch(inner[0].lower()) and has_images(folder / inner[0]):
+        return False  # a folder in one of its name, without classes
     return any(holds_class(folder / name) for name in inner) or (bool(inner) and not has_images(folder))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from ..files import DOWNLOAD
 from ..progress import some_of
-from .image_folders import IMAGE_FOLDER, files_below, has_images, holds_class, images_below
+from .image_folders import IMAGE_FOLDER, files_below, holds_class, images_below
 from .naming import SPLIT_NAME, SPLITS, folders_in, is_clutter
 from .source import source_of
 
@@ -59,13 +59,11 @@ def why_not(folder: Path, places: Iterable[Path]) -> str:
         if wrong := tables.why_not(place):
             return wrong
         classes = [name for name in folders_in(place) if holds_class(place / name)]
-        if place == folder and len(classes) == 1 and _is_no_class(classes[0]):
-            return f"{where}: expected images with a class each, received {_unsorted(folder)}"
-        if place == folder and len(classes) == 1:
+        if len(classes) == 1 and not _is_no_class(classes[0]):
             return (
                 f"{where}: expected a folder for each of two classes or more, received {classes[0]} alone; add others"
             )
-    return ""
+    return f"{where}: expected images with a class each, received {_unsorted(folder)}" if images else ""
 
 
 def remedy(found: Sequence[Path]) -> str:
@@ -111,16 +109,16 @@ def other_kind(folder: Path) -> str:
     """What the files below a folder are, and what to do; empty where neither names nor contents tell."""
     from .decoding import OTHER_KINDS, kind_of
 
-    if has_images(folder):
-        return _unsorted(folder)
     names = (name for _, _, files in os.walk(folder) for name in files if name != DOWNLOAD and not is_clutter(name))
     endings = Counter(PurePath(name).suffix.lower() for name in islice(names, LOOKED_AT))
     for told, ending in KINDS.items():
         if 2 * sum(endings[one] for one in ending) >= endings.total() > 0:
             return told
-    for path in islice((path for path in files_below(folder) if "/" in path), FIRST):
+    paths = sorted((path for path in files_below(folder) if path != DOWNLOAD), key=lambda path: "/" not in path)
+    for path in paths[:FIRST]:
         with (folder / path).open("rb") as file:
             kind = kind_of(file.read(1000))
         if kind in OTHER_KINDS:
-            return f"{kind}, as {path}; save them as PNG or JPEG"
+            remedy = "unpack it" if kind.endswith("archive") else "save them as PNG or JPEG"
+            return f"{kind}, as {path}; {remedy}"
     return ""

@@ -1,6 +1,5 @@
 """The layout `webdataset`: tars whose files belong together by name, `0001.jpg` and `0001.cls`, packed or not."""
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -16,15 +15,9 @@ from .dataset import Options
 from .encoded import EncodedDataset, Example, shape_of_first
 from .image_folders import ENDINGS, files_below
 from .naming import SPLIT_NAME, SPLITS, in_order, visible
-from .shards import is_shard, record_key
+from .shards import CLASS, MOST_TEXT, is_shard, label_in, record_key
 from .source import name_of, source_of
 from .values import numbered
-
-CLASS = ".cls"
-LABELS = ("cls", "label", "class", "class_name", "label_name")
-"""What a label may be called in a record's `.json`."""
-MOST_TEXT = 1 << 16
-"""Bytes of a label's file that are read."""
 
 
 class Part(NamedTuple):
@@ -81,7 +74,7 @@ def open_found(path: Path, options: Options) -> "WebDataset":
         image = next((part for ending, part in files.items() if f".{ending}".endswith(ENDINGS)), None)
         label = _label(files)
         if image is None or not label:
-            without += 1
+            without += bool(image or label)  # else it is a file about the data
             continue
         found = splits.setdefault(split, Records([], [], []))
         found.names.append(record)
@@ -141,12 +134,14 @@ def _records(path: Path) -> Iterator[tuple[str, str, dict[str, Part]]]:
     for name in files_below(path):
         file = path / name
         if name.endswith(".tar"):
-            split, inside = _told(name), list(_members(file))
+            inside = list(_members(file))
         else:
-            split, inside = _told(name), [(PurePosixPath(name).name, Part(str(file), 0, file.stat().st_size))]
+            inside = [(PurePosixPath(name).name, Part(str(file), 0, file.stat().st_size))]
         where = name if name.endswith(".tar") else str(PurePosixPath(name).parent)
+        of_file = _told(name)
         for member, part in inside:
             key, ending = record_key(member)
+            split = of_file or _told(member) or "train"
             records.setdefault((split, f"{where}/{key}".removeprefix("./")), {})[ending] = part
     for (split, record), files in records.items():
         yield split, record, files
@@ -168,26 +163,16 @@ def _members(path: Path) -> Iterator[tuple[str, Part]]:
 
 
 def _label(files: dict[str, Part]) -> str:
-    """What a record says of its class, as text; empty where it says nothing."""
-    if part := next((part for ending, part in files.items() if f".{ending}".endswith(CLASS)), None):
-        return part.read(MOST_TEXT).decode("utf-8", "replace").strip()
-    if part := files.get("json"):
-        try:
-            told = json.loads(part.read(MOST_TEXT))
-        except (ValueError, RecursionError):
-            return ""
-        if isinstance(told, dict):
-            return next((str(told[name]) for name in LABELS if isinstance(told.get(name), str | int)), "")
-    return ""
+    """What a record says of its class, as text, the file for that first; empty where it says nothing."""
+    told = sorted((ending for ending in files if f".{ending}".endswith((CLASS, ".json"))), key=lambda e: e == "json")
+    return next((label for ending in told if (label := label_in(ending, files[ending].read(MOST_TEXT)))), "")
 
 
 def _told(name: str) -> str:
-    """The split of a file: as its shard or its folder tells."""
+    """The split of a file, as its shard or its folder tells; empty where none does."""
     path = PurePosixPath(name)
-    for part in (path.name if path.suffix == ".tar" else "", *reversed(path.parts[:-1])):
-        if split := _split_of(part):
-            return split
-    return "train"
+    parts = (path.name if path.suffix == ".tar" else "", *reversed(path.parts[:-1]))
+    return next((split for part in parts if (split := _split_of(part))), "")
 
 
 def _split_of(name: str) -> str:

@@ -92,7 +92,9 @@ def _refuse_what_is_no_data(file: OpenFile, head: bytes, where: str) -> None:
 def _is_shard(stream: "_Peeking") -> bool:
     """Whether a tar holds records of a WebDataset, by the first of them."""
     size = _FIRST
-    while (told := begins_with_record(io.BytesIO(stream.peek(size)))) is None and size < _MOST_OF_A_RECORD:
+    while (
+        told := begins_with_record(io.BytesIO(stream.peek(size)), labelled=True)
+    ) is None and size < _MOST_OF_A_RECORD:
         size *= 4
     return told is True
 
