@@ -1,5 +1,6 @@
 """The model server over HTTP: the Open Inference Protocol, metrics, batches, and clients that ask too much."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPResponse
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -19,7 +21,10 @@ from tests.serving import answers_of, ask, wait_until
 from trainyard.components.common.artifacts import published
 from trainyard.components.common.datasets import open_dataset
 from trainyard.components.serve.here.service import ServiceFolder, WantedVersion
-from trainyard.components.serve.server.limits import MOST_PREDICTIONS
+from trainyard.components.serve.server.access import Access
+from trainyard.components.serve.server.http_api import application
+from trainyard.components.serve.server.limits import MOST_PREDICTIONS, Limits
+from trainyard.components.serve.server.served import ServedModel
 
 PROJECT = Path(__file__).parent.parent
 
@@ -328,3 +333,37 @@ def test_a_client_that_leaves_takes_nobody_along(server, model, images):
         assert status == 200
         assert np.allclose(answer["predictions"], answers_of(model, images), atol=1e-5)
     wait_until(lambda: metrics(server.base)["trainyard_requests_in_flight"] == 1)
+
+
+def test_an_answer_comes_in_one_piece(server, images):
+    """Its head and its body in one system call each would cost as much as all else."""
+    content = json.dumps({"instances": images[:1].tolist()}).encode()
+    with server.connect() as client:
+        for _ in range(20):
+            client.sendall(post(len(content)) + content)
+            head, _, body = client.recv(2**16).partition(b"\r\n\r\n")
+            assert b" 200 " in head
+            assert len(json.loads(body)["predictions"][0]) == 10
+
+
+def test_nothing_is_kept_of_unknown_paths(tmp_path):
+    """urllib keeps the last URLs that it has read; each holds a megabyte that a large request has left."""
+    served = ServedModel(ServiceFolder(tmp_path / "mnist"), "http://127.0.0.1")
+    app = application(served, Limits(patience=1), Access)
+    statuses = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    async def ask_for(path):
+        about = {"type": "http", "method": "GET", "scheme": "http", "server": ("127.0.0.1", 80), "headers": []}
+        await app({**about, "path": path, "root_path": "", "query_string": b""}, receive, send)
+
+    before = urlsplit.cache_info().misses
+    asyncio.run(ask_for("/v1/unknown"))
+    asyncio.run(ask_for("/unknown"))
+    assert statuses[::2] == [400, 404]
+    assert urlsplit.cache_info().misses == before

@@ -305,8 +305,9 @@ def _refusal(error: Refused) -> Response:
 
 
 async def _no_such_path(request: Request, error: HTTPException) -> Response:
-    asked = f"Malformed request: {request.method} {request.url.path[:200]}"
-    return _json({"error": asked}, 400 if request.url.path.startswith("/v1/") else error.status_code)
+    path: str = request.scope["path"]  # not request.url: urllib keeps what it has read, scattered over the memory
+    asked = f"Malformed request: {request.method} {path[:200]}"
+    return _json({"error": asked}, 400 if path.startswith("/v1/") else error.status_code)
 
 
 async def _gone(request: Request, error: ClientDisconnect) -> Response:
