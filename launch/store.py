@@ -96,15 +96,16 @@ def stop_store(home: Path) -> bool:
         for number, seconds in ((signal.SIGTERM, SECONDS_TO_STOP), (signal.SIGKILL, 5.0)):
             os.kill(running.pid, number)
             if wait_for(lambda: not folder.held(), time.monotonic() + seconds):
+                if number == signal.SIGTERM:
+                    folder.forget()  # the next one takes a record that is left for that of a crash
                 break
-        folder.forget()
     (home / "env").unlink(missing_ok=True)
     return True
 
 
 def _launch(folder: StoreFolder) -> subprocess.Popen[bytes]:
     """Start a server process of its own session, so that it outlives this one and its terminal."""
-    folder.forget()
+    crashed = folder.forget()
     module = "trainyard.launch.swift_store"
     if importlib.util.find_spec("swift") is None:
         module = "trainyard.launch.moto_store"
@@ -117,7 +118,7 @@ def _launch(folder: StoreFolder) -> subprocess.Popen[bytes]:
         )
     with folder.log.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", "-m", module, str(folder.path)],
+            [sys.executable, "-P", "-W", "ignore", "-m", module, str(folder.path), *(["crashed"] if crashed else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

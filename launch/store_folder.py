@@ -90,9 +90,11 @@ class StoreFolder:
             return None
         return Running(**json.loads(self._record.read_text()))
 
-    def forget(self) -> None:
-        """Remove the record of a server that is gone."""
+    def forget(self) -> bool:
+        """Remove the record of a server that is gone; whether there was one."""
+        there = self._record.exists()
         self._record.unlink(missing_ok=True)
+        return there
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

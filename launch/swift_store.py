@@ -4,7 +4,8 @@ Swift's proxy, account, container and object servers run as four WSGI applicatio
 user, without memcached and without /etc/swift. Listens on the loopback interface only. The S3 port checks signatures;
 the three inner ports have no authentication, so every user of this machine can reach them.
 
-Started by launch.store as `python -m trainyard.launch.swift_store FOLDER`.
+Started by launch.store as `python -m trainyard.launch.swift_store FOLDER [crashed]`, with the word if the server before
+was killed.
 """
 
 import json
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from . import swift_listings
 from .store_folder import ACCESS_KEY, REGION, StoreFolder
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -119,7 +121,10 @@ def main() -> None:
         signal.signal(number, lambda *_: stopping.append(True))
     sockets = {kind: listen() for kind in ("account", "container", "object")} | {"proxy": listen(folder.last_port())}
     ports = {kind: listener.getsockname()[1] for kind, listener in sockets.items()}
-    start(configure(folder, ports), sockets)
+    etc = configure(folder, ports)
+    start(etc, sockets)
+    if "crashed" in sys.argv[2:]:
+        swift_listings.complete(etc, folder.path / "data")
     folder.announce(f"http://127.0.0.1:{ports['proxy']}")
     # A flag to poll: a signal handler does not wake an idle eventlet hub.
     while not stopping and os.fstat(lock.fileno()).st_nlink:

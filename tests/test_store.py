@@ -48,6 +48,22 @@ def test_acknowledged_objects_survive_a_killed_store(home):
     assert [item["Key"] for item in listed["Contents"]] == [f"{number:02}" for number in range(20)]
 
 
+def test_an_object_that_a_killed_store_had_not_listed_yet_is_listed_by_the_next(home):
+    """Swift writes an object first and then its place in the listing, here the file that ends in `pending`."""
+    client = s3.client(start_store(home).environment)
+    client.create_bucket(Bucket="kept")
+    for name in ("a", "b"):
+        client.put_object(Bucket="kept", Key=f"{name} ä/{name}", Body=name.encode(), Metadata={"of": name})
+    kill(home)
+    pending = list((home / "store" / "data").glob("d1/containers/**/*.db.pending"))
+    assert sum(path.stat().st_size for path in pending) > 0
+    for path in pending:
+        path.unlink()
+    client = s3.client(start_store(home).environment)
+    listed = {item["Key"]: item["ETag"] for item in client.list_objects_v2(Bucket="kept")["Contents"]}
+    assert listed == {key: client.head_object(Bucket="kept", Key=key)["ETag"] for key in ("a ä/a", "b ä/b")}
+
+
 def kill(home):
     """Kill the server without warning; the record it leaves behind."""
     folder = StoreFolder(home / "store")
