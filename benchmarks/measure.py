@@ -85,6 +85,12 @@ def memory(pid: int, kind: str = "VmRSS") -> float:
     return kibibytes / 1024
 
 
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process has taken so far, without its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def family(pid: int) -> list[int]:
     """A process, its children, and theirs."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

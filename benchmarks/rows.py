@@ -149,12 +149,12 @@ def steps(bench: Bench) -> dict[str, Any]:
 
 
 def server(bench: Bench) -> dict[str, Any]:
-    """The model server: start to first answer (s), memory (MiB), answers a second, p99 (8 connections, one image)."""
+    """The model server: start (s), memory (MiB), and answers a second, p99 and cost with 8 connections, one image each."""
     image = images_body(bench.images.images[:1])
 
     def ours() -> dict[str, float]:
         with bench.served(bench.model) as served:
-            loaded = under_load(served.url, image)
+            loaded = under_load(served.url, image, served.pid)
             return {"start": served.start, "memory": served.memory, **loaded}
 
     def plain() -> dict[str, float]:
@@ -169,7 +169,7 @@ def server(bench: Bench) -> dict[str, Any]:
         try:
             first_answer(url, image, time.monotonic() + 120)
             start = time.perf_counter() - started
-            loaded = under_load(url, image)
+            loaded = under_load(url, image, child.pid)
             return {"start": start, "memory": memory(child.pid), **loaded}
         finally:
             child.send_signal(signal.SIGTERM)

@@ -15,6 +15,7 @@ UNITS = {
     "memory": "MiB",
     "rate": "1/s",
     "p99": "ms, 99th percentile",
+    "cost": "µs processor time a request",
 }
 TITLES = {
     "train": "train, MNIST, dense, 5 epochs",
