@@ -16,8 +16,11 @@ from PIL import Image
 
 from tests.conftest import PROJECT, outside_aws
 from trainyard.components.common.artifacts.classifier import load_classifier
+from trainyard.components.common.cli import BadInput
 from trainyard.components.common.datasets import open_dataset
+from trainyard.components.common.datasets.unlabelled import open_images
 from trainyard.components.common.statistics import chi_square_tail
+from trainyard.components.predict.sources import open_source
 from trainyard.components.predict.summary import stability_index
 
 
@@ -286,6 +289,40 @@ def test_a_hostile_name_does_nothing_in_the_report(step, model, evaluation, imag
     assert name not in report
     assert "&lt;script&gt;alert(1)&lt;" in report
     assert rows_of(tmp_path / "out")[0]["name"] == name
+
+
+def one_picture(folder):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8))
+    folder.mkdir(exist_ok=True)
+    image.save(folder / "a.png")
+    return folder
+
+
+def test_what_is_no_image_among_images_is_told_and_alone_is_named(tmp_path):
+    folder = one_picture(tmp_path / "images")
+    (folder / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "._c.npy").write_bytes(b"\0\5\x16\7")
+    selection = open_images(folder, (8, 8, 1), True, "")
+    assert (selection.names, selection.dataset.notes) == (["a.png"], ["1 file left out, no image: b.heic"])
+    np.save(folder / "c.npy", np.zeros((2, 8, 8), np.uint8))
+    with pytest.raises(BadInput, match=r"expected image files or an array of images, received a.png, c.npy; pass one"):
+        open_images(folder, (8, 8, 1), True, "")
+    (folder / "a.png").unlink()
+    (folder / "c.npy").unlink()
+    with pytest.raises(BadInput, match=r"expected image files, received HEIC, the format of iPhones, as b.heic; save"):
+        open_images(folder, (8, 8, 1), True, "")
+
+
+def test_the_images_of_a_webdataset_are_taken_from_its_tar(tmp_path):
+    folder = one_picture(tmp_path / "images")
+    (folder / "a.cls").write_text("1")
+    with tarfile.open(tmp_path / "test-000000.tar", "w") as archive:
+        archive.add(folder / "a.cls", "a.cls")
+        archive.add(folder / "a.png", "a.png")
+    (tmp_path / "scratch").mkdir()
+    selection = open_source(str(tmp_path / "test-000000.tar"), (8, 8, 1), True, "", tmp_path / "scratch")
+    assert selection.names == ["a.png"]
 
 
 def test_the_numbers_of_the_drift_are_those_of_their_definitions():

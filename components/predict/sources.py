@@ -13,7 +13,7 @@ from ..common.datasets.image_folders import ENDINGS
 from ..common.datasets.naming import is_clutter
 from ..common.datasets.unlabelled import Selection, open_files, open_images
 from ..common.fetching.archives import CHUNK
-from ..common.fetching.fetch import fetch
+from ..common.fetching.fetch import Terms, fetch
 from ..common.fetching.streams import ListedFile
 
 READ_AHEAD = 16
@@ -39,7 +39,7 @@ def open_source(source: str, shape: tuple[int, int, int], resize: bool, split: s
         return open_images(path, shape, resize, split)
     if source.startswith("s3://") and (found := _images_in_store(source)):
         return open_files(list(found), StoredFiles(found), source, shape, resize, split)
-    fetch(source, scratch)
+    fetch(source, scratch, terms=Terms(keep_shards=False))
     try:
         return open_images(scratch, shape, resize, split)
     except BadInput as error:  # told of the place that the caller knows

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from ..files import DOWNLOAD
 from ..progress import some_of
-from .image_folders import IMAGE_FOLDER, files_below, holds_class, images_below
+from .image_folders import IMAGE_FOLDER, RAW, files_below, holds_class, images_below
 from .naming import SPLIT_NAME, SPLITS, folders_in, is_clutter
 from .source import source_of
 
@@ -117,8 +117,8 @@ def other_kind(folder: Path) -> str:
     paths = sorted((path for path in files_below(folder) if path != DOWNLOAD), key=lambda path: "/" not in path)
     for path in paths[:FIRST]:
         with (folder / path).open("rb") as file:
-            kind = kind_of(file.read(1000))
+            kind = "a camera's raw file" if path.lower().endswith(RAW) else kind_of(file.read(1000))
         if kind in OTHER_KINDS:
-            remedy = "unpack it" if kind.endswith("archive") else "save them as PNG or JPEG"
-            return f"{kind}, as {path}; {remedy}"
+            todo = "unpack it" if kind.endswith("archive") else "save them as PNG or JPEG"
+            return f"{kind}, as {path}; {todo}"
     return ""

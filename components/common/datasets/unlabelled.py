@@ -11,14 +11,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..cli import BadInput
-from ..progress import readable_shape, some_of
+from ..files import DOWNLOAD
+from ..progress import counted, readable_shape, some_of
 from . import hugging_face, idx, npz, tables, tfds
 from .arrays import ArrayDataset, StoredImages
 from .dataset import ImageDataset, Options
 from .encoded import EncodedDataset, Example
-from .image_folders import images_below
+from .image_folders import files_below, images_below
 from .naming import SPLITS, splits_in
 from .opening import find
+from .others import other_kind
 from .source import source_of
 
 ALL = "images"
@@ -75,15 +77,27 @@ def open_images(folder: Path, shape: tuple[int, int, int], resize: bool, split: 
         dataset = layout.open_found(path, Options(shape[:2] if resize else None))
         _check_shape(dataset, shape)
         return _of_split(dataset, split)
+    names = images_below(folder)
     if arrays := _arrays(folder):
+        if names:
+            both = some_of([names[0], *(str(path.relative_to(folder)) for path in arrays)])
+            raise BadInput(
+                f"{source_of(folder)}: expected image files or an array of images, received {both}; pass one"
+            )
         if len(arrays) > 1:
             listed = some_of([str(path.relative_to(folder)) for path in arrays])
             raise BadInput(f"{source_of(folder)}: expected one array of images, received {listed}; pass one of them")
         dataset = _of_array(arrays[0], Options(shape[:2] if resize else None))
         _check_shape(dataset, shape)
         return _whole(dataset, split)
-    names = images_below(folder)
-    return open_files(names, partial(_contents, folder), f"{source_of(folder)}/", shape, resize, split)
+    where = f"{source_of(folder)}/"
+    if not names and (kind := other_kind(folder)):
+        raise BadInput(f"{where}: expected image files, received {kind}")
+    selection = open_files(names, partial(_contents, folder), where, shape, resize, split)
+    others = sorted({*files_below(folder)} - {*names, DOWNLOAD})
+    if others:
+        selection.dataset.notes.append(f"{counted(len(others))} left out, no image: {some_of(others)}")
+    return selection
 
 
 def open_files(
@@ -156,7 +170,8 @@ def _contents(folder: Path, names: Sequence[str]) -> Iterator[bytes]:
 
 def _arrays(folder: Path) -> list[Path]:
     """Arrays of images without labels, the nearest first."""
-    found = [path for ending in ("*.npz", "*.npy") for path in sorted(folder.rglob(ending))]
+    paths = [Path(name) for name in files_below(folder)]
+    found = [folder / path for ending in (".npz", ".npy") for path in paths if path.suffix.lower() == ending]
     return found or idx.images_alone(folder)
 
 

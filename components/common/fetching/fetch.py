@@ -52,12 +52,14 @@ class Terms:
         max_files: Number of files and folders.
         hosts: The only ones that http(s) URLs and redirects may name; none: any.
         access: How objects of a store are read.
+        keep_shards: Whether tars of a WebDataset stay as they are.
     """
 
     max_bytes: int = MAX_BYTES
     max_files: int = MAX_FILES
     hosts: tuple[str, ...] = ()
     access: Access = Access()  # noqa: RUF009 (it never changes)
+    keep_shards: bool = True
 
 
 Fetcher = Callable[[str, Path, Terms], Fetched]
@@ -205,8 +207,8 @@ def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetc
         measured = Measured(file.stream, advance, file.checksum)
         with ReadAhead(measured) as stream:
             try:
-                _store(file, stream, folder, room)
-                unpack_inner(folder, room)
+                _store(file, stream, folder, room, keep=file.is_shard and terms.keep_shards)
+                unpack_inner(folder, room, terms.keep_shards)
             except DamagedArchive as error:
                 while stream.read(CHUNK):
                     pass
@@ -219,9 +221,9 @@ def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetc
     return Fetched(source, measured.size, measured.sha256, sum(len(files) for _, _, files in os.walk(folder)))
 
 
-def _store(file: OpenFile, stream: Readable, folder: Path, room: Room) -> None:
-    """Write a file as it is, or what an archive holds."""
-    if is_archive(file.name) and not file.is_shard:
+def _store(file: OpenFile, stream: Readable, folder: Path, room: Room, keep: bool) -> None:
+    """Write a file as it is, or what an archive holds that is not to be kept."""
+    if is_archive(file.name) and not keep:
         extract(file.name, stream, folder, room)
         return
     with (folder / room.admit(file.name, file.size or 0)).open("wb") as output:
@@ -250,7 +252,7 @@ def _fetch_folder(source: str, files: list[ListedFile], folder: Path, terms: Ter
             digests[Path(file.path)] = _copy(file, folder / file.path, advance)
 
         in_parallel(fetch_one, files)
-    unpack_inner(folder, room)
+    unpack_inner(folder, room, terms.keep_shards)
     return Fetched(source, size, sha256_of_listing(digests), len(files_below(folder)))
 
 

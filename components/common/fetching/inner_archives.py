@@ -8,17 +8,18 @@ from .archives import extract, is_archive
 from .limits import Room
 
 
-def unpack_inner(folder: Path, room: Room) -> None:
+def unpack_inner(folder: Path, room: Room, keep_shards: bool = True) -> None:
     """Unpack each archive below a folder into a folder of its name, beside which it goes.
 
-    Shards of a WebDataset stay as they are: they are read so. So does an archive whose folder is there already.
+    Shards of a WebDataset stay as they are, if they are to be kept. So does an archive whose folder is there already.
 
     Raises:
         BadInput: one is damaged, or exceeds what there is room for.
     """
     for path in (path for path in files_below(folder) if is_archive(path.name)):
         target = folder / path.parent / without_suffix(path.name)
-        if path.name.startswith(".") or target.exists() or (path.suffix.lower() == ".tar" and is_shard(folder / path)):
+        kept = keep_shards and path.suffix.lower() == ".tar" and is_shard(folder / path)
+        if path.name.startswith(".") or target.exists() or kept:
             continue
         target.mkdir()
         with (folder / path).open("rb") as stream:
