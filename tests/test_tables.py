@@ -129,6 +129,14 @@ def test_the_files_of_a_competition_are_read_as_they_are_meant(tmp_path):
         open_dataset(tmp_path)
 
 
+def test_a_table_beside_folders_of_classes_is_told_not_to_be_used(tmp_path):
+    write(tmp_path, {"train/monday": 4, "train/tuesday": 4})
+    (tmp_path / "labels.csv").write_text("file_name,label\ntrain/monday/00.png,cat\ntrain/tuesday/00.png,dog\n")
+    dataset = open_dataset(tmp_path)
+    assert dataset.class_names == ["monday", "tuesday"]
+    assert "the folders tell the classes; the labels in the table beside them are not used" in dataset.notes
+
+
 def test_a_class_that_only_the_test_has_is_named(tmp_path):
     write(tmp_path, {"images": 4})
     (tmp_path / "labels.csv").write_text("id,label,split\n00,a,train\n01,b,train\n02,a,test\n03,c,test\n")

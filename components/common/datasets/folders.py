@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..cli import BadInput
 from ..progress import counted
+from . import tables
 from .dataset import Options
 from .files import METADATA, FilesDataset, open_classes
 from .image_folders import files_below, has_images, holds_class, images_by_class, inside_wrappers
@@ -31,6 +32,8 @@ def open_found(path: Path, options: Options) -> FilesDataset:
         _check_no_part(path, name, names)
         left_out += [f"{name}/{file}" for file in files_below(path / name)]
     notes = [f"{counted(deep, 'image')} in deeper folders, taken for the class whose folder holds them"] if deep else []
+    if tables.find(path):
+        notes.append("the folders tell the classes; the labels in the table beside them are not used")
     return open_classes(path, "folders", places, images, options, left_out, notes)
 
 
