@@ -1,7 +1,7 @@
 """What KServe and Knative make of an InferenceService in Knative mode: their rules of traffic, for the double.
 
-Every change of the predictor is a new revision. Without a share all requests go to the latest revision that is *ready*;
-with one, that gets the share, and the rest goes to the revision that had all requests last.
+Every change of the predictor, and of the tag, is a new revision. Without a share all requests go to the latest
+revision that is *ready*; with one, that gets the share, and the rest goes to the revision that had all requests last.
 """
 
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tests.kserve_status import URL, conditions
 from tests.kubernetes_api import API, REVISIONS, Object
 
+TAG = "serving.kserve.io/enable-tag-routing"
 SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 LOOKS_UNTIL_READY = 2
 
@@ -20,32 +21,34 @@ class Knative:
     Attributes:
         broken: URIs of models that cannot be loaded.
         shares: What each look saw: the percent of the requests by URI of the model.
+        revisions: All that were created, the newest last.
     """
 
     api: API
     broken: set[str] = field(default_factory=set)
     shares: list[dict[str, int]] = field(default_factory=list)
-    _revisions: list[Object] = field(default_factory=list)
+    revisions: list[Object] = field(default_factory=list)
     _rolled_out: str = ""
 
     def __call__(self, service: Object) -> Object:
         """The status of the service at one look."""
         predictor = {key: value for key, value in service["spec"]["predictor"].items() if key != "canaryTrafficPercent"}
-        if not self._revisions or self._revisions[-1]["predictor"] != predictor:
-            self._create(predictor, service["metadata"]["namespace"])
-        latest = self._revisions[-1]
+        template = {"predictor": predictor, "tag": service["metadata"]["annotations"].get(TAG)}
+        if not self.revisions or self.revisions[-1]["template"] != template:
+            self._create(template, service["metadata"]["namespace"])
+        latest = self.revisions[-1]
         latest["looks"] += 1
         latest["ready"] |= latest["looks"] > LOOKS_UNTIL_READY and latest["uri"] not in self.broken
-        ready = next((one for one in reversed(self._revisions) if one["ready"]), None)
+        ready = next((one for one in reversed(self.revisions) if one["ready"]), None)
         share = service["spec"]["predictor"].get("canaryTrafficPercent")
         split = share is not None and bool(self._rolled_out)
         if ready is latest and not split:
             self._rolled_out = latest["name"]
         return self._status(latest, ready, share if split else 100)
 
-    def _create(self, predictor: Object, namespace: str) -> None:
-        name, uri = f"r-{len(self._revisions) + 1}", predictor["model"]["storageUri"]
-        self._revisions.append({"name": name, "uri": uri, "predictor": predictor, "ready": False, "looks": 0})
+    def _create(self, template: Object, namespace: str) -> None:
+        name, uri = f"r-{len(self.revisions) + 1}", template["predictor"]["model"]["storageUri"]
+        self.revisions.append({"name": name, "uri": uri, "template": template, "ready": False, "looks": 0})
         self.api.objects[REVISIONS, namespace, name] = {"metadata": {"name": name, "annotations": {SOURCE: uri}}}
 
     def _status(self, latest: Object, ready: Object | None, share: int) -> Object:
@@ -78,7 +81,7 @@ class Knative:
         }
 
     def _note(self, traffic: list[Object]) -> None:
-        by_name = {one["name"]: one["uri"] for one in self._revisions}
+        by_name = {one["name"]: one["uri"] for one in self.revisions}
         seen: dict[str, int] = {}
         for one in traffic:
             seen[by_name[one["revisionName"]]] = seen.get(by_name[one["revisionName"]], 0) + one["percent"]

@@ -60,6 +60,7 @@ def test_an_update_that_answers_wrongly_gets_no_request(serve, api, cluster, sta
     assert last_line(done).endswith(f"; rolled back to {OLD}")
     assert all(uri not in share for share in cluster.shares)
     assert spec_of(api) == stable
+    assert [one["uri"] for one in cluster.revisions] == [OLD, uri, OLD]
 
 
 def test_an_update_that_goes_direct_gets_requests_when_it_is_ready(serve, cluster, stable, published, endpoint):

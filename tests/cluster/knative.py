@@ -34,7 +34,7 @@ FLAGS = [
         for key, value in (("name", GATEWAY), ("namespace", NAMESPACE))
     ),
 ]
-"""For Traefik, besides how it reaches the API."""
+"""For Traefik, besides how it reaches the API. Its Gateway API lacks the filters that net-gateway-api needs."""
 
 
 def build_images() -> tuple[str, ...]:

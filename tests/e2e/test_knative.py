@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.conftest import last_line, succeeded
 from tests.e2e.reach import wait_until
-from tests.e2e.test_failures import FIRST_OR_UPDATE, SAID, fails
+from tests.e2e.test_failures import FIRST_OR_UPDATE, SAID, fails, too_large
 
 
 @pytest.fixture
@@ -65,6 +65,17 @@ def test_an_update_that_fails_its_smoke_test_gets_no_request(revisions):
     assert [seen.failures for seen in clients] == [[]] * len(clients)
     assert [set(seen.answers) for seen in clients] == [{"v1"}] * len(clients)
     assert shares(revisions) == [None, 100]
+    assert len(revisions.cluster.listed("revisions.serving.knative.dev", revisions.namespace)) == 3
+
+
+def test_an_update_that_goes_direct_and_answers_wrongly_is_taken_back(revisions):
+    """It has had requests by then; afterwards the stable model has them all again."""
+    with revisions.asked() as clients:
+        done = revisions.serve("--direct", "true", "--timeout", 300, uri=revisions.published.lying)
+    assert done.returncode == 1, done.stderr
+    assert last_line(done).endswith(f"rolled back to {revisions.published.uris[0]}")
+    assert [seen.failures for seen in clients] == [[]] * len(clients)
+    assert answered(revisions) == [{"v1"}] * len(clients)
 
 
 def test_a_canary_gets_its_share_and_is_promoted(canary):
@@ -137,10 +148,11 @@ def test_a_rejected_model_can_be_applied_after_all(canary):
 @FIRST_OR_UPDATE
 @pytest.mark.parametrize("how", SAID, ids=lambda how: how.__name__)
 def test_pods_that_cannot_run_are_told_early(knative, how, update):
-    """Knative's own words say less than the pods of the revision."""
+    """Knative's own words say less than the pods of the revision; `--direct` makes no room here."""
     options, uri = how(knative)
     said = fails(knative, update, *options, uri=uri)
     assert all(words in said for words in SAID[how]), said
+    assert ("a second copy needs room: free some;" in said) == (how is too_large and update), said
     if update:
         assert said.endswith(f"rolled back to {knative.published.uris[0]}")
 

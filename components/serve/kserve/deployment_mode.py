@@ -39,9 +39,11 @@ class DeploymentMode(ABC):
 
     Attributes:
         name: As KServe has it.
+        without_room: What to do if a second copy has no room.
     """
 
     name: ClassVar[str]
+    without_room: ClassVar[str]
 
     def __init__(self, cluster: Namespace) -> None:
         self._cluster = cluster

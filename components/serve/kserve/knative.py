@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ TAG_ROUTING = "serving.kserve.io/enable-tag-routing"
 class Knative(DeploymentMode):
     """See `DeploymentMode`."""
 
-    name = "Knative"
+    name, without_room = "Knative", "free some"
 
     def check(self, options: InferenceServiceOptions) -> None:
         """See `DeploymentMode`."""
@@ -68,13 +68,7 @@ class Knative(DeploymentMode):
 
     def promotion(self, service: Object) -> Iterator[Stage]:
         """See `DeploymentMode`."""
-
-        def promoted(there: Object | None) -> Object:
-            without = copy.deepcopy(there or service)
-            without["spec"]["predictor"].pop(SHARE, None)
-            return without
-
-        yield Stage(promoted)
+        yield Stage(lambda there: _unshared(there or service))
 
     def rolled_back(self, service: Object) -> Object:
         """See `DeploymentMode`."""
@@ -85,6 +79,7 @@ class Knative(DeploymentMode):
 
         Without a share all requests go to the latest revision that is ready, and that is the one which failed. So the
         earlier specification is written with a share of 0 first, and the share goes when its new revision is ready.
+        The tag stays: without it Knative would make yet another revision.
         """
         if SHARE in former["spec"]["predictor"]:
             if _rolled_out(former) == _rolled_out(now):
@@ -92,16 +87,15 @@ class Knative(DeploymentMode):
                 return [Stage(lambda _: quiet, stable=True)]
             former = self._stable_again(former)
         quiet = self.dry_canary(former, 0)
-        return [Stage(lambda _: quiet), Stage(lambda _: former)]
+        return [Stage(lambda _: quiet), Stage(lambda _: _unshared(quiet))]
 
     def _stable_again(self, former: Object) -> Object:
         """The service with the model of the revision that was stable before a canary was promoted."""
         revision = _rolled_out(former)
         if not (uri := self._model_of(revision)):
             raise RuntimeError(f"the model of {revision} is no longer known; apply it again")
-        again = copy.deepcopy(former)
+        again = _unshared(former)
         again["spec"]["predictor"] = specification.with_model(again["spec"]["predictor"], uri)
-        del again["spec"]["predictor"][SHARE]
         return again
 
     def stable(self, service: Object) -> str:
@@ -189,12 +183,7 @@ class Knative(DeploymentMode):
         if not created or (goal.changed and created == before.revision):
             return RolloutStatus(Phase.ROLLING, "NoNewRevision", "KServe has not created the new revision yet")
         if predictor.get("latestReadyRevision", "") != created:
-            configuration = conditions.get("PredictorConfigurationReady", {})
-            if configuration.get("status") == "False":
-                reason = configuration.get("reason", "RevisionFailed")
-                text = one_line(configuration.get("message", ""))
-                return RolloutStatus(Phase.FAILED, reason, f"{created}: {text}", GRACE)
-            return self._trouble(created) or RolloutStatus(Phase.ROLLING, "RevisionNotReady", created)
+            return self._trouble(created) or _failed(created, conditions)
         if share != goal.percent:
             return RolloutStatus(Phase.ROLLING, "Traffic", f"{created} gets {share} % of the requests so far")
         if share == 100 and predictor.get("latestRolledoutRevision", "") != created:
@@ -205,6 +194,22 @@ class Knative(DeploymentMode):
         with suppress(PermissionError):  # listing pods is a right that the step can do without
             return pods.trouble(pods.of_revision(self._cluster, revision), self._cluster.log)
         return None
+
+
+def _failed(revision: str, conditions: Mapping[str, status.Object]) -> RolloutStatus:
+    """What Knative says of a revision that is not ready, less than its pods in most cases."""
+    configuration = conditions.get("PredictorConfigurationReady", {})
+    if configuration.get("status") != "False":
+        return RolloutStatus(Phase.ROLLING, "RevisionNotReady", revision)
+    text = f"{revision}: {one_line(configuration.get('message', ''))}"
+    return RolloutStatus(Phase.FAILED, configuration.get("reason", "RevisionFailed"), text, GRACE)
+
+
+def _unshared(service: Object) -> Object:
+    """The service without a share: all requests go to the latest revision that is ready."""
+    service = copy.deepcopy(service)
+    service["spec"]["predictor"].pop(SHARE, None)
+    return service
 
 
 def _rolled_out(service: Object) -> str:

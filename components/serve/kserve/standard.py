@@ -34,7 +34,7 @@ NO_CANARIES = "expected a KServe with canaries in Standard mode (spec.canary, 0.
 class Standard(DeploymentMode):
     """See `DeploymentMode`."""
 
-    name = "Standard"
+    name, without_room = "Standard", "free some, or pass --direct with deploymentStrategy Recreate"
 
     def check(self, options: InferenceServiceOptions) -> None:
         """See `DeploymentMode`."""

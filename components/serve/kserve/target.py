@@ -301,8 +301,7 @@ class KServeTarget:
         except RuntimeError as error:
             if there is None or "Unschedulable" not in str(error) or self._order.direct:
                 raise
-            room = "a second copy needs room: free some, or pass --direct with deploymentStrategy Recreate"
-            raise RuntimeError(f"{error}; {room}") from error
+            raise RuntimeError(f"{error}; a second copy needs room: {self._mode(there).without_room}") from error
 
     def _write(self, stage: Stage) -> tuple[Object | None, Object, Goal, Before]:
         """Create or update the service; what it was, what it is, what has to come of it, and what ran before."""
