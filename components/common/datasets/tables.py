@@ -248,11 +248,12 @@ class _Named:
         self._place = place
         self._found: dict[str, set[str]] = {}
         for image in images:
-            path = Path(image)
-            for name in {path, path.with_suffix(""), Path(path.name), Path(path.stem)}:
-                self._found.setdefault(_key(name.as_posix()), set()).add(image)
-            if path.stem.isdecimal() and path.stem.startswith("0"):
-                self._found.setdefault(_without_zeros(path.stem), set()).add(image)
+            folder, slash, name = image.rpartition("/")  # a Path for each of a million images takes long
+            stem = name.rpartition(".")[0] or name
+            for key in {image, f"{folder}{slash}{stem}", name, stem}:
+                self._found.setdefault(_key(key), set()).add(image)
+            if stem.isdecimal() and stem.startswith("0"):
+                self._found.setdefault(_without_zeros(stem), set()).add(image)
 
     def find(self, told: str, shared: int, table: Path, split: str) -> str | None:
         """The image that a row means; None: there is none, or there are several.
