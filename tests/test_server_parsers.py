@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
@@ -184,6 +184,7 @@ def test_a_compressed_body_is_inflated_or_refused(content, cuts):
 
 @FUZZ
 @given(st.binary(max_size=50), st.none() | st.binary(max_size=50))
+@example(b"[]", None)
 def test_no_host_but_the_servers_own_is_let_in(host, origin):
     headers = [(b"host", host), *([] if origin is None else [(b"origin", origin)])]
     rules = Access(("127.0.0.1", "localhost", "::1"))

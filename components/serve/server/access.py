@@ -68,7 +68,9 @@ class Access:
 def host_name(host: str) -> str:
     """The name in a Host header, without its port; what is no such header is returned as it is."""
     parts = _HOST.fullmatch(host)
-    return (parts[1] or parts[2].removesuffix(".")) if parts else host
+    if not parts:
+        return host
+    return parts[1] if parts[2] is None else parts[2].removesuffix(".")
 
 
 def guarded(
