@@ -149,7 +149,7 @@ def steps(bench: Bench) -> dict[str, Any]:
 
 
 def server(bench: Bench) -> dict[str, Any]:
-    """The model server: start (s), memory (MiB), and answers a second, p99 and cost with 8 connections, one image each."""
+    """The model server: start (s), memory (MiB), answers a second, p99 and cost with 8 connections, one image each."""
     image = images_body(bench.images.images[:1])
 
     def ours() -> dict[str, float]:

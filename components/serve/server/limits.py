@@ -24,6 +24,8 @@ ENCODINGS = ("gzip", "deflate")
 """In which a body may be compressed."""
 LARGEST_HEAD = 2**16
 """Bytes of the request line and headers, besides those that come with their first piece (at most 256 KiB)."""
+WHOLE = "trainyard.whole"
+"""Key in an ASGI scope: whether all of the body has come."""
 PIECE = 2**20
 """Bytes that are decompressed at a time."""
 
@@ -85,8 +87,9 @@ class Admitted:
         if encoding not in ("identity", *ENCODINGS):
             raise Refused(415, f"expected Content-Encoding {' or '.join(ENCODINGS)}, received {shown(encoding)}")
         chunks = []
+        patience = None if request.scope.get(WHOLE) else self._limits.patience  # a timer costs as much as the rest here
         try:
-            async with asyncio.timeout(self._limits.patience):
+            async with asyncio.timeout(patience):
                 more = True
                 while more:
                     message = await request.receive()
@@ -191,6 +194,10 @@ def impatient(patience: float) -> type[HttpToolsProtocol]:
         def on_body(self, body: bytes) -> None:
             self._head = 0
             super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self.scope[WHOLE] = True  # type: ignore[literal-required]
+            super().on_message_complete()
 
         def _set_deadline(self) -> None:
             self._deadline = self.loop.call_later(patience, self.transport.close)

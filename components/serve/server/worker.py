@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...common.artifacts.classifier import Classifier, load_classifier
+from ...common.artifacts.classifier import Classifier, LiteRTClassifier, load_classifier
 from ...common.artifacts.model import read_card
 from ..here.service import AVAILABLE, END, LOADING, UNLOADING, WantedVersion
 from .metrics import ServerMetrics
@@ -117,7 +117,8 @@ class LoadedVersion:
         else:
             self._classifier = load_classifier(self.folder, few=True)
             self.quick = LARGEST_BATCH * _seconds(lambda: self._classifier.predict(image)) < TURN
-            if not self.quick:
+            if not self.quick and isinstance(self._classifier, LiteRTClassifier):
+                del self._classifier
                 self._classifier = load_classifier(self.folder)
         self.backend = self._classifier.backend
 
