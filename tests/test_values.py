@@ -18,6 +18,7 @@ from trainyard.components.common.datasets import open_dataset
         (lambda images: images.astype(np.float32), ""),
         (lambda images: images / 255, "0 to 1"),
         (lambda images: (images / 127.5 - 1).astype(np.float32), "-1 to 1"),
+        (lambda images: (images / 255 - 0.5).astype(np.float32), "-0.5 to 0.5"),
         (lambda images: images.astype(np.uint16) * 257, "0 to 65535"),
     ],
 )
@@ -38,10 +39,35 @@ def test_zeros_and_ones_are_black_and_white(tmp_path, dtype):
     assert dataset.notes == ["pixels of 0 to 1 are read as 0 to 255"]
 
 
-@pytest.mark.parametrize("values", [[0, 4095], [-3, 3], [0, 1e6], [0, np.nan], [0, np.inf], ["0", "1"]])
+@pytest.mark.parametrize("values", [[0, 4095], [-3, 3], [0, 1.2], [0, 1e6], [0, np.nan], [0, np.inf], ["0", "1"]])
 def test_numbers_in_no_usual_range_are_refused(tmp_path, values):
     images, labels = np.resize(np.array(values), (6, 4, 4)), np.arange(6) % 2
-    with pytest.raises(BadInput, match=r"expected (pixels 0 to 255, 0 to 65535, 0 to 1 or -1 to 1|numbers as pixels)"):
+    with pytest.raises(BadInput, match=r"expected (pixels 0 to 255, 0 to 65535, 0 to 1, -0.5 to 0.5 or -1|numbers as)"):
+        open_dataset(write_npz(tmp_path, (images, labels), (images, labels)))
+
+
+def test_pixels_that_are_dim_are_told_and_splits_of_different_scales_refused(tmp_path):
+    train, test = pictures(9), pictures(6)
+    dim = [(images // 16, labels) for images, labels in (train, test)]
+    (told,) = open_dataset(write_npz(tmp_path, *dim)).notes
+    assert told == f"the brightest pixel is {dim[0][0].max()} of 255; if that is white, scale the images"
+    centred, positive = (train[0] / 127.5 - 1, train[1]), (test[0] / 255, test[1])
+    with pytest.raises(
+        BadInput, match=r"expected pixels -1 to 1 in test as in train, received 0 to .*scale them alike"
+    ):
+        open_dataset(write_npz(tmp_path, centred, positive))
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ([b"caf\xe9", b"bar"], "expected the names of classes in UTF-8"),
+        ([np.nan, 1], "expected labels as names or whole"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_refused(tmp_path, names, why):
+    images, labels = pictures(6)[0], np.resize(np.array(names), 6)
+    with pytest.raises(BadInput, match=why):
         open_dataset(write_npz(tmp_path, (images, labels), (images, labels)))
 
 

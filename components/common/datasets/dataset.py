@@ -78,6 +78,10 @@ class ImageDataset(ABC):
         self.name = readable(name)
         self.layout = layout
         self.class_names = list(map(readable, class_names))
+        if len(set(self.class_names)) < len(self.class_names):
+            raise BadInput(
+                f"{folder}: expected a name of its own for each class, received {some_of(self.class_names)}; rename one"
+            )
         self.counts = dict(counts)
         self.image_shape = (*options.image_size, image_shape[2]) if options.image_size else image_shape
         self.options = options

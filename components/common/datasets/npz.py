@@ -258,7 +258,7 @@ def _splits(path: Path, keys: list[str], named: Mapping[str, str]) -> list[str]:
 
 
 def _check_shape(shape: tuple[int, ...], key: str, path: Path) -> None:
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
+    if len(shape) == 4 and shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4):
         raise BadInput(
             f"{path}: expected images of shape (n, height, width, channels), received {shape}, channels first; "
             f"transpose them: {key}.transpose(0, 2, 3, 1), the others likewise"
@@ -340,15 +340,27 @@ def _plain_labels(stored: Stored) -> np.ndarray:
         array = array[:, 0]
     kind = array.dtype.kind
     if array.ndim == 1 and kind in "US":
-        return array if kind == "U" else np.char.decode(array, "utf-8")
+        return array if kind == "U" else _decoded(array, path)
     if array.ndim == 2 and kind in "biuf" and np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all():
         array = array.argmax(axis=1)  # one-hot, as Keras's to_categorical makes them
-    if array.ndim != 1 or kind not in "biuf" or not (array == np.trunc(array)).all():
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int64) if kind in "biuf" else None
+    if whole is None or array.ndim != 1 or not (array == whole).all():
         raise BadInput(
             f"{path}: expected labels as names or whole numbers of shape (n,), or one-hot, received {array.dtype} "
             f"{array.shape}; number the classes from 0"
         )
-    return array.astype(np.int64)
+    return whole
+
+
+def _decoded(labels: np.ndarray, path: Path) -> np.ndarray:
+    """Names of classes that are stored as bytes."""
+    try:
+        return np.char.decode(labels, "utf-8")
+    except UnicodeDecodeError:
+        raise BadInput(
+            f"{path}: expected the names of classes in UTF-8, received others in bytes; save them as text"
+        ) from None
 
 
 def _numbered(labels: np.ndarray, names: list[str], path: Path) -> np.ndarray:

@@ -32,6 +32,10 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "arrays that are not called as images and labels; save x_train, y_train, x_test, y_test": (".npy", ".npz"),
     "tables without image files; this library is for the classification of images": (".csv", ".tsv", ".xlsx", ".xls"),
+    "archives of a kind that is not read; pack their files as zip or tar": (
+        *(".7z", ".rar", ".zst", ".tzst", ".lz4", ".z", ".lzma", ".lz", ".cab", ".iso", ".dmg"),
+    ),
+    "compressed files; unpack them": (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz"),
     "text; this library is for the classification of images": (".txt", ".json", ".jsonl", ".xml", ".md"),
 }
 """What data is and what to do about it, by how the names of at least half of its files end."""

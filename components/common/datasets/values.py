@@ -1,7 +1,7 @@
 """What the numbers in arrays mean: pixels in any of the usual ranges, and labels as people number them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ from ..progress import some_of
 
 DARKEST = 200
 """A split whose largest number is less than this part of white has another scale than train."""
+DIM = 127
+"""Where the brightest pixel of train has at most this of 255, white may be another number."""
 SLACK = 1e-3
 """How far rounding may take a pixel beyond its range."""
 
@@ -22,10 +24,12 @@ class Scale:
     Attributes:
         low: The number that is black.
         high: The number that is white.
+        brightest: The largest number in train where it is far from white.
     """
 
     low: float = 0
     high: float = 255
+    brightest: float = field(default=255, compare=False)
 
     def pixels(self, array: np.ndarray, path: Path) -> np.ndarray:
         """Images as uint8.
@@ -45,7 +49,8 @@ class Scale:
         return pixels
 
     def check(self, parts: Iterable[np.ndarray], dtype: np.dtype, path: Path, split: str) -> None:
-        """Raise BadInput where the images of another split are so much darker that their scale must be another one.
+        """Raise BadInput where the images of another split are so much darker that their scale must be another one, or
+        have nothing below zero where train has.
 
         Args:
             parts: The images, some at a time; of bytes no more are read than up to the first that tells.
@@ -53,11 +58,16 @@ class Scale:
             path: What to call the file in messages.
             split: Its name, for messages.
         """
-        high = 0.0
+        low, high = np.inf, 0.0
         for part in parts if dtype.kind in "biuf" else ():
-            high = max(high, float(part.max(initial=0)))
-            if dtype == np.uint8 and high * DARKEST > self.high:
+            low, high = min(low, float(part.min())), max(high, float(part.max(initial=0)))
+            if dtype == np.uint8 and self.low == 0 and high * DARKEST > self.high:
                 return
+        if self.low < 0 <= low < np.inf:
+            raise BadInput(
+                f"{path}: expected pixels {self.low:g} to {self.high:g} in {split} as in train, received {low:g} to "
+                f"{high:g}; scale them alike"
+            )
         if 0 < high * DARKEST < self.high:
             raise BadInput(
                 f"{path}: expected pixels {self.low:g} to {self.high:g} in {split} as in train, received at most "
@@ -67,14 +77,18 @@ class Scale:
     @property
     def told(self) -> str:
         """What a person should know; nothing where the numbers are pixels already."""
-        return "" if self == Scale() else f"pixels of {self.low:g} to {self.high:g} are read as 0 to 255"
+        if self != Scale():
+            return f"pixels of {self.low:g} to {self.high:g} are read as 0 to 255"
+        if self.brightest > DIM:
+            return ""
+        return f"the brightest pixel is {self.brightest:g} of 255; if that is white, scale the images"
 
 
 def scale_of(parts: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Scale:
     """The scale of images, from their smallest and largest number.
 
     Args:
-        parts: The images, some at a time; of bytes no more are read than up to the first above 1.
+        parts: The images, some at a time; of bytes no more are read than up to the first bright one.
         dtype: Of the numbers.
         path: What to call the file in messages.
 
@@ -88,20 +102,22 @@ def scale_of(parts: Iterable[np.ndarray], dtype: np.dtype, path: Path) -> Scale:
     low, high = np.inf, -np.inf
     for part in parts:
         low, high = min(low, float(part.min(initial=0))), max(high, float(part.max(initial=0)))
-        if dtype == np.uint8 and high > 1:
+        if dtype == np.uint8 and high > DIM:
             return Scale()
         if np.isnan(part.sum(dtype=np.float64)):
             raise BadInput(f"{path}: expected numbers as pixels, received NaN or infinity; correct or remove them")
     if low >= 0 and high <= 1:
-        return Scale(0, 1) if high > 0 else Scale()
+        return Scale(0, 1) if high > 0 else Scale(brightest=0)
     if low >= -1 - SLACK and high <= 1 + SLACK:
-        return Scale(-1 if low < -SLACK else 0, 1)
-    if low >= 0 and high <= 255:
-        return Scale()
+        half = 0.5 if low >= -0.5 - SLACK and high <= 0.5 + SLACK else 1
+        return Scale(-half, half) if low < -SLACK else Scale(0, 1)
+    if low >= 0 and high <= 255 and (dtype.kind in "iu" or high > 2):  # up to 2: of 0 to 1, brightened
+        return Scale(brightest=high)
     if dtype.kind in "iu" and low >= 0 and 4095 < high <= 65535:
         return Scale(0, 65535)
     raise BadInput(
-        f"{path}: expected pixels 0 to 255, 0 to 65535, 0 to 1 or -1 to 1, received {low:g} to {high:g}; scale them"
+        f"{path}: expected pixels 0 to 255, 0 to 65535, 0 to 1, -0.5 to 0.5 or -1 to 1, received {low:g} to {high:g}; "
+        "scale them"
     )
 
 

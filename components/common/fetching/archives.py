@@ -4,11 +4,14 @@ import bz2
 import errno
 import lzma
 import os
+import re
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,17 +19,26 @@ from pathlib import Path
 from typing import IO, Protocol, Self, cast
 
 from ..cli import BadInput, shown
+from ..datasets.image_folders import ENDINGS as IMAGES
 from ..files import ARCHIVES
 from .limits import Room
 from .names import path_in_tar, path_in_zip, tell_guessed
 
-OTHERS = (".7z", ".rar", ".tar.zst", ".tar.lz4", ".tar.z")
+OTHERS = (
+    *(".7z", ".rar", ".tar.zst", ".tzst", ".tar.lz4", ".tar.z", ".tar.lzma", ".tlz", ".tar.lz", ".tar.lzo", ".tar.br"),
+    *(".cab", ".arj", ".lzh", ".iso", ".dmg"),
+)
 """Endings of archives that are not read."""
+PACKED_ALONE = (".npz", ".npy", ".parquet", ".arrow", *IMAGES)
+"""Endings of data files that are unpacked where each is compressed by itself."""
 CHUNK = 1 << 17  # larger ones cost more in page faults than they save in calls
 _GZIP = 16 + zlib.MAX_WBITS
 _MOST_FOR_XZ = 256 * 2**20  # bytes of memory; `xz -9` asks for 65 MiB, a hostile file may for 4 GiB
 _MOST_FROM_A_BYTE = 1100  # deflate makes at most 1,032 bytes of one; a "zip bomb" claims more
 _MOST_OF_A_HEADER = 1 << 20  # bytes of a long name and the like, which tarfile reads into memory
+_NO_PASSWORD = "pack the archive again without a password"
+_PART = re.compile(r"\.(zip|tar|gz|tgz|bz2|xz|7z|rar)\.(\d{2,4}|a[a-z])$|\.z\d\d$|\.part\d+\.(zip|rar)$", re.IGNORECASE)
+"""Ending of a part of an archive that was split."""
 _REPACK = "pack the archive again with the files that links point to (tar --dereference --hard-dereference)"
 _UNUSABLE = (IsADirectoryError, NotADirectoryError, FileExistsError, ValueError)  # names that collide, or hold a NUL
 
@@ -37,6 +49,17 @@ _METADATA = (
     tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
+)
+
+
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
 )
 
 
@@ -94,6 +117,17 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVES)
 
 
+def check_name(name: str) -> None:
+    """Raise BadInput for a file whose name says that it is an archive of a kind that is not read, or a part of one."""
+    if _PART.search(name):
+        raise BadInput(
+            f"--source: expected a whole archive, received {shown(name)}, a part of one; join the parts, or pack the "
+            "files again as one"
+        )
+    if name.lower().endswith(OTHERS):
+        raise BadInput(f"--source: expected an archive of {', '.join(ARCHIVES)}, received {shown(name)}; pack it again")
+
+
 def copy(stream: Readable, file: Writable) -> None:
     """Write what is left of a stream to a file."""
     while chunk := stream.read(CHUNK):
@@ -126,13 +160,38 @@ def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
             _extract_tar(Decompressed(stream, _decompressor_for(name)), folder, room)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
-    except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{name}: expected the names in UTF-8 that it promises, received others; pack it again"
+        ) from error
+    except (*_DAMAGED, RecursionError) as error:
         # zipfile implements no version of the format above 6.3, which damage to a header pretends
         raise DamagedArchive(
             f"{name}: the archive is damaged or truncated ({error}); fetch or pack it again"
         ) from error
     except _UNUSABLE as error:
         raise BadInput(f"{name}: it holds names that cannot be files ({shown(error)}); pack it again") from error
+
+
+def packed_alone(name: str) -> str:
+    """The name of the one data file that a compressed file holds by its name (`digits.npz.gz`); empty: none.
+
+    IDX files are read as they are.
+    """
+    inner, ending = os.path.splitext(name)  # noqa: PTH122
+    return inner if ending.lower() in (".gz", ".bz2", ".xz") and inner.lower().endswith(PACKED_ALONE) else ""
+
+
+def unpack_file(name: str, stream: Readable, target: Path, room: Room) -> None:
+    """Unpack a compressed file that is no archive, and read the stream to its end; see `extract`."""
+    content = Decompressed(stream, _decompressor_for(name))
+    try:
+        with target.open("wb") as file:
+            while chunk := content.read(CHUNK):
+                room.take(len(chunk))
+                file.write(chunk)
+    except (EOFError, zlib.error) as error:
+        raise DamagedArchive(f"{name}: it is damaged or truncated ({error}); fetch or pack it again") from error
 
 
 class _StrictHeader(tarfile.TarInfo):
@@ -275,6 +334,7 @@ def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
         size = file.tell()
         guessed: list[str] = []
         with _places_checked(), zipfile.ZipFile(file) as archive:
+            _check_disk(file, archive)
             for entry in archive.infolist():
                 _check_entry(entry)
                 entry.filename = path_in_zip(entry, guessed)
@@ -282,9 +342,12 @@ def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
             if (content := sum(entry.file_size for entry in archive.infolist())) > _MOST_FROM_A_BYTE * size:
                 raise BadInput(f"expected data, received a zip bomb: {size:,} bytes claim to hold {content:,}")
             paths = [room.admit(entry.filename, entry.file_size) for entry in archive.infolist()]
+            _check_different(
+                [path for path, entry in zip(paths, archive.infolist(), strict=True) if not _is_dir(entry)]
+            )
             files = _Files(folder)
             for entry, path in zip(archive.infolist(), paths, strict=True):
-                if entry.is_dir():
+                if _is_dir(entry):
                     files.write(path, None)
                 else:
                     with archive.open(entry) as unpacked:
@@ -299,11 +362,35 @@ def _places_checked() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EINVAL:
             raise zipfile.BadZipFile("it names places before its start") from error
+        if error.errno is None and not isinstance(error, ConnectionError):  # bz2 has no error of its own
+            raise zipfile.BadZipFile(str(error)) from error
         raise
+
+
+def _check_disk(file: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """Refuse the last part of a zip in several parts, whose directory tells of others."""
+    ends = 22 + len(archive.comment)
+    file.seek(-ends, os.SEEK_END)
+    end = file.read(6)
+    later = end.startswith(b"PK\5\6") and end[4:] not in (b"\0\0", b"\xff\xff")  # the latter: see the Zip64 record
+    if later or any(entry.volume for entry in archive.infolist()):
+        raise BadInput(
+            "expected a whole zip, received the last of several parts; join them (zip -s 0), or pack it again"
+        )
+
+
+def _is_dir(entry: zipfile.ZipInfo) -> bool:
+    return entry.filename.endswith("/")
+
+
+def _check_different(paths: list[str]) -> None:
+    if len(set(paths)) < len(paths):
+        twice = next(path for path, count in Counter(paths).items() if count > 1)
+        raise BadInput(f"expected different names, received {shown(twice)} twice; rename one")
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise BadInput(f"expected files and folders, received the link or device {shown(entry.filename)}; {_REPACK}")
     if entry.flag_bits & 1:
-        raise BadInput(f"expected no password, received the encrypted {shown(entry.filename)}; {_REPACK}")
+        raise BadInput(f"expected no password, received the encrypted {shown(entry.filename)}; {_NO_PASSWORD}")

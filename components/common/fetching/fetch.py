@@ -11,10 +11,10 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from ..cli import BadInput, say, shown
-from ..files import ARCHIVES, DOWNLOAD, files_below, sha256_of_listing
+from ..files import DOWNLOAD, files_below, sha256_of_listing
 from ..parallel import in_parallel
 from ..progress import Advance, transfer
-from .archives import CHUNK, OTHERS, DamagedArchive, Readable, copy, extract, is_archive
+from .archives import CHUNK, DamagedArchive, Readable, check_name, copy, extract, is_archive, packed_alone, unpack_file
 from .inner_archives import unpack_inner
 from .limits import MAX_BYTES, MAX_FILES, Room
 from .objects import Access, list_objects, open_object
@@ -140,7 +140,7 @@ def _fetch_whole(
             )
         except DamagedArchive as error:
             digest, damage = error.sha256, error
-        if scheme not in _OVER_THE_NETWORK or digest in {expected_sha256, *seen}:
+        if scheme not in _OVER_THE_NETWORK or digest in seen or digest == expected_sha256 != "":
             raise damage
         if len(seen) == _TRANSFERS - 1:
             raise ConnectionError(
@@ -197,10 +197,7 @@ FETCHERS: dict[str, Fetcher] = {
 
 
 def _fetch_file(source: str, file: OpenFile, folder: Path, terms: Terms) -> Fetched:
-    if file.name.lower().endswith(OTHERS):
-        raise BadInput(
-            f"--source: expected an archive of {', '.join(ARCHIVES)}, received {shown(file.name)}; pack it again"
-        )
+    check_name(file.name)
     file = recognised(file, source)
     room = Room(folder, terms.max_bytes, terms.max_files)
     with transfer("download", file.size) as advance:
@@ -225,6 +222,9 @@ def _store(file: OpenFile, stream: Readable, folder: Path, room: Room, keep: boo
     """Write a file as it is, or what an archive holds that is not to be kept."""
     if is_archive(file.name) and not keep:
         extract(file.name, stream, folder, room)
+        return
+    if inner := packed_alone(file.name):
+        unpack_file(file.name, stream, folder / room.admit(inner, 0), room)
         return
     with (folder / room.admit(file.name, file.size or 0)).open("wb") as output:
         while chunk := stream.read(CHUNK):

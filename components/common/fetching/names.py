@@ -3,6 +3,7 @@
 import re
 import struct
 import zipfile
+import zlib
 
 from ..cli import BadInput, say, shown
 from ..progress import counted, some_of
@@ -30,12 +31,16 @@ def path_in_zip(entry: zipfile.ZipInfo, guessed: list[str]) -> str:
     Raises:
         BadInput: it can be read in neither way, or a compression that is not read.
     """
-    name = entry.filename
+    name = entry.orig_filename  # zipfile ends a name at a NUL
     if entry.compress_type not in _READ:
         method = _METHODS.get(entry.compress_type, f"method {entry.compress_type}")
         raise BadInput(f"expected Deflate, received {shown(name)} packed with {method}; pack it again as a plain zip")
-    if not entry.flag_bits & _UTF_8 and not name.isascii():
-        name = _unicode_path(entry.extra) or _from_code_page(name, guessed)
+    if not entry.flag_bits & _UTF_8:
+        name = _unicode_path(entry.extra, zlib.crc32(name.encode("cp437"))) or (
+            name if name.isascii() else _from_code_page(name, guessed)
+        )
+    if not name:
+        raise BadInput("expected a name for each file, received an empty one; pack it again")
     return name.replace("\\", "/")  # as .NET before 4.6.1 and some Windows tools write it
 
 
@@ -88,11 +93,16 @@ def _can_be_a_name(name: str) -> bool:
     return signs_fit and not any(len(word) > 1 and not re.search("[A-Za-z]", word) for word in _WORD.findall(name))
 
 
-def _unicode_path(extra: bytes) -> str:
-    """The name in the extra field for it; empty where there is none."""
+def _unicode_path(extra: bytes, checksum: int) -> str:
+    """The name in the extra field for it; empty where there is none, or it is that of a file since renamed.
+
+    Args:
+        extra: The extra fields of an entry.
+        checksum: CRC-32 of the name that the entry has.
+    """
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
-        if kind == _UNICODE_PATH and size > 5:  # a version and a checksum, then the name
+        if kind == _UNICODE_PATH and size > 5 and extra[5:9] == struct.pack("<I", checksum):  # a version, then this
             return extra[9 : 4 + size].decode("utf-8", "replace")
         extra = extra[4 + size :]
     return ""

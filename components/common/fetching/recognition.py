@@ -1,6 +1,7 @@
 """What a file is, by what its server says of it, its name and its first bytes."""
 
 import bz2
+import codecs
 import io
 import lzma
 import re
@@ -11,8 +12,10 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ..cli import BadInput, shown
+from ..datasets.image_folders import ENDINGS as IMAGES
 from ..datasets.shards import begins_with_record
-from .archives import Decompressed, Decompressor, Gunzip, Readable, is_archive
+from ..files import ARCHIVES
+from .archives import DamagedArchive, Decompressed, Decompressor, Gunzip, Readable, is_archive
 from .streams import OpenFile
 
 _FIRST = 1 << 16  # bytes that are looked at
@@ -29,16 +32,40 @@ _OTHERS = {
     b"\x28\xb5\x2f\xfd": "Zstandard",
     b"\x04\x22\x4d\x18": "LZ4",
     b"\x1f\x9d": "Unix compress",
+    b"LZIP": "lzip",
+    b"\x5d\0\0": "LZMA",
+    b"MSCF": "a Windows cabinet",
+    b"PK\7\x08": "the first part of a zip in several",
 }
 """Archives that are not read."""
 _DATA = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\x93NUMPY": ".npy"}
 _ZIPS = (".npz", ".keras", ".pt", ".pth", ".docx", ".xlsx", ".pptx", ".jar", ".whl", ".apk", ".epub")
 """Endings of zips that are something else by themselves."""
-_TEXTS = {
+_BINARY = (
+    *ARCHIVES,
+    *_ZIPS,
+    *_DATA.values(),
+    ".gz",
+    ".bz2",
+    ".xz",
+    *IMAGES,
+    ".tfrecord",
+    ".h5",
+    ".hdf5",
+    ".mat",
+    ".pkl",
+)
+"""Endings of files that are no text."""
+_NEVER = {
     "a pointer of Git LFS in place of the file": rb"version https://git-lfs",
-    "JSON": rb"[{\[]",
-    "XML": rb"<\?xml|<[A-Za-z]+ xmlns",
+    "a torrent in place of the file": rb"d\d+:(announce|info|comment|created|url-list)",
+    "a list of mirrors (Metalink) in place of the file": rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<metalink\b",
+    "a shortcut in place of the file": rb"\[(InternetShortcut|Desktop Entry)\]",
 }
+"""What is no data set, whatever it is called."""
+_TEXTS = {"JSON": rb"[{\[]", "XML": rb"<\?xml|<[A-Za-z]+( xmlns|>)", "a PDF": rb"%PDF-", "text": rb""}
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+"""Bytes that are in no text."""
 _PAGE = re.compile(rb"(<!--.*?-->\s*)*<(!doctype html|html|head|body|script|title|meta)\b", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(rb"<title[^>]*>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 
@@ -74,19 +101,39 @@ def _is_only_encoded(name: str, head: bytes) -> bool:
 
 
 def _refuse_what_is_no_data(file: OpenFile, head: bytes, where: str) -> None:
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if is_archive(file.name) and head.startswith(_GZIP):
+        inside = _unpacked(head, Gunzip)
+        head = inside if _is_text(inside) else head
+    text, is_text = _text(head), _is_text(head)
     media = file.media_type.lower()
-    if _PAGE.match(text) or (media in ("text/html", "application/xhtml+xml") and text.startswith(b"<")):
+    if _PAGE.match(text) or (media in ("text/html", "application/xhtml+xml") and is_text):
         title = _TITLE.search(text)
         told = f" {shown(title[1].decode('utf-8', 'replace'))}" if title else ""
         raise BadInput(f"{where}: expected a file, received a web page{told}; pass the link of the download itself")
     if kind := next((kind for begin, kind in _OTHERS.items() if head.startswith(begin)), ""):
         raise BadInput(f"{where}: expected a zip or tar archive, received {kind}; pack it again")
-    kind = next((kind for kind, pattern in _TEXTS.items() if re.match(pattern, text)), "")
-    unasked = media in ("application/json", "application/xml", "text/xml") and not _ending(file.name)
-    if kind and (is_archive(file.name) or unasked or "Git LFS" in kind):
-        said = "" if "Git LFS" in kind else f" ({shown(text[:60].decode('utf-8', 'replace'))})"
-        raise BadInput(f"{where}: expected a data set, received {kind}{said}; correct the source")
+    if kind := next((kind for kind, pattern in _NEVER.items() if re.match(pattern, text, re.DOTALL)), ""):
+        raise BadInput(f"{where}: expected a data set, received {kind}; correct the source")
+    if text and (is_text or text.startswith(b"%PDF-")) and (not _ending(file.name) or _is_binary(file.name)):
+        kind = next(kind for kind, pattern in _TEXTS.items() if re.match(pattern, text))
+        said = shown(text[:60].decode("utf-8", "replace"))
+        raise BadInput(f"{where}: expected a data set, received {kind} ({said}); correct the source")
+
+
+def _is_binary(name: str) -> bool:
+    return name.lower().endswith(_BINARY)
+
+
+def _text(head: bytes) -> bytes:
+    """The first bytes of a file as they are where they are UTF-8, without what may stand before a text."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", "replace").encode()
+    return head.removeprefix(codecs.BOM_UTF8).lstrip()
+
+
+def _is_text(head: bytes) -> bool:
+    text = _text(head)
+    return bool(text) and not _CONTROL.search(text)
 
 
 def _is_shard(stream: "_Peeking") -> bool:
@@ -168,4 +215,7 @@ class _Decoded:
         try:
             return self._content.read(size)
         except (EOFError, zlib.error) as error:
-            raise ConnectionError(f"{self._where}: the transfer was damaged on the way ({error}); run again") from error
+            raise DamagedArchive(
+                f"{self._where}: the gzip that its server made for the transfer is damaged or truncated ({error}); try "
+                "again later"
+            ) from error

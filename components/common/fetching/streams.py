@@ -6,10 +6,11 @@ import queue
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from ..progress import Advance
 from .archives import CHUNK, Readable
@@ -30,7 +31,7 @@ class OpenFile:
         stream: Its bytes.
         media_type: What its server says that it is; empty: nothing.
         encoding: What its server has done to the bytes for their transfer; empty: nothing.
-        checksum: Algorithm (sha256 or md5) and digest that its server gives for its bytes; None: none.
+        checksum: Algorithm (of hashlib, or crc32) and digest that its server gives for its bytes; None: none.
         is_shard: Whether it is a tar of a WebDataset, which is read as it is.
     """
 
@@ -52,6 +53,18 @@ class ListedFile:
     open: Callable[[], OpenFile]
 
 
+class Busy(ConnectionError):
+    """A server asks to try again later.
+
+    Attributes:
+        seconds: How much later, at least.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 def persist(where: str, action: Callable[[], Result]) -> Result:
     """Do something over the network, again after a failure that may pass.
 
@@ -61,8 +74,8 @@ def persist(where: str, action: Callable[[], Result]) -> Result:
     for delay in _DELAYS:
         try:
             return action()
-        except _TRANSIENT:
-            time.sleep(delay)
+        except _TRANSIENT as error:
+            time.sleep(max(delay, error.seconds if isinstance(error, Busy) else 0.0))
     try:
         return action()
     except _TRANSIENT as error:
@@ -98,7 +111,37 @@ class Resuming:
             raise ConnectionError(f"the connection ended after {self._offset:,} of {self._size:,} bytes")
         self._body = body
         self._offset += len(data)
+        if self._size is not None and self._offset > self._size:
+            raise RuntimeError(f"{self._where}: expected {self._size:,} bytes, received more; run again")
         return data
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _Crc32:
+    """CRC-32 as hashlib has its algorithms."""
+
+    def __init__(self) -> None:
+        self._crc = 0
+
+    def update(self, data: bytes, /) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+
+    def digest(self) -> bytes:
+        return self._crc.to_bytes(4)
+
+
+def _hash(algorithm: str) -> _Hash:
+    return _Crc32() if algorithm == "crc32" else hashlib.new(algorithm, usedforsecurity=False)
+
+
+def digest_size(algorithm: str) -> int:
+    """Bytes of a checksum."""
+    return len(_hash(algorithm).digest())
 
 
 class Measured:
@@ -111,7 +154,7 @@ class Measured:
         self._hash = hashlib.sha256()
         self._told = checksum
         algorithm = checksum[0] if checksum else "sha256"
-        self._checked = self._hash if algorithm == "sha256" else hashlib.new(algorithm, usedforsecurity=False)
+        self._checked: _Hash = self._hash if algorithm == "sha256" else _hash(algorithm)
 
     @property
     def sha256(self) -> str:
@@ -123,7 +166,8 @@ class Measured:
         if not self._told or self._checked.digest() == self._told[1]:
             return ""
         return (
-            f"expected {self._told[0]} {self._told[1].hex()} as its server tells, received {self._checked.hexdigest()}"
+            f"expected {self._told[0]} {self._told[1].hex()} as its server tells, received "
+            f"{self._checked.digest().hex()}"
         )
 
     def read(self, size: int, /) -> bytes:
@@ -159,6 +203,7 @@ class ReadAhead:
         if not self._left and not self._ended:
             chunk = self._chunks.get()
             if isinstance(chunk, BaseException):
+                self._ended = True
                 raise chunk
             self._left = memoryview(chunk)
             self._ended = not chunk

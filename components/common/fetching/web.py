@@ -4,10 +4,12 @@ import base64
 import binascii
 import re
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from http.client import HTTPMessage, HTTPResponse, InvalidURL
@@ -19,22 +21,32 @@ from ..cli import BadInput, shown
 from ..files import ARCHIVES
 from ..proxies import Proxies, through_proxy
 from .archives import CHUNK, OTHERS, Readable
-from .streams import OpenFile, Resuming, persist
+from .streams import Busy, OpenFile, Resuming, digest_size, persist
 
 _SECONDS = 15.0  # to connect, and between two bytes
 _PORTS = {"http": 80, "https": 443}
 _MAY_PASS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _DATA = (*ARCHIVES, *OTHERS, ".npz", ".npy", ".gz", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl")
-_BYTES = {"sha256": 32, "md5": 16}
+_LONGEST_WAIT = 120.0  # seconds that a busy server may ask for
 _STORED_ENCODING = "x-goog-stored-content-encoding"
 """Where Google Cloud Storage undoes a compression on the way, its checksum is that of the compressed file."""
 _CHECKSUMS = (
     ("x-amz-checksum-sha256", "sha256", r"^([\w+/]+=*)$"),  # of several parts it ends in their number
     ("Repr-Digest", "sha256", r"\bsha-256=:([\w+/]+=*):"),
+    ("Content-Digest", "sha256", r"\bsha-256=:([\w+/]+=*):"),
     ("Digest", "sha256", r"\bsha-256=([\w+/]+=*)"),
+    ("X-Checksum-Sha256", "sha256", r"^([0-9a-f]+)$"),  # Artifactory
+    ("Repr-Digest", "sha512", r"\bsha-512=:([\w+/]+=*):"),
+    ("Content-Digest", "sha512", r"\bsha-512=:([\w+/]+=*):"),
+    ("Digest", "sha512", r"\bsha-512=([\w+/]+=*)"),
     ("Content-MD5", "md5", r"^([\w+/]+=*)$"),
     ("x-goog-hash", "md5", r"\bmd5=([\w+/]+=*)"),
+    ("Digest", "md5", r"\bmd5=([\w+/]+=*)"),
+    ("x-amz-checksum-sha1", "sha1", r"^([\w+/]+=*)$"),
+    ("Digest", "sha1", r"\bsha=([\w+/]+=*)"),
+    ("x-amz-checksum-crc32", "crc32", r"^([\w+/]+=*)$"),
 )
+"""Header, algorithm and pattern, the best algorithm first. CRC-32C and CRC-64/NVME are not in the standard library."""
 _REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
 
 
@@ -61,6 +73,8 @@ def open_url(url: str, hosts: Sequence[str] = ()) -> OpenFile:
 
     def open_at(offset: int) -> Readable:
         response = _get(opener, url, offset, version)
+        if not _begins_at(response, offset):
+            response = _get(opener, url)
         if _version(response, offset) != version:
             raise RuntimeError(f"{where}: was replaced while it was fetched; run again")
         if response.status != HTTPStatus.PARTIAL_CONTENT:
@@ -144,6 +158,8 @@ def _get(
                 request.add_header("If-Range", version)
         response: HTTPResponse = opener.open(request, timeout=_SECONDS)
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
+            return _get(opener, url)
         if error.code < HTTPStatus.BAD_REQUEST:  # its reason tells a URL
             raise BadInput(
                 f"--source: expected a file at {where}, the server redirects too often or to what is not http(s); "
@@ -151,7 +167,7 @@ def _get(
             ) from error
         answer = f"the server answers {error.code} {error.reason}{through_proxy(url)}"
         if error.code in _MAY_PASS or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise ConnectionError(answer) from error
+            raise _busy(where, answer, error.headers.get("Retry-After", "")) from error
         if error.code in _REFUSED:
             raise PermissionError(f"{where}: {answer}; check that the source may be read from here") from error
         raise BadInput(f"--source: expected a file at {where}, {answer}; correct the URL") from error
@@ -159,7 +175,30 @@ def _get(
         raise _no_answer(url, error.reason) from error
     except (InvalidURL, ValueError) as error:  # which tell the URL
         raise BadInput(f"--source: expected a URL, received {shown(where)}; correct it") from error
+    if response.status == HTTPStatus.ACCEPTED or (response.status == HTTPStatus.PARTIAL_CONTENT and not offset):
+        raise ConnectionError(f"the server answers {response.status} {response.reason} in place of the whole file")
     return response
+
+
+def _busy(where: str, answer: str, retry_after: str) -> OSError:
+    """What to raise for a server that may do better later, which may say when: in seconds, or as a date."""
+    seconds = 0.0
+    with suppress(ValueError, OverflowError):
+        seconds = float(retry_after) if retry_after.isdecimal() else _seconds_until(retry_after)
+    if seconds > _LONGEST_WAIT:
+        return OSError(f"{where}: {answer} and asks to wait {seconds:,.0f} s; run again then")
+    return Busy(answer, seconds)
+
+
+def _seconds_until(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp() - time.time()
+
+
+def _begins_at(response: HTTPResponse, offset: int) -> bool:
+    """Whether an answer holds the file from this offset, or whole: some servers send other parts than asked for."""
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        return True
+    return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
 def _no_answer(url: str, reason: str | BaseException) -> OSError:
@@ -188,8 +227,9 @@ def _checksum(headers: HTTPMessage) -> tuple[str, bytes] | None:
         for value in headers.get_all(name, []):
             if found := re.search(pattern, value, re.IGNORECASE):
                 with suppress(binascii.Error):
-                    digest = base64.b64decode(found[1], validate=True)
-                    if len(digest) == _BYTES[algorithm]:
+                    is_hex = re.fullmatch("[0-9a-f]+", found[1]) and len(found[1]) == 2 * digest_size(algorithm)
+                    digest = bytes.fromhex(found[1]) if is_hex else base64.b64decode(found[1], validate=True)
+                    if len(digest) == digest_size(algorithm):
                         return algorithm, digest
     return None
 
