@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -62,10 +63,16 @@ def sound(tmp_path_factory):
 class Pod:
     """A model server with the predictor image's command."""
 
+    ports: ClassVar = set()
+    """All that were given out: a server that is still starting has not taken its own yet."""
+
     def __init__(self, model):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = 0
+        while port in {0, *self.ports}:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+        self.ports.add(port)
         self.address = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", "trainyard.components.serve.predictor", "--model", model]
         options = ["--model-name", "mnist", "--host", "127.0.0.1", "--port", str(port), "--drain", "0"]

@@ -79,7 +79,7 @@ class Knative(DeploymentMode):
 
         Without a share all requests go to the latest revision that is ready, and that is the one which failed. So the
         earlier specification is written with a share of 0 first, and the share goes when its new revision is ready.
-        The tag stays: without it Knative would make yet another revision.
+        The tag stays: without it Knative would create yet another revision.
         """
         if SHARE in former["spec"]["predictor"]:
             if _rolled_out(former) == _rolled_out(now):
