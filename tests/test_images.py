@@ -311,7 +311,7 @@ def test_a_failed_step_in_a_container_is_told_in_its_own_words(built, names, tmp
             text=True,
         )
         assert done.returncode == 2
-        assert last_line(done).startswith("step validate failed (exit code 2): "), done.stderr
+        assert last_line(done).startswith("step download failed (exit code 2): "), done.stderr
     finally:
         subprocess.run(
             [sys.executable, "-m", "trainyard.launch.store", "stop"], cwd=PROJECT, env=environment, check=True
