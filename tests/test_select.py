@@ -213,7 +213,7 @@ def test_the_exit_handler_tells_of_a_run_that_failed(home, tmp_path):
     done = compare("run", *options, environment=home, cwd=tmp_path)
     assert done.returncode == 2
     assert "run ended: FAILED" in done.stderr
-    assert "expected an .npz archive" in done.stderr.splitlines()[-1]
+    assert "expected a data set, received text" in done.stderr.splitlines()[-1]
 
 
 def test_it_compiles_for_a_cluster_with_a_branch_for_each_network(tmp_path):
