@@ -80,12 +80,12 @@ def open_dataset(folder: Path, image_size: tuple[int, int] | None = None, on_cor
 
 def _check_no_split_apart(folder: Path, layout: Layout, found: Path) -> None:
     """Refuse a split that would be left out because its folder does not stand beside one called train."""
-    from .folders import split_folders
+    from . import folders, tables, unsplit_folders
 
-    if layout not in _layouts()[-3:]:
+    if layout not in (folders, tables, unsplit_folders):
         return
     for place in _folders_below(folder):
-        splits = {} if found in (place, *place.parents) else split_folders(place)
+        splits = {} if found in (place, *place.parents) else folders.split_folders(place)
         if splits and "train" not in splits:
             told = some_of([str((place / name).relative_to(folder)) for name in sorted(splits.values())])
             other = found.relative_to(folder)

@@ -123,6 +123,6 @@ def other_kind(folder: Path) -> str:
         with (folder / path).open("rb") as file:
             kind = "a camera's raw file" if path.lower().endswith(RAW) else kind_of(file.read(1000))
         if kind in OTHER_KINDS:
-            remedy = "unpack it" if kind.endswith("archive") else "save them as PNG or JPEG"
-            return f"{kind}, as {path}; {remedy}"
+            advice = "unpack it" if kind.endswith("archive") else "save them as PNG or JPEG"
+            return f"{kind}, as {path}; {advice}"
     return ""
