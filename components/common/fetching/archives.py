@@ -36,13 +36,10 @@ _GZIP = 16 + zlib.MAX_WBITS
 _MOST_FOR_XZ = 256 * 2**20  # bytes of memory; `xz -9` asks for 65 MiB, a hostile file may for 4 GiB
 _MOST_FROM_A_BYTE = 1100  # deflate makes at most 1,032 bytes of one; a "zip bomb" claims more
 _MOST_OF_A_HEADER = 1 << 20  # bytes of a long name and the like, which tarfile reads into memory
-_NO_PASSWORD = "pack the archive again without a password"
 _PART = re.compile(r"\.(zip|tar|gz|tgz|bz2|xz|7z|rar)\.(\d{2,4}|a[a-z])$|\.z\d\d$|\.part\d+\.(zip|rar)$", re.IGNORECASE)
 """Ending of a part of an archive that was split."""
 _REPACK = "pack the archive again with the files that links point to (tar --dereference --hard-dereference)"
 _UNUSABLE = (IsADirectoryError, NotADirectoryError, FileExistsError, ValueError)  # names that collide, or hold a NUL
-
-
 _METADATA = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -50,8 +47,6 @@ _METADATA = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
-
-
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -60,7 +55,10 @@ _DAMAGED = (
     lzma.LZMAError,
     struct.error,
     EOFError,
+    RecursionError,
 )
+"""What the libraries raise for an archive that is damaged. zipfile implements no version of the format above 6.3, which
+damage to a header pretends."""
 
 
 class DamagedArchive(BadInput):
@@ -164,8 +162,7 @@ def extract(name: str, stream: Readable, folder: Path, room: Room) -> None:
         raise BadInput(
             f"{name}: expected the names in UTF-8 that it promises, received others; pack it again"
         ) from error
-    except (*_DAMAGED, RecursionError) as error:
-        # zipfile implements no version of the format above 6.3, which damage to a header pretends
+    except _DAMAGED as error:
         raise DamagedArchive(
             f"{name}: the archive is damaged or truncated ({error}); fetch or pack it again"
         ) from error
@@ -190,7 +187,7 @@ def unpack_file(name: str, stream: Readable, target: Path, room: Room) -> None:
             while chunk := content.read(CHUNK):
                 room.take(len(chunk))
                 file.write(chunk)
-    except (EOFError, zlib.error) as error:
+    except EOFError as error:
         raise DamagedArchive(f"{name}: it is damaged or truncated ({error}); fetch or pack it again") from error
 
 
@@ -343,11 +340,11 @@ def _extract_zip(stream: Readable, folder: Path, room: Room) -> None:
                 raise BadInput(f"expected data, received a zip bomb: {size:,} bytes claim to hold {content:,}")
             paths = [room.admit(entry.filename, entry.file_size) for entry in archive.infolist()]
             _check_different(
-                [path for path, entry in zip(paths, archive.infolist(), strict=True) if not _is_dir(entry)]
+                [path for path, entry in zip(paths, archive.infolist(), strict=True) if not entry.is_dir()]
             )
             files = _Files(folder)
             for entry, path in zip(archive.infolist(), paths, strict=True):
-                if _is_dir(entry):
+                if entry.is_dir():
                     files.write(path, None)
                 else:
                     with archive.open(entry) as unpacked:
@@ -379,10 +376,6 @@ def _check_disk(file: IO[bytes], archive: zipfile.ZipFile) -> None:
         )
 
 
-def _is_dir(entry: zipfile.ZipInfo) -> bool:
-    return entry.filename.endswith("/")
-
-
 def _check_different(paths: list[str]) -> None:
     if len(set(paths)) < len(paths):
         twice = next(path for path, count in Counter(paths).items() if count > 1)
@@ -393,4 +386,6 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise BadInput(f"expected files and folders, received the link or device {shown(entry.filename)}; {_REPACK}")
     if entry.flag_bits & 1:
-        raise BadInput(f"expected no password, received the encrypted {shown(entry.filename)}; {_NO_PASSWORD}")
+        raise BadInput(
+            f"expected no password, received the encrypted {shown(entry.filename)}; pack the archive again without one"
+        )
