@@ -44,8 +44,8 @@ FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
     **dict.fromkeys(("0", "0.0", "false", "no", "f", "n"), False),
 }
-BITS = {"0": False, "0.0": False, "1": True, "1.0": True}
-"""Values in columns of one class each."""
+BITS = ("0", "0.0", "1", "1.0")
+"""The flags in columns of one class each."""
 METADATA = "metadata"
 """A table of this name may tell more of images without their labels, as Hugging Face's imagefolder has it."""
 
@@ -157,7 +157,7 @@ def _without_one_hot(
     ]
     if len(hot) < 2 or path.stem.lower() == METADATA or any(map(LABEL_COLUMN.fullmatch, columns)):
         return columns, rows
-    told = [[names[place] for place in hot if BITS[row[place]]] for row in rows]
+    told = [[names[place] for place in hot if FLAGS[row[place]]] for row in rows]
     others = [place for place in range(len(columns)) if place not in hot]
     if wrong := next((row for row, labels in zip(rows, told, strict=True) if len(labels) != 1), None):
         if len(others) > 1:  # they may be flags of anything
